@@ -1,0 +1,123 @@
+"""`run.json`: the schema of the one mutable object of a run, and the truth about it.
+
+Readers (people, `status`, serving, other attempts) rely on it, so fields are added, never changed.
+Times are ISO 8601 in UTC; `*_seconds` are seconds, `bytes` are bytes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Status = Literal["running", "preempted", "succeeded", "gate_failed", "failed"]
+FINISHED: tuple[Status, ...] = ("succeeded", "gate_failed")
+"""Nothing is left to do: a new attempt verifies and ends with the run's verdict."""
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class _Part(BaseModel):
+    # A newer release may have written fields that this one doesn't know: they are kept.
+    model_config = ConfigDict(extra="allow")
+
+
+class Holder(_Part):
+    """Who runs an attempt. `token` is unique, so that two pods of one name are told apart."""
+
+    token: str
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    """Of forge-job."""
+
+
+class Progress(_Part):
+    """How far the run is, as of the last heartbeat."""
+
+    phase: str = "starting"
+    step: int = 0
+    max_steps: int = 0
+    epoch: float = 0.0
+    loss: float | None = None
+    eval_loss: float | None = None
+    eta_seconds: float | None = None
+    updated_at: str = Field(default_factory=now)
+
+
+class Checkpoint(_Part):
+    """A committed checkpoint. Its files are immutable while it is listed."""
+
+    step: int
+    attempt: int
+    key: str
+    """Folder below the run, ending in '/': `checkpoints/00000050-001/`."""
+    manifest_sha256: str
+    bytes: int
+    committed_at: str = Field(default_factory=now)
+    eval_loss: float | None = None
+    """The validation loss at this very step, if it was evaluated there."""
+
+
+class Adapter(_Part):
+    """The published adapter (or the candidate that failed the gate)."""
+
+    key: str
+    """`adapter/` or `candidate/`."""
+    manifest_sha256: str
+    bytes: int
+    step: int
+    committed_at: str = Field(default_factory=now)
+
+
+class Attempt(_Part):
+    """One process that worked on the run, and how it ended."""
+
+    number: int
+    holder: Holder
+    started_at: str = Field(default_factory=now)
+    ended_at: str | None = None
+    from_step: int = 0
+    to_step: int = 0
+    """The last durable step when it ended."""
+    lost_steps: int = 0
+    """Steps trained by the attempt before that were not durable, and are trained again."""
+    exit_code: int | None = None
+    """None while it runs, and for ever if it was killed without a chance to say so."""
+    reason: str = ""
+
+
+class RunRecord(_Part):
+    """The whole of `run.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    status: Status = "running"
+    attempt: int = 0
+    """Number of the attempt that owns the run. Whoever holds a lower one is fenced."""
+    holder: Holder | None = None
+    created_at: str = Field(default_factory=now)
+    updated_at: str = Field(default_factory=now)
+    conditional_writes: bool = True
+    """False where the store ignores them: fencing is then read-before-write only."""
+    fingerprint: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """The resolved settings, secrets left out."""
+    effective_batch_size: int = 0
+    progress: Progress = Field(default_factory=Progress)
+    checkpoints: list[Checkpoint] = Field(default_factory=list)
+    """Oldest first."""
+    adapter: Adapter | None = None
+    results: dict[str, Any] = Field(default_factory=dict)
+    """Tool-call evaluation and gate verdict."""
+    attempts: list[Attempt] = Field(default_factory=list)
+
+    @property
+    def current(self) -> Attempt:
+        """The attempt that owns the run."""
+        return self.attempts[-1]

@@ -1,0 +1,81 @@
+"""The one seam to storage: a Protocol that S3 and a local directory both keep.
+
+Keys are relative to the root that `open_storage` was given (`s3://bucket/prefix`), use `/`, and
+never start with one. Every backend maps its faults once, here named in each verb: `NotFound`,
+`Conflict`, and from `job.errors` `Unavailable` (transient, retried by the backend first),
+`AccessDenied`, `SettingsError` (the bucket does not exist) and `OutOfDisk`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+class NotFound(Exception):
+    """No object under that key."""
+
+
+class Conflict(Exception):
+    """The condition of a write did not hold: somebody else changed the object first."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a store says of an object without sending it."""
+
+    key: str
+    size: int
+    """Bytes."""
+    etag: str
+    """Opaque, changes with the content; quotes stripped."""
+    version_id: str | None = None
+    """The version, where the store keeps versions."""
+
+
+class Storage(Protocol):
+    """Objects under one root. Implementations are thread-safe."""
+
+    @property
+    def uri(self) -> str:
+        """The root, as the user would write it, without a trailing slash."""
+        ...
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Raises `NotFound`."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object whose key starts with `prefix`, in key order."""
+        ...
+
+    def read(self, key: str) -> tuple[bytes, str]:
+        """The whole of a small object, and its ETag. Raises `NotFound`."""
+        ...
+
+    def write(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
+        """Put a small object, return its new ETag.
+
+        `if_match` is the ETag the object must still have; `if_none_match` says that there must be
+        no object yet. Raises `Conflict` when that does not hold.
+        """
+        ...
+
+    def upload(self, key: str, path: Path) -> None:
+        """Put a file of any size, in parts where that pays."""
+        ...
+
+    def download(
+        self, key: str, path: Path, *, etag: str | None = None, version_id: str | None = None
+    ) -> None:
+        """Get an object of any size into `path`. Raises `NotFound`, or `Conflict` when `etag` or
+        `version_id` is given and that object is no longer to be had."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that are not there are no error."""
+        ...
