@@ -1,1 +1,34 @@
+"""The run's record: its schema, its compare-and-swap, its heartbeat, its fingerprint."""
 
+from job.ledger.fingerprint import compare, flatten
+from job.ledger.heartbeat import Heartbeat
+from job.ledger.ledger import RECORD_KEY, Ledger, read_record
+from job.ledger.record import (
+    FINISHED,
+    Adapter,
+    Attempt,
+    Checkpoint,
+    Holder,
+    Progress,
+    RunRecord,
+    Status,
+    now,
+)
+
+__all__ = [
+    "FINISHED",
+    "RECORD_KEY",
+    "Adapter",
+    "Attempt",
+    "Checkpoint",
+    "Heartbeat",
+    "Holder",
+    "Ledger",
+    "Progress",
+    "RunRecord",
+    "Status",
+    "compare",
+    "flatten",
+    "now",
+    "read_record",
+]

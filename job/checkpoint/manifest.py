@@ -1,0 +1,90 @@
+"""A folder's manifest: every file with its size and SHA-256, so that a torn or altered copy shows.
+
+The same format serves checkpoints and the adapter: `manifest.json` lies beside the files it lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, ConfigDict
+
+MANIFEST_NAME = "manifest.json"
+_BLOCK = 1 << 20
+
+
+class Rejected(Exception):
+    """A stored folder that must not be used; the message says why."""
+
+
+class FileEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What a folder holds. Paths are relative, with '/'."""
+
+    model_config = ConfigDict(extra="allow")
+
+    schema_version: int = 1
+    step: int
+    files: dict[str, FileEntry]
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(entry.size for entry in self.files.values())
+
+    def serialize(self) -> bytes:
+        return self.model_dump_json(indent=1).encode()
+
+
+def build(folder: Path, step: int) -> Manifest:
+    """Hash every file below `folder` (a manifest that lies there is left out)."""
+    files = {
+        path.relative_to(folder).as_posix(): FileEntry(
+            size=path.stat().st_size, sha256=sha256_file(path)
+        )
+        for path in _files(folder)
+    }
+    return Manifest(step=step, files=files)
+
+
+def parse(data: bytes, expected_sha256: str) -> Manifest:
+    """Raises `Rejected` if the bytes aren't the recorded ones or name a path outside the folder."""
+    if hashlib.sha256(data).hexdigest() != expected_sha256:
+        raise Rejected(f"{MANIFEST_NAME} is not the one that was committed")
+    manifest = Manifest.model_validate_json(data)
+    for name in manifest.files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name or path.as_posix() != name:
+            raise Rejected(f"{MANIFEST_NAME} names a path outside the folder: {name!r}")
+    return manifest
+
+
+def verify_file(path: Path, entry: FileEntry) -> None:
+    """Raises `Rejected` unless the file has the recorded size and content."""
+    size = path.stat().st_size
+    if size != entry.size:
+        raise Rejected(f"{path.name} has {size} bytes, {entry.size} were committed")
+    if sha256_file(path) != entry.sha256:
+        raise Rejected(f"{path.name} has another SHA-256 than was committed")
+
+
+def sha256_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink() and path != folder / MANIFEST_NAME:
+            yield path

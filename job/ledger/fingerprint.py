@@ -1,0 +1,63 @@
+"""What makes two attempts the same run: a flat dict of everything that changes the mathematics.
+
+Names are dotted (`data.0.sha256`, `lora.r`). What only *may* change the numbers (library
+versions, where equal bytes were read from) is compared with a warning; all else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from job.errors import FingerprintMismatch, Problem
+
+_MAY_DIFFER = ("versions.", "provenance.")
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists to dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            flat |= flatten({str(i): item for i, item in enumerate(value)}, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def compare(
+    recorded: Mapping[str, Any], current: Mapping[str, Any], accepted: Iterable[str] = ()
+) -> list[str]:
+    """Hold the run's fingerprint against the present one.
+
+    `accepted` names fields (or their dotted parents) whose change is allowed. Returns a line for
+    each tolerated difference. Raises `FingerprintMismatch` with one problem for each refused one.
+    Fields that only `recorded` or only `current` knows are differences too.
+    """
+    refused: list[Problem] = []
+    tolerated: list[str] = []
+    for name in sorted(recorded.keys() | current.keys()):
+        before, after = recorded.get(name), current.get(name)
+        if before == after:
+            continue
+        if name.startswith(_MAY_DIFFER) or _covers(accepted, name):
+            tolerated.append(f"{name}: was {before!r}, is now {after!r}")
+        else:
+            refused.append(Problem(name, f"was {before!r}, is now {after!r}"))
+    if refused:
+        fields = ",".join(problem.where for problem in refused)
+        refused.append(
+            Problem(
+                "to mend it",
+                "use the old values, or another FORGE_RUN_ID for a new run",
+                f"or accept the change: FORGE_ALLOW_FINGERPRINT_CHANGE={fields}",
+            )
+        )
+        raise FingerprintMismatch(refused)
+    return tolerated
+
+
+def _covers(accepted: Iterable[str], name: str) -> bool:
+    return any(name == field or name.startswith(f"{field}.") for field in accepted)

@@ -1,0 +1,195 @@
+"""The run's record under compare-and-swap: who owns the run, and what is true of it.
+
+Every change reads nothing and writes once: the new `run.json` goes out on the condition that the
+object still has the ETag of our last write. A failed condition means that somebody wrote since:
+our own write whose answer was lost (adopted), or a newer attempt (we are fenced, for good).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from job.errors import Fenced, JobError, Problem
+from job.ledger.record import Attempt, Holder, Progress, RunRecord, Status, now
+from job.storage.base import Conflict, NotFound, Storage
+
+RECORD_KEY = "run.json"
+_SWAP_TRIES = 8
+
+
+def read_record(storage: Storage) -> tuple[RunRecord, str] | None:
+    """The record and its ETag, or None for a run that never began.
+
+    Raises `JobError` for a record that can't be read, with what to do about it.
+    """
+    try:
+        data, etag = storage.read(RECORD_KEY)
+    except NotFound:
+        return None
+    try:
+        return RunRecord.model_validate_json(data), etag
+    except ValidationError as error:
+        raise JobError(
+            Problem(
+                f"{storage.uri}/{RECORD_KEY}",
+                f"is not a record of a run: {error.errors()[0]['msg']}",
+                "it was written by another program or edited; restore it or use a new FORGE_RUN_ID",
+            )
+        ) from error
+
+
+def new_holder(version: str) -> Holder:
+    return Holder(
+        token=uuid.uuid4().hex, host=socket.gethostname(), pid=os.getpid(), version=version
+    )
+
+
+class Ledger:
+    """Our attempt's hold on the run. Thread-safe."""
+
+    def __init__(self, storage: Storage, record: RunRecord, etag: str, holder: Holder) -> None:
+        self._storage = storage
+        self._record = record
+        self._etag = etag
+        self._holder = holder
+        self._fenced = False
+        self._lock = threading.RLock()
+
+    @classmethod
+    def claim(
+        cls, storage: Storage, run_id: str, *, version: str, conditional_writes: bool
+    ) -> Ledger:
+        """Open a new attempt at the run, which fences all older ones.
+
+        Raises `JobError` when others keep claiming it at the same moment.
+        """
+        holder = new_holder(version)
+        for _ in range(_SWAP_TRIES):
+            found = read_record(storage)
+            record = found[0] if found else RunRecord(run_id=run_id)
+            _open_attempt(record, holder, conditional_writes)
+            data = _serialize(record)
+            try:
+                if found is None:
+                    etag = storage.write(RECORD_KEY, data, if_none_match=conditional_writes)
+                else:
+                    expected = found[1] if conditional_writes else None
+                    etag = storage.write(RECORD_KEY, data, if_match=expected)
+            except Conflict:
+                # Somebody else was faster, or the answer to our own write was lost; reading
+                # tells: our own claim is then simply raised once more, which harms nobody.
+                continue
+            return cls(storage, record, etag, holder)
+        raise JobError(f"{storage.uri}: other attempts keep claiming this run; is it started twice?")
+
+    @property
+    def record(self) -> RunRecord:
+        """The record as of our last write. Not to be changed by the caller."""
+        with self._lock:
+            return self._record
+
+    @property
+    def attempt(self) -> int:
+        return self._record.attempt
+
+    def update(self, change: Callable[[RunRecord], None]) -> RunRecord:
+        """Apply `change` to a copy of the record and swap it in.
+
+        `change` may be called several times. Raises `Fenced` when a newer attempt owns the run,
+        now and at every later call; the storage's errors pass through and change nothing.
+        """
+        with self._lock:
+            for _ in range(_SWAP_TRIES):
+                self._check_owner_without_conditions()
+                if self._fenced:
+                    raise Fenced(f"attempt {self._record.attempt} now owns {self._storage.uri}")
+                copy = self._record.model_copy(deep=True)
+                change(copy)
+                copy.updated_at = now()
+                data = _serialize(copy)
+                try:
+                    expected = self._etag if self._record.conditional_writes else None
+                    self._etag = self._storage.write(RECORD_KEY, data, if_match=expected)
+                except Conflict:
+                    if self._reread() == data:
+                        return self._record
+                    continue
+                self._record = copy
+                return copy
+            raise JobError(f"{self._storage.uri}/{RECORD_KEY}: the swap keeps failing")
+
+    def heartbeat(self, progress: Progress) -> None:
+        self.update(lambda record: setattr(record, "progress", progress))
+
+    def close(
+        self, status: Status, exit_code: int, reason: str, progress: Progress | None = None
+    ) -> None:
+        """Say how this attempt ended."""
+
+        def change(record: RunRecord) -> None:
+            record.status = status
+            if progress is not None:
+                record.progress = progress
+            attempt = record.current
+            attempt.ended_at = now()
+            attempt.exit_code = exit_code
+            attempt.reason = reason
+            attempt.to_step = max(attempt.from_step, _durable_step(record))
+
+        self.update(change)
+
+    def set_fields(self, **values: Any) -> None:
+        """Set top-level fields of the record."""
+
+        def change(record: RunRecord) -> None:
+            for name, value in values.items():
+                setattr(record, name, value)
+
+        self.update(change)
+
+    def _reread(self) -> bytes:
+        """Take what is stored now; if it isn't ours, we are fenced."""
+        data, self._etag = self._storage.read(RECORD_KEY)
+        record = RunRecord.model_validate_json(data)
+        self._fenced = record.holder is None or record.holder.token != self._holder.token
+        self._record = record
+        return data
+
+    def _check_owner_without_conditions(self) -> None:
+        # The store ignores conditions: reading before each write narrows the window in which
+        # two attempts can overwrite each other, it can't close it. Said loudly at start.
+        if not self._record.conditional_writes and not self._fenced:
+            self._reread()
+
+
+def _open_attempt(record: RunRecord, holder: Holder, conditional_writes: bool) -> None:
+    durable = _durable_step(record)
+    lost = max(0, record.progress.step - durable)
+    record.attempt += 1
+    record.holder = holder
+    record.status = "running"
+    record.conditional_writes = conditional_writes
+    record.updated_at = now()
+    record.progress = Progress(
+        step=durable, max_steps=record.progress.max_steps, eval_loss=record.progress.eval_loss
+    )
+    record.attempts.append(
+        Attempt(
+            number=record.attempt, holder=holder, from_step=durable, to_step=durable, lost_steps=lost
+        )
+    )
+
+
+def _durable_step(record: RunRecord) -> int:
+    return max((checkpoint.step for checkpoint in record.checkpoints), default=0)
+
+
+def _serialize(record: RunRecord) -> bytes:
+    return record.model_dump_json(indent=1).encode()
