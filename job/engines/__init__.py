@@ -1,1 +1,38 @@
+"""What loads a model for training. Importing this costs nothing: engines import torch when used."""
 
+from __future__ import annotations
+
+import importlib.util
+
+from job.engines.base import Engine, LoadedModel, TrainerClasses
+from job.engines.reference import ReferenceEngine
+from job.engines.source import ModelSource
+from job.engines.unsloth import UnslothEngine, prepare_environment
+
+__all__ = [
+    "Engine",
+    "LoadedModel",
+    "ModelSource",
+    "ReferenceEngine",
+    "TrainerClasses",
+    "UnslothEngine",
+    "choose_engine",
+    "prepare_environment",
+]
+
+
+def choose_engine(name: str) -> Engine:
+    """The engine that `FORGE_ENGINE` names; `auto` takes Unsloth where an accelerator is."""
+    if name == "unsloth" or (name == "auto" and _has_accelerator() and _has_unsloth()):
+        return UnslothEngine()
+    return ReferenceEngine()
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _has_unsloth() -> bool:
+    return importlib.util.find_spec("unsloth") is not None

@@ -1,1 +1,16 @@
+"""Training with TRL's `SFTTrainer`. Importing this imports torch."""
 
+from job.training.observer import Saved, Step, TrainingObserver
+from job.training.state import TrainingState
+from job.training.train import TrainingData, TrainingResult, load_adapter, train
+
+__all__ = [
+    "Saved",
+    "Step",
+    "TrainingData",
+    "TrainingObserver",
+    "TrainingResult",
+    "TrainingState",
+    "load_adapter",
+    "train",
+]

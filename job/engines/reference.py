@@ -1,0 +1,133 @@
+"""The reference engine: transformers + PEFT + bitsandbytes NF4, on a CPU or any GPU.
+
+The settings of the quantization are those of the QLoRA paper (arXiv:2305.14314): NF4 with double
+quantization, LoRA on all linear layers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from job.engines.base import LoadedModel, TrainerClasses
+from job.errors import OutOfGpuMemory, Problem, SettingsError
+from job.profiles import LORA_TARGET_MODULES, Hyperparameters
+
+
+class ReferenceEngine:
+    """Keeps `job.engines.base.Engine`."""
+
+    name = "reference"
+
+    def load(self, model_dir: Path, hyperparameters: Hyperparameters) -> LoadedModel:
+        import torch
+        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+        from transformers import AutoTokenizer, set_seed
+
+        set_seed(hyperparameters.seed)  # the LoRA matrices start at random
+        try:
+            model = _load_quantized(model_dir)
+        except (OSError, ValueError) as error:
+            hint = "FORGE_MODEL must lead to a folder of a causal language model"
+            raise SettingsError(
+                Problem("FORGE_MODEL", f"{model_dir} can't be loaded: {error}", hint)
+            ) from error
+        except torch.cuda.OutOfMemoryError as error:
+            raise OutOfGpuMemory(f"the model does not fit the GPU: {error}") from error
+        disable_avx512_repacking(model)
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        lora = LoraConfig(
+            r=hyperparameters.lora_r,
+            lora_alpha=hyperparameters.lora_alpha,
+            lora_dropout=hyperparameters.lora_dropout,
+            target_modules=list(LORA_TARGET_MODULES),
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+        return LoadedModel(
+            model=get_peft_model(model, lora),
+            tokenizer=AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True),
+            provenance={"loaded_from": str(model_dir), "device": _device()},
+        )
+
+    def trainer_classes(self) -> TrainerClasses:
+        from trl import SFTConfig, SFTTrainer
+
+        return TrainerClasses(SFTTrainer, SFTConfig)
+
+    def training_arguments(self) -> dict[str, Any]:
+        import torch
+
+        on_gpu = torch.cuda.is_available()
+        bf16 = on_gpu and torch.cuda.is_bf16_supported()
+        return {
+            "use_cpu": not on_gpu,
+            "bf16": bf16,
+            "fp16": on_gpu and not bf16,
+            # Recomputing activations trades time for memory that only a GPU is short of.
+            "gradient_checkpointing": on_gpu,
+            "gradient_checkpointing_kwargs": {"use_reentrant": False} if on_gpu else None,
+            "padding_free": False,
+            # The head's logits only where there is a label: the same loss, less work.
+            "loss_type": "chunked_nll",
+        }
+
+    def adopt(self, trainer: Any) -> None:
+        import torch
+
+        # TRL 1.14 casts the adapter of a quantized model to bf16 when the trainer is built, and
+        # resuming loads it back as fp32: the resumed run would train in another precision.
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.float32)
+
+
+def disable_avx512_repacking(model: Any) -> None:
+    """Keep bitsandbytes from re-packing 4-bit weights at the first eval-mode forward on CPU.
+
+    The re-packed layers have no autograd kernel: training after any evaluation would go on with
+    wrong gradients, without a word. Costs some generation speed on CPUs with AVX512-BF16.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _load_quantized(model_dir: Path) -> Any:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+    config = AutoConfig.from_pretrained(str(model_dir), local_files_only=True)
+    dtype = _compute_dtype()
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    already_quantized = getattr(config, "quantization_config", None) is not None
+    return AutoModelForCausalLM.from_pretrained(
+        str(model_dir),
+        quantization_config=None if already_quantized else quantization,
+        dtype=dtype if torch.cuda.is_available() else torch.float32,
+        device_map={"": _device()},
+        attn_implementation="sdpa",
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _compute_dtype() -> Any:
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

@@ -1,0 +1,137 @@
+"""The Unsloth engine: `FastLanguageModel` on the node's GPU.
+
+Read against unsloth 2026.10.7. Unsloth patches trl, transformers and peft when it is imported,
+so it has to come first, and it needs an accelerator: it is imported here alone, when it is used.
+Its defaults differ from TRL's, so every value that matters is given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from job.engines.base import LoadedModel, TrainerClasses
+from job.errors import JobError, OutOfGpuMemory, Problem, SettingsError
+from job.profiles import LORA_TARGET_MODULES, Hyperparameters
+
+_PATCHED_TRAINER = "UnslothSFTTrainer"
+
+
+def from_pretrained_arguments(model_dir: Path, hyperparameters: Hyperparameters) -> dict[str, Any]:
+    """What `FastLanguageModel.from_pretrained` is called with."""
+    return {
+        # Absolute: a relative path would be taken for a hub id.
+        "model_name": str(model_dir.resolve()),
+        "max_seq_length": hyperparameters.max_seq_length,
+        "dtype": None,  # bf16 where the card has it, else fp16
+        "load_in_4bit": True,
+        "full_finetuning": False,
+        "trust_remote_code": False,
+        "use_gradient_checkpointing": "unsloth",
+        # Without it names are remapped to other repositories and the revision is dropped.
+        "use_exact_model_name": True,
+        "fast_inference": False,
+        "random_state": hyperparameters.seed,
+    }
+
+
+def get_peft_model_arguments(hyperparameters: Hyperparameters) -> dict[str, Any]:
+    """What `FastLanguageModel.get_peft_model` is called with."""
+    return {
+        "r": hyperparameters.lora_r,
+        "target_modules": list(LORA_TARGET_MODULES),
+        "lora_alpha": hyperparameters.lora_alpha,
+        "lora_dropout": hyperparameters.lora_dropout,
+        "bias": "none",
+        "use_gradient_checkpointing": "unsloth",
+        "random_state": hyperparameters.seed,
+        "use_rslora": False,
+    }
+
+
+class UnslothEngine:
+    """Keeps `job.engines.base.Engine`."""
+
+    name = "unsloth"
+
+    def load(self, model_dir: Path, hyperparameters: Hyperparameters) -> LoadedModel:
+        fast_language_model = _import_first()
+        import torch
+
+        try:
+            model, tokenizer = fast_language_model.from_pretrained(
+                **from_pretrained_arguments(model_dir, hyperparameters)
+            )
+        except torch.cuda.OutOfMemoryError as error:
+            raise OutOfGpuMemory(f"the model does not fit the GPU: {error}") from error
+        model = fast_language_model.get_peft_model(
+            model, **get_peft_model_arguments(hyperparameters)
+        )
+        device = torch.cuda.get_device_name()
+        return LoadedModel(model, tokenizer, {"loaded_from": str(model_dir), "device": device})
+
+    def trainer_classes(self) -> TrainerClasses:
+        _import_first()
+        import trl
+
+        # A compile folder that can't be written leaves stock TRL in place, without a word.
+        if trl.SFTTrainer.__name__ != _PATCHED_TRAINER:
+            raise JobError(
+                Problem(
+                    "UNSLOTH_COMPILE_LOCATION",
+                    f"Unsloth did not patch the trainer (it is {trl.SFTTrainer.__name__})",
+                    "its compile folder must be writable: put FORGE_WORK_DIR on a writable volume",
+                )
+            )
+        return TrainerClasses(trl.SFTTrainer, trl.SFTConfig)
+
+    def training_arguments(self) -> dict[str, Any]:
+        import torch
+
+        bf16 = torch.cuda.is_bf16_supported()
+        return {
+            "use_cpu": False,
+            "bf16": bf16,
+            "fp16": not bf16,
+            "gradient_checkpointing": True,
+            # Several conversations in one row without padding, kept apart by their positions.
+            "padding_free": True,
+        }
+
+    def adopt(self, trainer: Any) -> None:
+        """Nothing to correct: Unsloth keeps the LoRA weights in fp32 throughout."""
+
+
+def prepare_environment(work_dir: Path) -> None:
+    """Point the caches at the work volume, where the user hasn't; before torch is imported.
+
+    The image's root file system is read-only, and Unsloth's telemetry may block a start.
+    """
+    folders = {
+        "UNSLOTH_COMPILE_LOCATION": "unsloth-compile",
+        "UNSLOTH_MEGA_CACHE_DIR": "unsloth-mega-cache",
+        "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+        "TRITON_CACHE_DIR": "triton",
+    }
+    for variable, folder in folders.items():
+        os.environ.setdefault(variable, str(work_dir / "cache" / folder))
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+
+
+def _import_first() -> Any:
+    loaded = [name for name in ("trl", "peft") if name in sys.modules]
+    if loaded and "unsloth" not in sys.modules:
+        raise JobError(f"unsloth must be imported before {', '.join(loaded)}: a bug of forge-job")
+    try:
+        from unsloth import FastLanguageModel
+    except ImportError as error:
+        hint = "install the gpu extra, or set FORGE_ENGINE=reference"
+        raise SettingsError(
+            Problem("FORGE_ENGINE", f"unsloth can't be imported: {error}", hint)
+        ) from error
+    except NotImplementedError as error:  # what it raises where there is no accelerator
+        hint = "run on a GPU node, or set FORGE_ENGINE=reference"
+        raise SettingsError(Problem("FORGE_ENGINE", f"unsloth: {error}", hint)) from error
+    return FastLanguageModel

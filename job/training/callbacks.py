@@ -1,0 +1,211 @@
+"""The callbacks: tell the observer, save by steps or time, stop at a boundary, stop early.
+
+Stopping is exact. A checkpoint written between two micro-batches holds the state after the last
+whole step, with the random state of that moment; one written while the evaluation of a step is
+under way is marked, and the evaluation is made again before the next step. Either way a resumed
+run does what an uninterrupted one would have done.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from job.errors import Diverged, Preempted, Problem
+from job.lifecycle import StopToken
+from job.training.observer import Saved, Step, TrainingObserver
+from job.training.state import TrainingState
+
+
+class TrainingOver(Exception):
+    """Ends the loop where the Trainer has no way out: training was over before the next step."""
+
+
+class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
+    """Early stopping whose last state is saved. The best checkpoint is picked at publishing."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Not the base's: it warns that the best model isn't loaded, which the job does itself."""
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
+    ) -> None:
+        super().on_evaluate(args, state, control, metrics, **kwargs)
+        if control.should_training_stop:
+            control.should_save = True
+
+
+class JobCallback(TrainerCallback):  # type: ignore[misc]
+    """One callback for everything, since the order of the events matters."""
+
+    def __init__(
+        self,
+        observer: TrainingObserver,
+        stop: StopToken,
+        *,
+        save_seconds: float,
+        evaluates: bool,
+        resumed: TrainingState,
+    ) -> None:
+        self.trainer: Any = None
+        """Set once the trainer is built, which needs its callbacks first."""
+        self.totals = resumed
+        self.pending_evaluation = resumed.evaluation_pending
+        self._observer = observer
+        self._stop = stop
+        self._save_seconds = save_seconds
+        self._evaluates = evaluates
+        self._evaluating = False
+        self._eval_loss: tuple[int, float] | None = None
+        self._saved_step = -1
+        self._last_save = time.monotonic()
+        self._random: dict[str, Any] = {}
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._saved_step = state.global_step  # where it resumes, or nothing to save yet
+        self._last_save = time.monotonic()
+        self._observer.began(
+            step=state.global_step, max_steps=state.max_steps, state=self.totals
+        )
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.pending_evaluation:
+            self._evaluate_what_was_cut_off(control)
+        self._random = _random_state()
+        self._stop_if_asked(args, state)
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._observer.alive()
+        self._stop_if_asked(args, state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._count(state)
+        last = state.global_step >= state.max_steps
+        if last and self._evaluates:
+            control.should_evaluate = True
+        due = time.monotonic() - self._last_save >= self._save_seconds
+        # When asked to stop, not here but in `on_save`: the step's loss is logged in between.
+        if last or due or self._stop.requested:
+            control.should_save = True
+        self._random = _random_state()
+        self._evaluating = self.pending_evaluation = bool(control.should_evaluate)
+
+    # -- evaluation -------------------------------------------------------------------------
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._observer.alive()
+        if self._evaluating:
+            self._stop_if_asked(args, state)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
+    ) -> None:
+        self._evaluating = self.pending_evaluation = False
+        best = state.best_metric
+        loss = metrics.get("eval_loss")
+        if loss is None:
+            return
+        self._eval_loss = (state.global_step, loss)
+        if best is None or loss < best:
+            control.should_save = True  # the best one has to outlive this pod
+
+    # -- telling and saving -----------------------------------------------------------------
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kw: Any
+    ) -> None:
+        logs = dict(logs or {})
+        for name in ("loss", "eval_loss"):
+            if name in logs and not math.isfinite(logs[name]):
+                raise Diverged(
+                    Problem(
+                        f"step {state.global_step}",
+                        f"{name} is {logs[name]}",
+                        "lower FORGE_LEARNING_RATE, lengthen the warm-up, look at the data around "
+                        "this step; earlier checkpoints are kept",
+                    )
+                )
+        self._observer.logged(step=state.global_step, epoch=state.epoch or 0.0, logs=logs)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        finished = bool(control.should_training_stop) or state.global_step >= state.max_steps
+        self._hand_over(args, state, finished=finished)
+        if not finished:
+            self._stop_if_asked(args, state)
+
+    def _hand_over(self, args: Any, state: Any, *, finished: bool) -> None:
+        folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        saved = replace(
+            self.totals, evaluation_pending=self.pending_evaluation, finished=finished
+        )
+        saved.save(folder)
+        self._saved_step = state.global_step
+        self._last_save = time.monotonic()
+        evaluated = self._eval_loss
+        eval_loss = evaluated[1] if evaluated and evaluated[0] == state.global_step else None
+        self._observer.saved(
+            Saved(folder, state.global_step, eval_loss, self.trainer.write_seconds)
+        )
+
+    def _stop_if_asked(self, args: Any, state: Any) -> None:
+        if not self._stop.requested:
+            return
+        if isinstance(self._stop.cause, Preempted) and state.global_step > self._saved_step:
+            _restore_random_state(self._random)
+            self.trainer._save_checkpoint(self.trainer.model, trial=None)
+            self._hand_over(args, state, finished=False)
+        self._stop.check()
+
+    def _count(self, state: Any) -> None:
+        counts = self.trainer.batch_counts
+        seconds = time.monotonic() - self.trainer.step_began
+        added = {
+            "tokens": counts.tokens,
+            "supervised_tokens": counts.supervised_tokens,
+            "samples": counts.samples,
+        }
+        totals = self.totals.plus(**added)
+        self.totals = replace(totals, train_seconds=totals.train_seconds + seconds)
+        self._observer.stepped(
+            Step(step=state.global_step, epoch=state.epoch or 0.0, seconds=seconds, **added)
+        )
+
+    def _evaluate_what_was_cut_off(self, control: Any) -> None:
+        self._evaluating = True
+        metrics = self.trainer._evaluate(trial=None, ignore_keys_for_eval=None)
+        self.trainer._determine_best_metric(metrics=metrics, trial=None)
+        control.should_save = False  # this very state was saved before it was evaluated
+        if control.should_training_stop:
+            self.trainer._save_checkpoint(self.trainer.model, trial=None)
+            self._hand_over(self.trainer.args, self.trainer.state, finished=True)
+            raise TrainingOver
+
+
+def _random_state() -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "cpu": torch.random.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.random.get_rng_state()
+    return state
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.random.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.random.set_rng_state(state["cuda"])

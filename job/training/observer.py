@@ -1,0 +1,54 @@
+"""What training tells the rest of the job, as one Protocol of five events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from job.training.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer step that has just ended."""
+
+    step: int
+    epoch: float
+    seconds: float
+    tokens: int
+    """Non-padding tokens of the step."""
+    supervised_tokens: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint folder that lies complete on the work volume."""
+
+    folder: Path
+    step: int
+    eval_loss: float | None
+    write_seconds: float
+
+
+class TrainingObserver(Protocol):
+    """Called on the training thread: every method returns at once, and none may fail the run."""
+
+    def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
+        """The loop starts at `step`; `state` is that of the checkpoint it starts from."""
+        ...
+
+    def alive(self) -> None:
+        """A micro-batch (of training or evaluation) ended."""
+        ...
+
+    def stepped(self, step: Step) -> None: ...
+
+    def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
+        """What the Trainer logs: loss, grad_norm, learning_rate, or eval_loss."""
+        ...
+
+    def saved(self, saved: Saved) -> None:
+        """Takes over the folder."""
+        ...

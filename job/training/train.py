@@ -1,0 +1,227 @@
+"""Training: every argument of the trainer, its construction, the loop, and its end."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from transformers.trainer_callback import PrinterCallback, TrainerState
+from transformers.trainer_utils import set_seed
+
+from job.config import Settings
+from job.dataset import Sample
+from job.engines import Engine, LoadedModel
+from job.errors import OutOfDisk, OutOfGpuMemory, Problem
+from job.lifecycle import StopToken
+from job.profiles import Hyperparameters
+from job.training.callbacks import EarlyStopping, JobCallback, TrainingOver
+from job.training.observer import TrainingObserver
+from job.training.state import TrainingState
+from job.training.trainer import job_trainer
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Where training ended. The adapter is in the model that was given."""
+
+    step: int
+    epoch: float
+    history: list[dict[str, Any]]
+    """The Trainer's log, over all attempts."""
+    totals: TrainingState
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Tokenized conversations."""
+
+    train: Sequence[Sample]
+    evaluation: Sequence[Sample]
+
+
+def train(
+    engine: Engine,
+    loaded: LoadedModel,
+    data: TrainingData,
+    settings: Settings,
+    observer: TrainingObserver,
+    stop: StopToken,
+    output_dir: Path,
+    resume_from: Path | None = None,
+) -> TrainingResult:
+    """Train `loaded.model` in place, from `resume_from` if given.
+
+    Raises `Stopped` (after the state was handed to the observer), `Diverged`, `OutOfGpuMemory`,
+    `OutOfDisk`, and whatever the background threads asked to stop for.
+    """
+    resumed = TrainingState.load(resume_from) if resume_from else TrainingState()
+    callback = JobCallback(
+        observer,
+        stop,
+        save_seconds=settings.save_seconds,
+        evaluates=bool(data.evaluation),
+        resumed=resumed,
+    )
+    trainer = _build(engine, loaded, data, settings, callback, output_dir)
+    with stop.deferred(), _translated_errors():
+        if resume_from is not None and _is_over(resume_from, resumed, trainer):
+            _conclude(trainer, callback, resume_from)
+        else:
+            _loop(trainer, resume_from)
+    stop.check()
+    state = trainer.state
+    return TrainingResult(
+        step=state.global_step,
+        epoch=state.epoch or 0.0,
+        history=list(state.log_history),
+        totals=callback.totals,
+    )
+
+
+def to_dataset(samples: Sequence[Sample]) -> datasets.Dataset:
+    """Two columns of token ids with their types given: nothing is inferred."""
+    ids = pa.list_(pa.int32())
+    table = pa.table(
+        {
+            "input_ids": pa.array([sample.input_ids for sample in samples], type=ids),
+            "labels": pa.array([sample.labels for sample in samples], type=ids),
+        }
+    )
+    return datasets.Dataset(table)
+
+
+def training_arguments(
+    hyperparameters: Hyperparameters, settings: Settings, output_dir: Path, *, evaluates: bool
+) -> dict[str, Any]:
+    """The engine-independent arguments of `SFTConfig`, every one that matters given."""
+    h = hyperparameters
+    return {
+        "output_dir": str(output_dir),
+        "max_length": None,  # rows were measured before; TRL would cut answers off
+        "packing": False,
+        "per_device_train_batch_size": h.per_device_train_batch_size,
+        "per_device_eval_batch_size": h.per_device_train_batch_size,
+        "gradient_accumulation_steps": h.gradient_accumulation_steps,
+        "max_steps": h.max_steps,
+        "num_train_epochs": h.num_train_epochs,
+        "learning_rate": h.learning_rate,
+        # transformers 5 reads a value below 1 as a share of all steps.
+        "warmup_steps": h.warmup_steps or h.warmup_ratio,
+        "weight_decay": h.weight_decay,
+        "lr_scheduler_type": h.lr_scheduler_type,
+        "optim": h.optim,
+        "max_grad_norm": 1.0,
+        "seed": h.seed,
+        "data_seed": h.seed,
+        "dataloader_num_workers": 0,  # batches are ready-made; workers would be orphaned by kills
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would hide a diverged run
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": settings.eval_steps if evaluates else None,
+        "metric_for_best_model": "eval_loss" if evaluates else None,
+        "greater_is_better": False if evaluates else None,
+        "save_strategy": "steps",
+        "save_steps": settings.save_steps,
+        "save_total_limit": None,  # the uploader removes what it has committed
+        "load_best_model_at_end": False,  # done at publishing, from a verified checkpoint
+        "restore_callback_states_from_checkpoint": True,
+        "ignore_data_skip": False,
+        "remove_unused_columns": True,
+        "report_to": list(settings.report_to) or "none",
+        "run_name": settings.run_id,
+        "disable_tqdm": True,
+    }
+
+
+def _build(
+    engine: Engine,
+    loaded: LoadedModel,
+    data: TrainingData,
+    settings: Settings,
+    callback: JobCallback,
+    output_dir: Path,
+) -> Any:
+    hyperparameters = settings.hyperparameters()
+    classes = engine.trainer_classes()
+    evaluates = bool(data.evaluation)
+    arguments = training_arguments(hyperparameters, settings, output_dir, evaluates=evaluates)
+    callbacks: list[Any] = [callback]
+    if evaluates and settings.early_stopping_patience:
+        callbacks.append(EarlyStopping(settings.early_stopping_patience))
+    set_seed(hyperparameters.seed)
+    trainer = job_trainer(classes.trainer)(
+        model=loaded.model,
+        args=classes.config(**(arguments | engine.training_arguments())),
+        train_dataset=to_dataset(data.train),
+        eval_dataset=to_dataset(data.evaluation) if evaluates else None,
+        processing_class=loaded.tokenizer,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)  # our log says it
+    callback.trainer = trainer
+    engine.adopt(trainer)
+    return trainer
+
+
+def _loop(trainer: Any, resume_from: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    except TrainingOver:
+        return
+
+
+def _is_over(folder: Path, resumed: TrainingState, trainer: Any) -> bool:
+    state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+    return resumed.finished or (state.max_steps > 0 and state.global_step >= state.max_steps)
+
+
+def _conclude(trainer: Any, callback: JobCallback, folder: Path) -> None:
+    """Take up a run that was over when it was cut off: its weights, and an evaluation still due.
+
+    The Trainer itself would go on past the last step.
+    """
+    load_adapter(trainer.model, folder)
+    trainer.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+    callback.on_train_begin(trainer.args, trainer.state, trainer.control)
+    if callback.pending_evaluation:
+        trainer._determine_best_metric(metrics=trainer.evaluate(), trial=None)
+
+
+def load_adapter(model: Any, folder: Path) -> None:
+    """Put a checkpoint's LoRA weights (safetensors) into the model."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    weights = load_peft_weights(str(folder), device="cpu")
+    set_peft_model_state_dict(model, weights)
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    """Out of memory and out of disk, as the job's own errors."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        hint = "lower FORGE_PER_DEVICE_TRAIN_BATCH_SIZE or FORGE_MAX_SEQ_LENGTH"
+        raise OutOfGpuMemory(Problem("GPU", str(error), hint)) from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _is_disk_full(error):
+            raise
+        hint = "give the work volume more room, or lower FORGE_LORA_R"
+        raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left", hint)) from error
+
+
+def _is_disk_full(error: Exception) -> bool:
+    # safetensors and torch's writer wrap the system's error in one of their own.
+    return (isinstance(error, OSError) and error.errno == errno.ENOSPC) or (
+        os.strerror(errno.ENOSPC) in str(error)
+    )

@@ -1,0 +1,57 @@
+"""The thin layer over `SFTTrainer`: counting, timing, and nothing of the loop itself."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """Of all micro-batches of one optimizer step."""
+
+    tokens: int = 0
+    supervised_tokens: int = 0
+    samples: int = 0
+
+
+def job_trainer(base: type[Any]) -> type[Any]:
+    """A subclass of the engine's trainer (Unsloth's is made at run time, hence a function)."""
+
+    class JobTrainer(base):  # type: ignore[misc]
+        """Counts what each step sees and times what each checkpoint costs."""
+
+        batch_counts = BatchCounts()
+        step_began = 0.0
+        write_seconds = 0.0
+
+        def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+            self.step_began = time.monotonic()
+            batches, num_items = super().get_batch_samples(*args, **kwargs)
+            self.batch_counts = count(batches)
+            return batches, num_items
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            started = time.monotonic()
+            super()._save_checkpoint(model, trial)
+            self.write_seconds = time.monotonic() - started
+
+        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+            """The card is written once, with results, when the adapter is published."""
+
+    return JobTrainer
+
+
+def count(batches: list[dict[str, Any]]) -> BatchCounts:
+    """Tokens, supervised tokens and conversations of collated batches, padded or padding-free."""
+    tokens = supervised = samples = 0
+    for batch in batches:
+        supervised += int((batch["labels"] != -100).sum())
+        if "attention_mask" in batch:
+            tokens += int(batch["attention_mask"].sum())
+            samples += batch["input_ids"].shape[0]
+        else:  # one row, conversations one after another, each starting at position 0
+            tokens += batch["input_ids"].numel()
+            samples += int((batch["position_ids"] == 0).sum())
+    return BatchCounts(tokens, supervised, samples)
