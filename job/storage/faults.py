@@ -1,0 +1,26 @@
+"""Faults that every backend has in common: the disk under it, and requests it does not know."""
+
+from __future__ import annotations
+
+import errno
+
+from job.errors import JobError, OutOfDisk, Problem, SettingsError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class NotSupported(SettingsError):
+    """The store answered that it does not implement what was asked of it."""
+
+
+def work_disk_fault(error: OSError) -> JobError | None:
+    """What a failed read or write of the work volume means, or None if it is not the volume."""
+    where = str(error.filename or "the work volume")
+    if error.errno in _FULL:
+        hint = "give FORGE_WORK_DIR a larger volume"
+        return OutOfDisk(Problem(where, "no space is left on the device", hint))
+    if error.errno in _NOT_WRITABLE:
+        hint = "point FORGE_WORK_DIR at a volume that this user may write"
+        return SettingsError(Problem(where, f"{error.strerror}", hint))
+    return None

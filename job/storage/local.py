@@ -1,0 +1,193 @@
+"""Storage in a local directory, with the same promises as S3: for tests, demos and single machines.
+
+The ETag is a BLAKE2 hash of the content, so `stat` and `list` read every byte they speak of
+(about a second a gigabyte). Conditional writes hold between processes on one machine; on a network
+file system they hold as far as its `flock` does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader, BufferedWriter
+from pathlib import Path
+from typing import Final
+
+from job.errors import AccessDenied, Problem
+from job.storage.base import Conflict, NotFound, ObjectInfo
+from job.storage.keys import checked_key, checked_prefix
+from job.storage.local_files import (
+    CHUNK_BYTES,
+    copied_whole,
+    etag_of_data,
+    etag_of_file,
+    root_fault,
+    sync,
+    sync_folder,
+    temporary,
+)
+
+_PRIVATE: Final = ".forge-storage"
+"""Folder below the root for the lock and for files that are not whole yet: never listed."""
+
+
+class LocalStorage:
+    """A `Storage` whose root is a directory. It is created by the first write.
+
+    Every verb may raise `AccessDenied` (permissions, a read-only file system, a link that leads
+    out of the root), `OutOfDisk`, `Unavailable` (a network file system that fails) and
+    `ValueError` for a key that could leave the root. A key can't be a folder of another one.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(os.path.abspath(root))
+
+    @property
+    def uri(self) -> str:
+        return str(self._root)
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Reads the whole object for its ETag. Raises `NotFound`."""
+        with self._mapped(key), self._open(key) as file:
+            return ObjectInfo(key, os.fstat(file.fileno()).st_size, etag_of_file(file))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """In key order. Reads every object it yields, for its ETag."""
+        checked_prefix(prefix)
+        with self._mapped(prefix):
+            keys = sorted((key for key in self._keys() if key.startswith(prefix)), key=os.fsencode)
+        for key in keys:
+            try:
+                yield self.stat(key)
+            except NotFound:
+                continue  # Deleted since.
+
+    def read(self, key: str) -> tuple[bytes, str]:
+        """Content and its ETag. Raises `NotFound`."""
+        with self._mapped(key), self._open(key) as file:
+            data = file.read()
+        return data, etag_of_data(data)
+
+    def write(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
+        """Raises `Conflict`. On the disk when it returns."""
+        with self._mapped(key), self._staged() as (file, unfinished):
+            file.write(data)
+            sync(file)
+            with self._locked():
+                if if_none_match or if_match is not None:
+                    self._check(key, if_match)
+                self._put(unfinished, key)
+        return etag_of_data(data)
+
+    def upload(self, key: str, path: Path) -> None:
+        """Copies the file. On the disk when it returns."""
+        with open(path, "rb") as source, self._mapped(key), self._staged() as (file, unfinished):
+            shutil.copyfileobj(source, file, CHUNK_BYTES)
+            sync(file)
+            with self._locked():
+                self._put(unfinished, key)
+
+    def download(
+        self, key: str, path: Path, *, etag: str | None = None, version_id: str | None = None
+    ) -> None:
+        """Into a temporary file beside `path`, renamed once it is whole; folders are created.
+
+        Raises `NotFound`, and `Conflict` for another ETag than `etag` or for any `version_id`:
+        a directory keeps no versions.
+        """
+        pinned = etag is not None or version_id is not None
+        try:
+            with self._mapped(key), self._open(key) as source:
+                if version_id is not None or (etag is not None and etag_of_file(source) != etag):
+                    raise Conflict(f"{self._root}/{key}: is no longer what was pinned")
+                copied_whole(source, path)
+        except NotFound as error:
+            if pinned:
+                raise Conflict(f"{self._root}/{key}: the pinned object is gone") from error
+            raise
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Folders that are left empty go too."""
+        for key in keys:
+            with self._mapped(key):
+                path = self._path(key)
+                if not self._root.exists():
+                    continue
+                with self._locked():
+                    path.unlink(missing_ok=True)
+                    self._prune(path.parent)
+
+    def _path(self, key: str) -> Path:
+        """Where the object lies. Raises `AccessDenied` if a link leads out of the root."""
+        if checked_key(key).split("/")[0] == _PRIVATE:
+            raise ValueError(f"{key!r} is no key: {_PRIVATE} is the storage's own")
+        path = self._root / key
+        if not path.resolve().is_relative_to(self._root.resolve()):
+            raise AccessDenied(Problem(str(path), f"is a link that leads out of {self._root}"))
+        return path
+
+    def _open(self, key: str) -> BufferedReader:
+        path = self._path(key)
+        try:
+            return open(path, "rb")
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFound(str(path)) from None
+
+    def _keys(self) -> Iterator[str]:
+        root = self._root.resolve()
+        for folder, folders, files in os.walk(self._root):
+            # Kubernetes keeps the content of mounted ConfigMaps in '..data', under links.
+            folders[:] = [name for name in folders if name != _PRIVATE and name[:2] != ".."]
+            for path in (Path(folder, name) for name in files):
+                if path.is_file() and path.resolve().is_relative_to(root):
+                    yield path.relative_to(self._root).as_posix()
+
+    def _check(self, key: str, if_match: str | None) -> None:
+        """The condition of a write, under the lock: that ETag, or no object if there is none."""
+        try:
+            with self._open(key) as file:
+                found: str | None = etag_of_file(file)
+        except NotFound:
+            found = None
+        if found != if_match:
+            raise Conflict(f"{self._root}/{key}: has ETag {found}, expected {if_match}")
+
+    @contextmanager
+    def _staged(self) -> Iterator[tuple[BufferedWriter, Path]]:
+        """A file on the root's own file system, for a rename in one step. Removed if it fails."""
+        private = self._root / _PRIVATE
+        private.mkdir(parents=True, exist_ok=True)
+        with temporary(private) as (file, path):
+            yield file, path
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One writer at a time, among threads and processes: each opens the file for itself."""
+        private = self._root / _PRIVATE
+        private.mkdir(parents=True, exist_ok=True)
+        with open(private / "lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _put(self, unfinished: Path, key: str) -> None:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(unfinished, path)
+        sync_folder(path.parent)
+
+    def _prune(self, folder: Path) -> None:
+        while folder != self._root and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
+
+    @contextmanager
+    def _mapped(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise root_fault(error, f"{self._root}/{key}") from error

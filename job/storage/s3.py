@@ -1,0 +1,247 @@
+"""Storage in S3, or in anything that speaks its protocol over HTTP.
+
+Importing this imports boto3 (a quarter of a second with the client): `open_storage` does it only
+when an S3 root is opened.
+"""
+
+from __future__ import annotations
+
+import builtins
+import mimetypes
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+from boto3.s3.transfer import create_transfer_manager
+from botocore.exceptions import ClientError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from job.errors import AccessDenied, JobError, Problem, SettingsError
+from job.storage.base import Conflict, NotFound, ObjectInfo
+from job.storage.faults import NotSupported
+from job.storage.keys import checked_key, checked_prefix, split_s3_uri
+from job.storage.observer import NoObserver, Observer
+from job.storage.s3_client import TRANSFER, open_client
+from job.storage.s3_faults import TORN, S3Faults
+from job.storage.s3_transfer import Pin, Received, Sent
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+_DELETE_BATCH: Final = 1000
+"""Keys that DeleteObjects takes at most."""
+_READ_ATTEMPTS: Final = 3
+
+
+class _Condition(TypedDict, total=False):
+    IfMatch: str
+    IfNoneMatch: str
+
+
+class S3Storage:
+    """A `Storage` whose root is `s3://bucket/prefix`.
+
+    Every verb may raise `Unavailable`, `AccessDenied` or `SettingsError` (no such bucket, a bad
+    endpoint) besides what it names, and `ValueError` for a key that could leave the root.
+    """
+
+    def __init__(self, uri: str, observer: Observer | None = None) -> None:
+        """Open `uri` without a request. Raises `SettingsError` for a bad AWS configuration."""
+        try:
+            self._bucket, prefix = split_s3_uri(uri.rstrip("/"))
+            self._prefix = checked_key(prefix) + "/" if prefix else ""
+        except ValueError as error:
+            raise SettingsError(Problem(uri, str(error))) from None
+        self._uri = uri.rstrip("/")
+        self._observer = observer or NoObserver()
+        self._client = open_client(self._uri, self._observer)
+        self._faults = S3Faults(self._uri, self._bucket, self._client.meta.endpoint_url)
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Raises `NotFound`."""
+        with self._faults.mapped(self._where(key)):
+            try:
+                head = self._client.head_object(Bucket=self._bucket, Key=self._full(key))
+            except ClientError as error:
+                raise self._explained(error, key) from error
+        # "null" is the version of objects written while versioning is off: it can be overwritten.
+        version = head.get("VersionId")
+        return ObjectInfo(
+            key=key,
+            size=head["ContentLength"],
+            etag=head["ETag"].strip('"'),
+            version_id=None if version == "null" else version,
+        )
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """In key order. Folder markers (keys ending in '/') are left out; versions aren't told."""
+        full = self._prefix + checked_prefix(prefix)
+        pages = iter(
+            self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=full)
+        )
+        while True:
+            with self._faults.mapped(f"s3://{self._bucket}/{full}"):
+                page = next(pages, None)
+            if page is None:
+                return
+            for found in page.get("Contents", []):
+                if not found["Key"].endswith("/"):
+                    key = found["Key"].removeprefix(self._prefix)
+                    yield ObjectInfo(key, found["Size"], found["ETag"].strip('"'))
+
+    def read(self, key: str) -> tuple[bytes, str]:
+        """Content and ETag, from one response. Raises `NotFound`."""
+        again = Retrying(
+            retry=retry_if_exception_type(TORN),
+            stop=stop_after_attempt(_READ_ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            before_sleep=lambda _: self._observer.retried("GetObject"),
+            reraise=True,
+        )
+        with self._faults.mapped(self._where(key)):
+            data, etag = again(self._get, self._full(key))
+        self._observer.received(len(data))
+        return data, etag
+
+    def write(
+        self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
+        """Raises `Conflict`; `NotSupported` if the store refuses conditional writes.
+
+        A conditional write whose first answer was lost on the way is sent again by botocore and
+        then raises `Conflict` against itself. Only the caller can tell, by reading the object and
+        finding its own content there.
+        """
+        condition: _Condition = {}
+        if if_match is not None:
+            condition["IfMatch"] = f'"{if_match}"'
+        if if_none_match:
+            condition["IfNoneMatch"] = "*"
+        try:
+            with self._faults.mapped(self._where(key)):
+                put = self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=self._full(key),
+                    Body=data,
+                    ContentType=_content_type(key),
+                    **condition,
+                )
+        except NotFound as error:
+            raise Conflict(f"{self._where(key)}: is gone, and was to be replaced") from error
+        self._observer.sent(len(data))
+        return put["ETag"].strip('"')
+
+    def upload(self, key: str, path: Path) -> None:
+        """In parts of 16 MiB, several at once. If it fails, the parts are removed again.
+
+        A killed process leaves its parts in the store, invisible: have the bucket abort
+        incomplete multipart uploads after some days.
+        """
+        with (
+            self._faults.mapped(self._where(key)),
+            create_transfer_manager(self._client, TRANSFER) as transfers,
+        ):
+            transfers.upload(
+                str(path),
+                self._bucket,
+                self._full(key),
+                extra_args={"ContentType": _content_type(key)},
+                subscribers=[Sent(self._observer)],
+            ).result()
+
+    def download(
+        self, key: str, path: Path, *, etag: str | None = None, version_id: str | None = None
+    ) -> None:
+        """Into a temporary file beside `path`, renamed once it is whole; folders are created.
+
+        Raises `NotFound`, `Conflict` (a pinned object was changed or is gone), `OutOfDisk`, and
+        `SettingsError` if `path` can't be written. An object that changes meanwhile is `Conflict`
+        too, pinned or not: no file is ever made of two versions.
+        """
+        pinned = etag is not None or version_id is not None
+        try:
+            with self._faults.mapped(self._where(key)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._fetch(self._full(key), path, etag, version_id)
+        except NotFound as error:
+            if pinned:
+                raise Conflict(f"{self._where(key)}: the pinned object is gone") from error
+            raise
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """In batches of 1000. Raises after a batch in which any key was refused."""
+        remaining = iter(keys)
+        while batch := [self._full(key) for key in islice(remaining, _DELETE_BATCH)]:
+            try:
+                with self._faults.mapped(self._uri):
+                    self._delete_batch(batch)
+            except NotSupported:
+                # Some stores have no DeleteObjects.
+                for full in batch:
+                    with self._faults.mapped(f"s3://{self._bucket}/{full}"):
+                        self._client.delete_object(Bucket=self._bucket, Key=full)
+
+    def _full(self, key: str) -> str:
+        return self._prefix + checked_key(key)
+
+    def _where(self, key: str) -> str:
+        return f"{self._uri}/{key}"
+
+    def _get(self, full: str) -> tuple[bytes, str]:
+        got = self._client.get_object(Bucket=self._bucket, Key=full)
+        return got["Body"].read(), got["ETag"].strip('"')
+
+    def _fetch(self, full: str, path: Path, etag: str | None, version_id: str | None) -> None:
+        subscribers: builtins.list[Any] = [Received(self._observer)]
+        if etag is not None:
+            subscribers.append(Pin(etag))
+        with create_transfer_manager(self._client, TRANSFER) as transfers:
+            transfers.download(
+                self._bucket,
+                full,
+                str(path),
+                extra_args={"VersionId": version_id} if version_id is not None else {},
+                subscribers=subscribers,
+            ).result()
+
+    def _delete_batch(self, batch: builtins.list[str]) -> None:
+        objects: builtins.list[ObjectIdentifierTypeDef] = [{"Key": full} for full in batch]
+        answer = self._client.delete_objects(
+            Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
+        )
+        refused = [
+            self._faults.translate(
+                ClientError({"Error": entry}, "DeleteObjects"),
+                f"s3://{self._bucket}/{entry.get('Key', '')}",
+            )
+            for entry in answer.get("Errors", [])
+        ]
+        errors = [error for error in refused if isinstance(error, JobError)]
+        if errors:
+            raise type(errors[0])(problem for error in errors for problem in error.problems)
+
+    def _explained(self, error: ClientError, key: str) -> Exception:
+        """What a failed HEAD means. Its answer has no body, so the code is the bare status: a
+        missing bucket looks like a missing key, an expired token like a bad request. A listing
+        of that one key says it in words."""
+        where = self._where(key)
+        plain = self._faults.translate(error, where) or error
+        try:
+            with self._faults.mapped(where):
+                self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._full(key), MaxKeys=1)
+        except AccessDenied as spoken:
+            # Who may not list may still be told that a key isn't there.
+            return plain if isinstance(plain, NotFound) else spoken
+        except JobError as spoken:
+            return spoken
+        return plain
+
+
+def _content_type(key: str) -> str:
+    """So that a browser shows the report instead of saving it."""
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"

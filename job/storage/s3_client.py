@@ -1,0 +1,81 @@
+"""An S3 client as the job wants it. Credentials and endpoint come from boto3's chain alone."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+import botocore.session
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+
+from job.storage.observer import Observer
+from job.storage.s3_faults import configuration_fault
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+_MIB: Final = 1024 * 1024
+_ATTEMPTS: Final = 5
+_TRANSFER_THREADS: Final = 8
+
+TRANSFER: Final = TransferConfig(
+    multipart_threshold=16 * _MIB,
+    multipart_chunksize=16 * _MIB,
+    max_concurrency=_TRANSFER_THREADS,
+    num_download_attempts=_ATTEMPTS,
+    io_chunksize=_MIB,
+    # The CRT client would be taken on some instance types only, and takes no endpoint.
+    preferred_transfer_client="classic",
+)
+
+
+def open_client(where: str, observer: Observer) -> S3Client:
+    """A client that retries and times out, and tells `observer` of each request sent again.
+
+    `AWS_MAX_ATTEMPTS` and `max_attempts` of the AWS profile set the number of attempts (5 if
+    unset). With a custom endpoint botocore addresses buckets by path, unless the profile says
+    otherwise, and signs for us-east-1 if there is no region.
+
+    Raises `SettingsError` for a bad endpoint, profile or region. `where` is for its message.
+    """
+    core = botocore.session.get_session()
+    try:
+        client = boto3.session.Session(botocore_session=core).client(
+            "s3",
+            # boto3 reads AWS_DEFAULT_REGION alone; other SDKs, and many pods, say AWS_REGION.
+            region_name=core.get_config_variable("region") or os.environ.get("AWS_REGION"),
+            config=_config(core.get_config_variable("max_attempts") or _ATTEMPTS),
+        )
+    except Exception as error:
+        if (fault := configuration_fault(error, where)) is not None:
+            raise fault from error
+        raise
+    client.meta.events.register("request-created.s3", _retry_counter(observer))
+    return client
+
+
+def _config(attempts: int) -> Config:
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        connect_timeout=5,
+        read_timeout=60,
+        tcp_keepalive=True,
+        # The uploader's and the downloader's threads, the heartbeat and the main thread.
+        max_pool_connections=4 * _TRANSFER_THREADS,
+        # Some S3-compatible stores refuse the CRC trailers that boto3 sends by default. Content
+        # is guarded by the SHA-256 of the manifests.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+
+
+def _retry_counter(observer: Observer) -> Any:
+    """A handler for `request-created`: botocore emits it for each attempt, with its number."""
+
+    def count(request: Any, operation_name: str, **_: Any) -> None:
+        if request.context.get("retries", {}).get("attempt", 1) > 1:
+            observer.retried(operation_name)
+
+    return count

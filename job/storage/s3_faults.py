@@ -1,0 +1,214 @@
+"""The one place where botocore's errors become ours.
+
+Import this only from `job.storage.s3`: botocore takes a tenth of a second to import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from botocore import exceptions as boto
+from s3transfer.exceptions import (
+    RetriesExceededError,
+    S3DownloadFailedError,
+    S3ValidationError,
+)
+
+from job.errors import AccessDenied, JobError, Problem, SettingsError, Unavailable
+from job.storage.base import Conflict, NotFound
+from job.storage.faults import NotSupported, work_disk_fault
+
+TORN = (boto.IncompleteReadError, boto.ResponseStreamingError, boto.ReadTimeoutError)
+"""A response whose body broke off. botocore retries requests, not bodies."""
+
+_UNREACHABLE = (
+    *TORN,
+    boto.HTTPClientError,
+    boto.EndpointConnectionError,
+    boto.ConnectionClosedError,
+    boto.ConnectTimeoutError,
+    boto.ProxyConnectionError,
+    boto.SSLError,
+    boto.ChecksumError,
+    boto.FlexibleChecksumError,
+    RetriesExceededError,
+    S3ValidationError,
+    ConnectionError,
+    TimeoutError,
+)
+_NO_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.NoAuthTokenError,
+    boto.TokenRetrievalError,
+    boto.MetadataRetrievalError,
+    boto.SSOError,
+)
+_BAD_CONFIGURATION = (
+    boto.ProfileNotFound,
+    boto.ConfigParseError,
+    boto.ConfigNotFound,
+    boto.InvalidConfigError,
+    boto.InvalidRegionError,
+    boto.InvalidRetryConfigurationError,
+    boto.UnknownEndpointError,
+)
+_TRANSIENT_CODES = {
+    "BadDigest",
+    "InternalError",
+    "NoSuchUpload",  # a store cleaned the parts up under a slow upload
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "XAmzContentSHA256Mismatch",
+}
+_CREDENTIAL_CODES = {
+    "AuthFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidIdentityToken",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+}
+_REGION_CODES = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_PERMISSION_CODES = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "Forbidden"}
+
+_CREDENTIALS_HINT = (
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role of the pod's service account "
+    "(IRSA, pod identity)"
+)
+_PERMISSION_HINT = (
+    "the role needs s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "
+    "the prefix, and s3:ListBucket on the bucket"
+)
+_ENDPOINT_HINT = "set AWS_ENDPOINT_URL_S3 to http(s)://host[:port], or unset it for AWS itself"
+
+
+@dataclass(frozen=True)
+class S3Faults:
+    """Translates errors for one root, so that messages can name it."""
+
+    root: str
+    """The URI the user gave."""
+    bucket: str
+    endpoint: str
+
+    @contextmanager
+    def mapped(self, where: str) -> Iterator[None]:
+        """Raise our exception in place of botocore's. `where` is the URI the request was about."""
+        try:
+            yield
+        except Exception as error:
+            ours = self.translate(error, where)
+            if ours is None:
+                raise
+            raise ours from error
+
+    def translate(self, error: Exception, where: str) -> Exception | None:
+        """Our exception for theirs, or None if it is none of storage's."""
+        if isinstance(error, boto.ClientError):
+            return self._answered(error, where)
+        if isinstance(error, S3DownloadFailedError):
+            return Conflict(f"{where}: changed since its ETag was taken")
+        if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+            found = f"the certificate of {shown_url(self.endpoint)} is not trusted"
+            return SettingsError(Problem(where, found, "name its CA file in AWS_CA_BUNDLE"))
+        if isinstance(error, _NO_CREDENTIALS) or _is_token_file(error):
+            return AccessDenied(
+                Problem(where, f"no usable credentials: {error}", _CREDENTIALS_HINT)
+            )
+        if isinstance(error, _UNREACHABLE):
+            return self._unreachable(where, str(error))
+        if isinstance(error, OSError):
+            return work_disk_fault(error)
+        return configuration_fault(error, where)
+
+    def _unreachable(self, where: str, found: str) -> Unavailable:
+        hint = "check AWS_ENDPOINT_URL_S3 and the network"
+        return Unavailable(
+            Problem(where, f"{shown_url(self.endpoint)} did not serve the request: {found}", hint)
+        )
+
+    def _answered(self, error: boto.ClientError, where: str) -> Exception:
+        """The store answered, with an error."""
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        said = f"{error.operation_name} answered {code}: " + error.response.get("Error", {}).get(
+            "Message", ""
+        )
+        if code == "NoSuchBucket":
+            found = f"bucket '{self.bucket}' does not exist at {shown_url(self.endpoint)}"
+            hint = "create it, or correct the URI and AWS_ENDPOINT_URL_S3"
+            return SettingsError(Problem(self.root, found, hint))
+        if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):
+            return Conflict(f"{where}: {said}")
+        if code in _TRANSIENT_CODES or status == 429 or (status >= 500 and status != 501):
+            return self._unreachable(where, said)
+        if status == 404 or code in ("NoSuchKey", "NoSuchVersion"):
+            return NotFound(where)
+        if status == 501 or code == "NotImplemented":
+            return NotSupported(Problem(where, said, "the store does not implement this request"))
+        return _refused(code, status, Problem(where, said))
+
+
+def configuration_fault(error: Exception, where: str) -> SettingsError | None:
+    """A bad AWS setting, found before any request is sent; None if it is something else."""
+    if isinstance(error, boto.EndpointProviderError) or (
+        isinstance(error, ValueError) and str(error).startswith("Invalid endpoint")
+    ):
+        return SettingsError(Problem("AWS_ENDPOINT_URL_S3", _without_value(error), _ENDPOINT_HINT))
+    if isinstance(error, boto.ParamValidationError):
+        return SettingsError(Problem(where, f"is not a valid S3 location: {error}"))
+    if isinstance(error, _BAD_CONFIGURATION):
+        hint = "check AWS_PROFILE, AWS_DEFAULT_REGION and AWS_CONFIG_FILE"
+        return SettingsError(Problem("AWS configuration", str(error), hint))
+    return None
+
+
+def shown_url(url: str) -> str:
+    """An endpoint as a message may show it: never the credentials inside it."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _refused(code: str, status: int, problem: Problem) -> JobError:
+    """The store understood and said no."""
+    if code == "InvalidObjectState":
+        hint = "restore it to a storage class that can be read at once"
+        return SettingsError(Problem(problem.where, problem.found, hint))
+    if code == "RequestTimeTooSkewed":
+        return AccessDenied(Problem(problem.where, problem.found, "set this machine's clock"))
+    if code in _CREDENTIAL_CODES or status == 401:
+        return AccessDenied(Problem(problem.where, problem.found, _CREDENTIALS_HINT))
+    if code in _PERMISSION_CODES or status == 403:
+        return AccessDenied(Problem(problem.where, problem.found, _PERMISSION_HINT))
+    if code in _REGION_CODES or status == 301:
+        hint = "set AWS_DEFAULT_REGION to the bucket's region"
+        return SettingsError(Problem(problem.where, problem.found, hint))
+    if code == "InvalidBucketName":
+        return SettingsError(problem)
+    return JobError(problem)
+
+
+def _is_token_file(error: Exception) -> bool:
+    """Is it the projected token of IRSA that can't be read? botocore lets `open` fail as it is."""
+    token = os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
+    return isinstance(error, OSError) and token is not None and error.filename == token
+
+
+def _without_value(error: Exception) -> str:
+    """An endpoint may hold a password: say that it is bad, and show what is safe to show."""
+    text = str(error)
+    return "is not a valid endpoint" if "@" in text else text
