@@ -1,0 +1,239 @@
+"""The server, asked over real HTTP, and the push to a gateway that listens."""
+
+import gzip
+import json
+import logging
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from job.errors import SettingsError
+from job.metrics import BuildInfo, Health, Metrics, MetricsServer, push
+from job.metrics.state import RunState
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(BuildInfo(version="1", engine="reference", profile="fast_dev", model="m"))
+
+
+@pytest.fixture
+def server(metrics: Metrics) -> Iterator[MetricsServer]:
+    with MetricsServer(metrics, 0, metrics.progress, Health(metrics, 900)) as server:
+        yield server
+
+
+def ask(
+    server: MetricsServer, path: str, method: str = "GET", host: str = "127.0.0.1", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    url = f"http://{host}:{server.port}{path}"
+    request = urllib.request.Request(url, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read()
+
+
+def test_metrics_are_served_as_text_and_as_openmetrics(
+    server: MetricsServer, metrics: Metrics
+) -> None:
+    metrics.logged({"loss": 1.25})
+    status, headers, body = ask(server, "/metrics")
+    assert (status, headers["Content-Type"].split(";")[0]) == (200, "text/plain")
+    assert b"\nforge_train_loss 1.25\n" in body
+    _, headers, body = ask(server, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert headers["Content-Type"].startswith("application/openmetrics-text")
+    assert "forge_tokens" in {f.name for f in text_string_to_metric_families(body.decode())}
+
+
+def test_metrics_are_compressed_when_asked_for(server: MetricsServer) -> None:
+    _, headers, body = ask(server, "/metrics", **{"Accept-Encoding": "gzip"})
+    assert headers["Content-Encoding"] == "gzip"
+    assert b"forge_global_step" in gzip.decompress(body)
+
+
+def test_the_query_is_not_parsed(server: MetricsServer) -> None:
+    assert b"forge_global_step" in ask(server, "/metrics?name[]=other")[2]
+
+
+def test_progress_is_json_without_nan(server: MetricsServer, metrics: Metrics) -> None:
+    metrics.logged({"loss": float("nan")})
+    status, headers, body = ask(server, "/progress")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    progress = json.loads(body, parse_constant=pytest.fail)
+    assert (progress["phase"], progress["loss"]) == ("starting", None)
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics/x", "/favicon.ico", "/..%2f..%2fetc/passwd"])
+def test_anything_else_is_not_found(server: MetricsServer, path: str) -> None:
+    assert ask(server, path)[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_only_reading_is_allowed(server: MetricsServer, method: str) -> None:
+    assert ask(server, "/metrics", method)[0] == 405
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/progress"])
+def test_head_has_no_body(server: MetricsServer, path: str) -> None:
+    status, _, body = ask(server, path, "HEAD")
+    assert (status, body) == (200, b"")
+
+
+def test_a_fault_in_progress_is_a_500_and_the_server_lives(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> dict[str, Any]:
+        raise RuntimeError("broken")
+
+    with MetricsServer(metrics, 0, broken, Health(metrics, 900)) as server:
+        assert ask(server, "/progress")[0] == 500
+        assert ask(server, "/metrics")[0] == 200
+    assert "/progress could not be answered" in caplog.text
+
+
+def test_ipv6_is_served_too(server: MetricsServer) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    assert ask(server, "/healthz", host="[::1]")[0] == 200
+
+
+def test_a_taken_port_names_the_setting(metrics: Metrics, server: MetricsServer) -> None:
+    with pytest.raises(SettingsError) as caught:
+        MetricsServer(metrics, server.port, metrics.progress, Health(metrics, 900))
+    assert "FORGE_METRICS_PORT" in str(caught.value)
+    assert str(server.port) in str(caught.value)
+    assert "in use" in str(caught.value)
+
+
+def test_the_port_is_free_again_after_it(metrics: Metrics) -> None:
+    with MetricsServer(metrics, 0, metrics.progress, Health(metrics, 900)) as server:
+        port = server.port
+        assert ask(server, "/healthz")[0] == 200
+    with MetricsServer(metrics, port, metrics.progress, Health(metrics, 900)) as server:
+        assert ask(server, "/healthz")[0] == 200
+
+
+def test_a_client_that_hangs_holds_up_neither_others_nor_the_exit() -> None:
+    code = """
+import socket, urllib.request
+from job.metrics import BuildInfo, Health, Metrics, MetricsServer
+metrics = Metrics(BuildInfo("1", "e", "p", "m"))
+server = MetricsServer(metrics, 0, metrics.progress, Health(metrics, 900)).__enter__()
+silent = socket.create_connection(("127.0.0.1", server.port))
+silent.sendall(b"GET /metr")
+print(urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz").read())
+server.__exit__(None, None, None)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "b'ok: starting\\n'\n"
+    assert done.stderr == ""
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("phase", ["starting", "model", "evaluation", "publishing"])
+def test_only_training_can_stall(phase: Any) -> None:
+    clock = Clock()
+    metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
+    metrics.phase(phase)
+    clock.now = 10_000
+    assert Health(metrics, 900)() == (True, f"ok: {phase}")
+
+
+def test_a_step_that_hangs_turns_healthz_503_until_it_moves() -> None:
+    clock = Clock()
+    metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
+    with MetricsServer(metrics, 0, metrics.progress, Health(metrics, 900)) as server:
+        clock.now = 5_000  # the model loaded for longer than a stall may last
+        metrics.phase("training")
+        clock.now += 800
+        assert ask(server, "/healthz")[0] == 200
+        metrics.micro_step_done()
+        clock.now += 901
+        status, _, body = ask(server, "/healthz")
+        assert status == 503
+        assert body == (
+            b"stalled: no micro-batch for 901 s after step 0 (FORGE_STALL_SECONDS is 900)\n"
+        )
+        metrics.micro_step_done()
+        assert ask(server, "/healthz")[0] == 200
+
+
+class Gateway(HTTPServer):
+    """Takes pushes and remembers them; answers with `status`."""
+
+    def __init__(self, status: int = 200) -> None:
+        super().__init__(("127.0.0.1", 0), _GatewayHandler)
+        self.status = status
+        self.got: list[tuple[str, str, str | None, bytes]] = []
+
+
+class _GatewayHandler(BaseHTTPRequestHandler):
+    server: Gateway
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append((self.command, self.path, self.headers["Authorization"], body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    with Gateway() as gateway:
+        threading.Thread(target=gateway.serve_forever, daemon=True).start()
+        yield gateway
+        gateway.shutdown()
+
+
+def test_push_groups_by_run(gateway: Gateway, metrics: Metrics) -> None:
+    assert push(f"http://127.0.0.1:{gateway.server_port}", metrics, "run-1")
+    ((method, path, login, body),) = gateway.got
+    assert (method, path, login) == ("PUT", "/metrics/job/forge-job/run_id/run-1", None)
+    assert b"forge_global_step 0.0" in body
+
+
+def test_push_logs_in_and_logs_no_password(
+    gateway: Gateway, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    url = f"http://me:p%40ssword9@127.0.0.1:{gateway.server_port}/base/"
+    assert push(url, metrics, "run-1")
+    assert gateway.got[0][1] == "/base/metrics/job/forge-job/run_id/run-1"
+    assert gateway.got[0][2] == "Basic bWU6cEBzc3dvcmQ5"
+    gateway.status = 403
+    assert not push(url, metrics, "run-1")
+    assert "were not pushed" in caplog.text
+    assert "ssword9" not in caplog.text
+
+
+def test_a_gateway_that_is_down_is_only_warned_about(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: refused at once
+        url = f"http://me:password9@127.0.0.1:{taken.getsockname()[1]}"
+        assert not push(url, metrics, "run-1")
+    assert "were not pushed" in caplog.text
+    assert "password9" not in caplog.text
