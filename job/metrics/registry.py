@@ -144,17 +144,17 @@ class Metrics:
             for measure, result in (evaluation.get(model) or {}).items()
         }
 
-    def sent(self, size: int) -> None:
-        """Storage took so many bytes."""
-        self._s3_bytes.labels("sent").inc(size)
+    def sent(self, count: int) -> None:
+        """So many bytes went to storage. This and the next two make it storage's observer."""
+        self._s3_bytes.labels("sent").inc(count)
 
-    def received(self, size: int) -> None:
-        """Storage gave so many bytes."""
-        self._s3_bytes.labels("received").inc(size)
+    def received(self, count: int) -> None:
+        """So many bytes came from storage."""
+        self._s3_bytes.labels("received").inc(count)
 
     def retried(self, operation: str) -> None:
-        """A request to storage is tried again."""
-        self._s3_retries.labels(_label(operation)).inc()
+        """A request to storage was sent again; `operation` is S3's name for it."""
+        self._s3_retries.labels(operation).inc()
 
     def progress(self) -> dict[str, Any]:
         """The run at a glance, as JSON data; the names are those of `run.json`'s progress."""

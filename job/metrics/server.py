@@ -82,8 +82,7 @@ class MetricsServer:
         head = method == "HEAD"
         try:
             return self._route(environ, respond, head)
-        except Exception:
-            # A fault in what is shown must not look like a fault of the run.
+        except Exception:  # noqa: BLE001 - a fault in what is shown must not become one of the run
             _log.warning("%s could not be answered", environ["PATH_INFO"], exc_info=True)
             return _send(respond, "500 Internal Server Error", b"see the log\n", head=head)
 
@@ -121,7 +120,7 @@ def _send(
 class _Handler(WSGIRequestHandler):
     timeout = _CLIENT_SECONDS
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
         """A scrape every few seconds is no news."""
 
 
@@ -153,7 +152,7 @@ def _bind(port: int) -> WSGIServer:
         if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise _unusable(port, error) from error
     try:  # a node without IPv6
-        return _Server(("0.0.0.0", port), _Handler)
+        return _Server(("0.0.0.0", port), _Handler)  # noqa: S104 - Prometheus comes from outside
     except OSError as error:
         raise _unusable(port, error) from error
 

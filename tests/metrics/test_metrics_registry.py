@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from job.metrics import PHASES, BuildInfo, Metrics, Totals
+from job.storage import Observer
 
 BUILD = BuildInfo(version="1.2.3", engine="reference", profile="fast_dev", model="smollm2")
 TOLD = {
@@ -79,7 +80,7 @@ def whole_run(metrics: Metrics) -> Metrics:
     metrics.checkpoint_rejected()
     metrics.sent(1000)
     metrics.received(50)
-    metrics.retried("upload")
+    metrics.retried("PutObject")
     metrics.evaluated(
         {"rows": 9, "base": {"exact": {"rate": 0.1}}, "adapter": {"exact": {"rate": 0.7}}}
     )
@@ -88,7 +89,7 @@ def whole_run(metrics: Metrics) -> Metrics:
 
 def test_every_metric_of_the_contract_is_there_with_its_type(metrics: Metrics) -> None:
     text = generate_latest(whole_run(metrics).registry).decode()
-    types = dict(re.findall(r"^# TYPE forge_(\S+) (\S+)$", text, re.M))
+    types = dict(re.findall(r"^# TYPE forge_(\S+) (\S+)$", text, re.MULTILINE))
     assert types == TOLD
 
 
@@ -107,8 +108,8 @@ def test_names_follow_the_conventions(metrics: Metrics) -> None:
 
 
 def test_openmetrics_is_well_formed(metrics: Metrics) -> None:
-    text = generate_openmetrics(whole_run(metrics).registry).decode()
-    names = {family.name for family in parse_openmetrics(text)}
+    text = generate_openmetrics(whole_run(metrics).registry).decode()  # type: ignore[no-untyped-call]
+    names = {family.name for family in parse_openmetrics(text)}  # type: ignore[no-untyped-call]
     assert {"forge_tokens", "forge_train_loss", "forge_step_duration_seconds"} <= names
 
 
@@ -155,7 +156,7 @@ def test_labels_and_values(metrics: Metrics) -> None:
     assert read(metrics, "dataset_rows", result="eval") == 20
     assert read(metrics, "tool_call_accuracy", model="adapter", measure="exact") == 0.7
     assert read(metrics, "s3_bytes_total", direction="sent") == 1000
-    assert read(metrics, "s3_retries_total", operation="upload") == 1
+    assert read(metrics, "s3_retries_total", operation="PutObject") == 1
     assert read(metrics, "checkpoint_duration_seconds_count", stage="commit") == 1
     assert read(metrics, "checkpoint_bytes") == 1234
     assert read(metrics, "gpu_memory_bytes", kind="allocated") == 10
@@ -165,6 +166,12 @@ def test_failures_are_counted_by_class_and_start_at_zero(metrics: Metrics) -> No
     assert read(metrics, "checkpoint_failures_total", reason="unavailable") == 0
     metrics.checkpoint_failed("AccessDenied")
     assert read(metrics, "checkpoint_failures_total", reason="access_denied") == 1
+
+
+def test_metrics_observe_storage(metrics: Metrics) -> None:
+    observer: Observer = metrics
+    observer.sent(7)
+    assert read(metrics, "s3_bytes_total", direction="sent") == 7
 
 
 def test_an_evaluation_without_a_base_is_fine(metrics: Metrics) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from job.ledger.record import Progress
 from job.metrics.state import RunState, Totals
 
 
@@ -78,14 +79,16 @@ def test_at_risk_counts_from_when_the_durable_state_was_taken(
 
 
 def test_it_is_safe_to_preempt_when_the_last_step_is_durable(state: RunState, clock: Clock) -> None:
-    assert state.safe_to_preempt
+    safe = [state.safe_to_preempt]
     state.enter("training")
-    assert state.safe_to_preempt
+    safe.append(state.safe_to_preempt)
     train(state, clock, 1, 5)
-    assert not state.safe_to_preempt
+    safe.append(state.safe_to_preempt)
     state.taken(5)
+    safe.append(state.safe_to_preempt)
     state.committed(5, size=10)
-    assert state.safe_to_preempt
+    safe.append(state.safe_to_preempt)
+    assert safe == [True, True, False, False, True]
 
 
 def test_steps_without_a_checkpoint_stay_at_risk_after_training(
@@ -136,8 +139,6 @@ def test_progress_has_no_nan(state: RunState) -> None:
 
 
 def test_progress_fits_the_record(state: RunState, clock: Clock) -> None:
-    from job.ledger.record import Progress
-
     state.max_steps = 4
     state.enter("training")
     train(state, clock, 1, 2)
