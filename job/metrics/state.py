@@ -98,7 +98,7 @@ class RunState:
     ) -> None:
         with self._lock:
             self.step = self.durable_step = step
-            self.checkpoint_step = step
+            self.checkpoint_step = step or None  # a run at step 0 has none
             self.totals = totals
             self._held_before = held_seconds
             self.resumes = resumes

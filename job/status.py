@@ -1,0 +1,191 @@
+"""`forge-job status <run uri>`: what the run's record says, for people and for machines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+from job.errors import Preempted, Problem, SettingsError, Unavailable
+from job.ledger import RECORD_KEY, Attempt, RunRecord, read_record
+from job.redact import redact
+from job.storage import Storage, open_storage
+
+_BAR_WIDTH: Final = 30
+_SILENT_BEATS: Final = 3
+"""Heartbeats that a running attempt may miss before it is called silent."""
+_DEFAULT_HEARTBEAT_SECONDS: Final = 30.0
+_OVER: Final = ("succeeded", "gate_failed", "failed")
+"""Nothing more is to be watched; a preempted run is taken up by its next attempt."""
+
+
+def status(
+    uri: str,
+    *,
+    as_json: bool = False,
+    watch: bool = False,
+    out: TextIO | None = None,
+    interval_seconds: float = 3.0,
+) -> int:
+    """Print the state of the run at `uri` (`<output>/<run id>`) to `out` (stdout); returns 0.
+
+    `watch` goes on until the run is over or the user stops it: on a terminal it redraws in
+    place, elsewhere it prints again when something changed. Raises `SettingsError` when there is
+    no run at `uri`, and what storage raises.
+    """
+    out = out if out is not None else sys.stdout
+    storage = open_storage(uri)
+    record = _read(storage)
+    if not watch:
+        print(_as_json(record, indent=2) if as_json else describe(record, storage.uri), file=out)
+        return 0
+    try:
+        _watch(storage, record, as_json, out, interval_seconds)
+    except (KeyboardInterrupt, Preempted):
+        print(file=out)  # leaves the terminal's cursor on a line of its own
+    return 0
+
+
+def describe(record: RunRecord, uri: str, now: datetime | None = None) -> str:
+    """The record of the run at `uri` as a few lines of text."""
+    now = now or datetime.now(UTC)
+    progress = record.progress
+    rows = [
+        ("run", record.run_id),
+        ("status", _status(record, now)),
+        ("progress", _progress_bar(progress.step, progress.max_steps)),
+        ("loss", _losses(record)),
+        ("ETA", _duration(progress.eta_seconds) if record.status == "running" else "–"),
+        ("durable", _durable(record, now)),
+        ("adapter", f"{uri}/{record.adapter.key}" if record.adapter else "not yet"),
+        *((f"attempt {a.number}", _attempt(a, _runs(a, record))) for a in record.attempts),
+    ]
+    return _printable("\n".join(f"{name:<11} {value}" for name, value in rows))
+
+
+def _read(storage: Storage) -> RunRecord:
+    found = read_record(storage)
+    if found is None:
+        raise SettingsError(
+            Problem(
+                storage.uri,
+                f"there is no run here (no {RECORD_KEY})",
+                "give <FORGE_OUTPUT_URI>/<FORGE_RUN_ID>, as the job's first log line shows it",
+            )
+        )
+    return found[0]
+
+
+def _watch(
+    storage: Storage, record: RunRecord, as_json: bool, out: TextIO, interval_seconds: float
+) -> None:
+    screen = _Screen(out)
+    while True:
+        screen.show(
+            _as_json(record) if as_json else describe(record, storage.uri), redraw=not as_json
+        )
+        if record.status in _OVER:
+            return
+        time.sleep(interval_seconds)
+        try:
+            record = _read(storage)
+        except Unavailable as error:
+            print(f"storage can't be reached, trying again: {error}", file=sys.stderr)
+
+
+class _Screen:
+    """Shows a text in the place of the one before; without a terminal, only what changed."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._shown = ""
+
+    def show(self, text: str, *, redraw: bool) -> None:
+        redraw = redraw and self._out.isatty()
+        if text == self._shown:
+            return
+        if redraw and self._shown:
+            # Up to the first line of the last text, and clear from there.
+            print(f"\x1b[{self._shown.count(chr(10)) + 1}F\x1b[J", end="", file=self._out)
+        print(text, file=self._out, flush=True)
+        self._shown = text
+
+
+def _as_json(record: RunRecord, indent: int | None = None) -> str:
+    return record.model_dump_json(indent=indent)
+
+
+def _status(record: RunRecord, now: datetime) -> str:
+    if record.status != "running":
+        return record.status
+    age = _age(record.progress.updated_at, now)
+    beat = float(record.settings.get("heartbeat_seconds") or _DEFAULT_HEARTBEAT_SECONDS)
+    text = f"running ({record.progress.phase})"
+    if age is not None and age > _SILENT_BEATS * beat:
+        text += f", no heartbeat for {_duration(age)}: the pod may be gone"
+    return text
+
+
+def _progress_bar(step: int, total: int) -> str:
+    if total <= 0:
+        return f"step {step}"
+    share = min(1.0, step / total)
+    bar = ("#" * round(share * _BAR_WIDTH)).ljust(_BAR_WIDTH, "-")
+    return f"[{bar}] {step}/{total} ({share:.0%})"
+
+
+def _losses(record: RunRecord) -> str:
+    train, validation = record.progress.loss, record.progress.eval_loss
+    shown = [f"{train:.4f}"] if train is not None else ["–"]
+    if validation is not None:
+        shown.append(f"validation {validation:.4f}")
+    return ", ".join(shown)
+
+
+def _durable(record: RunRecord, now: datetime) -> str:
+    if not record.checkpoints:
+        return "no checkpoint yet"
+    newest = record.checkpoints[-1]
+    age = _age(newest.committed_at, now)
+    return f"step {newest.step}, {_duration(age)} ago ({newest.bytes / 1e6:.1f} MB)"
+
+
+def _runs(attempt: Attempt, record: RunRecord) -> bool:
+    return record.status == "running" and attempt.number == record.attempt
+
+
+def _attempt(attempt: Attempt, runs: bool) -> str:
+    steps = f"from step {attempt.from_step}"
+    if runs:
+        return f"{steps}, running"
+    if attempt.exit_code is None:
+        return f"{steps}, was killed before it could say why"
+    reason = f": {redact(attempt.reason)}" if attempt.reason else ""
+    return f"{steps} to {attempt.to_step}, exit {attempt.exit_code}{reason}"
+
+
+def _age(moment: str, now: datetime) -> float | None:
+    """Seconds since an ISO 8601 time; None if it is none. Clocks may differ: never negative."""
+    try:
+        then = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return max(0.0, (now - then).total_seconds())
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _printable(text: str) -> str:
+    """Reasons and names come from storage: they must not move the cursor."""
+    return "".join(c if c == "\n" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -1,0 +1,189 @@
+"""`status` on records in a directory and on a real S3 server, on a terminal and off it."""
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from job.errors import JobError, SettingsError
+from job.ledger import Adapter, Attempt, Checkpoint, Holder, Progress, RunRecord
+from job.status import describe, status
+from job.storage import open_storage
+
+URI = "s3://bucket/out/run-1"
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+def ago(**units: float) -> str:
+    return (NOW - timedelta(**units)).isoformat()
+
+
+def a_record() -> RunRecord:
+    holder = Holder(token="t", host="pod-1")
+    return RunRecord(
+        run_id="run-1",
+        attempt=2,
+        settings={"heartbeat_seconds": 30.0},
+        progress=Progress(
+            phase="training",
+            step=30,
+            max_steps=120,
+            loss=1.23456,
+            eval_loss=1.5,
+            eta_seconds=3720,
+            updated_at=ago(seconds=20),
+        ),
+        checkpoints=[
+            Checkpoint(
+                step=25,
+                attempt=1,
+                key="checkpoints/00000025-001/",
+                manifest_sha256="0" * 64,
+                bytes=12_340_000,
+                committed_at=ago(seconds=90),
+            )
+        ],
+        attempts=[
+            Attempt(
+                number=1,
+                holder=holder,
+                ended_at=ago(minutes=5),
+                to_step=25,
+                exit_code=75,
+                reason="received SIGTERM",
+            ),
+            Attempt(number=2, holder=holder, from_step=25, to_step=25),
+        ],
+    )
+
+
+def store(uri: str, record: RunRecord) -> None:
+    open_storage(uri).write("run.json", record.model_dump_json().encode())
+
+
+def test_a_running_run_at_a_glance() -> None:
+    assert describe(a_record(), URI, NOW).splitlines() == [
+        "run         run-1",
+        "status      running (training)",
+        "progress    [########----------------------] 30/120 (25%)",
+        "loss        1.2346, validation 1.5000",
+        "ETA         1 h 2 min",
+        "durable     step 25, 1 min 30 s ago (12.3 MB)",
+        "adapter     not yet",
+        "attempt 1   from step 0 to 25, exit 75: received SIGTERM",
+        "attempt 2   from step 25, running",
+    ]
+
+
+def test_a_run_that_has_just_begun() -> None:
+    text = describe(RunRecord(run_id="run-1", progress=Progress(updated_at=ago())), URI, NOW)
+    assert "status      running (starting)\n" in text
+    assert "progress    step 0\n" in text
+    assert "no checkpoint yet" in text
+
+
+@pytest.mark.parametrize(("seconds", "silent"), [(89, False), (91, True), (-600, False)])
+def test_a_silent_heartbeat_is_said(seconds: int, silent: bool) -> None:
+    record = a_record()
+    record.progress.updated_at = ago(seconds=seconds)
+    assert ("the pod may be gone" in describe(record, URI, NOW)) is silent
+
+
+def test_a_finished_run_has_no_silent_heartbeat_and_names_its_adapter() -> None:
+    record = a_record()
+    record.status = "succeeded"
+    record.progress.updated_at = ago(days=3)
+    record.adapter = Adapter(key="adapter/", manifest_sha256="0" * 64, bytes=5, step=120)
+    text = describe(record, URI, NOW)
+    assert "status      succeeded\n" in text
+    assert "adapter     s3://bucket/out/run-1/adapter/\n" in text
+
+
+def test_an_attempt_that_was_killed_is_said_to_be() -> None:
+    record = a_record()
+    record.attempts[0].exit_code = None
+    assert "attempt 1   from step 0, was killed" in describe(record, URI, NOW)
+
+
+def test_what_a_record_holds_can_not_move_the_cursor() -> None:
+    record = a_record()
+    record.attempts[0].reason = "evil \x1b[2J\r http://u:secret@h"
+    text = describe(record, URI, NOW)
+    assert "\\x1b[2J\\x0d" in text
+    assert "secret" not in text
+
+
+def test_status_of_a_run_on_s3(bucket: str) -> None:
+    store(f"{bucket}/out/run-1", a_record())
+    out = io.StringIO()
+    assert status(f"{bucket}/out/run-1", out=out) == 0
+    assert "30/120 (25%)" in out.getvalue()
+
+
+def test_json_is_the_record(tmp_path: Path) -> None:
+    record = a_record()
+    record.progress.loss = float("nan")
+    store(str(tmp_path), record)
+    out = io.StringIO()
+    assert status(str(tmp_path), as_json=True, out=out) == 0
+    found = json.loads(out.getvalue(), parse_constant=pytest.fail)
+    assert (found["run_id"], found["progress"]["loss"]) == ("run-1", None)
+
+
+def test_no_run_names_the_uri(bucket: str) -> None:
+    with pytest.raises(SettingsError, match=f"{bucket}/nothing: there is no run here"):
+        status(f"{bucket}/nothing", out=io.StringIO())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"run_id": 1}'])
+def test_a_damaged_record_is_said_to_be_one(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(JobError, match=r"run\.json"):
+        status(str(tmp_path), out=io.StringIO())
+
+
+def test_watch_ends_with_the_run_and_prints_changes_only(tmp_path: Path) -> None:
+    store(str(tmp_path), a_record())
+
+    def finish() -> None:
+        time.sleep(0.3)
+        record = a_record()
+        record.status = "succeeded"
+        store(str(tmp_path), record)
+
+    threading.Thread(target=finish).start()
+    out = io.StringIO()
+    assert status(str(tmp_path), as_json=True, watch=True, out=out, interval_seconds=0.02) == 0
+    shown = [json.loads(line)["status"] for line in out.getvalue().splitlines()]
+    assert shown == ["running", "succeeded"]
+
+
+def test_watch_on_a_terminal_redraws_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    store(str(tmp_path), a_record())
+    code = (
+        "import sys\nfrom job.status import status\n"
+        f"sys.exit(status({str(tmp_path)!r}, watch=True, interval_seconds=0.05))"
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    shown = b""
+    record = a_record()
+    while b"\x1b[9F\x1b[J" not in shown:
+        shown += os.read(ours, 4096)
+        record.progress.step += 1
+        store(str(tmp_path), record)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0
+    assert errors == b""
