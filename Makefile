@@ -1,0 +1,77 @@
+# Needs python3 (3.11 or newer, with venv), make and git. All else goes into .venv, once.
+#
+#   make install PYTHON=python3.12        another interpreter
+#   make install TORCH_PIP_ARGS=...       where pip finds the CPU build of torch (CONTRIBUTING.md)
+#   make test PYTEST_ARGS="-k ledger"     a part of the suite
+
+PYTHON ?= python3
+TORCH_PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCKED := $(VENV)/.locked
+INSTALLED := $(VENV)/.installed
+SHELL_SCRIPTS := .ci/run $(wildcard scripts/*.sh)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test check lint format lock lock-upgrade clean python
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## the project and its locked dependencies into .venv
+
+demo: $(INSTALLED)  ## train a small real model against a local S3 server, with a preemption
+	$(BIN)/python -m job demo
+
+test: $(INSTALLED)  ## the whole test suite
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+check: lint test  ## exactly what CI runs
+
+lint: $(INSTALLED)  ## style, types, import layers, generated tables, shell scripts
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/settings_table.py --check
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+
+format: $(INSTALLED)  ## mend style and generated tables
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+	$(BIN)/python scripts/settings_table.py
+
+lock: $(INSTALLED)  ## resolve requirements/*.txt again after a change of pyproject.toml or pins.txt
+	$(BIN)/python scripts/lock.py
+
+lock-upgrade: $(INSTALLED)  ## the same, with the newest versions that fit
+	$(BIN)/python scripts/lock.py --upgrade
+
+clean:  ## remove .venv, caches and the demo's output
+	rm -rf $(VENV) build dist *.egg-info demo-output
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are written last: an install that was interrupted starts again from an empty .venv.
+# Hashes are checked for every file but torch, whose CPU build differs by platform and index.
+$(LOCKED): requirements/cpu.txt requirements/torch-cpu.txt | python
+	@echo "Installing the locked set into $(VENV): two minutes and 2 GB, once."
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install -qq --no-deps --require-hashes --only-binary :all: -r requirements/cpu.txt
+	$(PIP) install -qq $(TORCH_PIP_ARGS) -r requirements/torch-cpu.txt
+	@touch $@
+
+$(INSTALLED): pyproject.toml $(LOCKED)
+	$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	$(PIP) check
+	@touch $@
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is missing or older than 3.11: make ... PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv: install it (on Debian: python3-venv)" >&2; exit 1; }
