@@ -266,6 +266,10 @@ class Settings(BaseSettings):
     def run_uri(self) -> str:
         return f"{self.output_uri}/{self.run_id}"
 
+    def public(self) -> dict[str, Any]:
+        """The settings as data, without what may hold credentials."""
+        return self.model_dump(mode="json", exclude={"pushgateway_url"})
+
     def hyperparameters(self) -> Hyperparameters:
         """The profile with the overrides on top.
 

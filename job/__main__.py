@@ -1,0 +1,165 @@
+"""`python -m job`: the commands, and the exit code and termination message of every end.
+
+Signals are handled from the first moment, so nothing heavy is imported up here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from job.errors import JobError, Stopped
+from job.lifecycle import StopToken
+
+if TYPE_CHECKING:
+    from job.config import Settings
+
+_TERMINATION_BYTES = 4096
+"""The kubelet reads no more of a termination message."""
+
+_DEFAULT_TERMINATION_LOG = "/dev/termination-log"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    command = arguments.command or "run"
+    if command == "run":
+        return _run()
+    if command == "validate":
+        return _validate(arguments)
+    if command == "status":
+        return _status(arguments)
+    return _demo(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="forge-job",
+        description="Fine-tunes a model on tool-calling conversations. Configured by FORGE_* "
+        "environment variables; without a command it runs the job.",
+    )
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("run", help="the batch job (the default)")
+    validate = commands.add_parser("validate", help="check everything that needs no GPU")
+    validate.add_argument("--json", action="store_true", help="for machines")
+    status = commands.add_parser("status", help="what a run's record says")
+    status.add_argument("uri", help="<output>/<run id>")
+    status.add_argument("--json", action="store_true", help="the record, for machines")
+    status.add_argument("--watch", action="store_true", help="again and again until it ends")
+    demo = commands.add_parser("demo", help="the embedded run on this machine's CPU")
+    demo.add_argument("--output", type=Path, default=Path("demo-output"), help="a copy of the run")
+    return parser
+
+
+def _run() -> int:
+    stop = StopToken()
+    stop.install()
+    settings: Settings | None = None
+    try:
+        settings, result = _configured_run(stop)
+    except (JobError, Stopped) as error:
+        code, message = error.exit_code, f"{error.title}: {error}"
+        logging.getLogger("job").error("%s (exit code %d)", message, code)
+    except MemoryError:
+        code, message = JobError.exit_code, "out of memory"
+        logging.getLogger("job").exception("out of memory")
+    except Exception as error:
+        code, message = JobError.exit_code, f"unexpected error: {type(error).__name__}: {error}"
+        logging.getLogger("job").exception("unexpected error (exit code %d)", code)
+    else:
+        code, message = 0, f"succeeded: step {result.step}, adapter at {result.adapter_uri}"
+    _write_termination_message(code, message)
+    return code
+
+
+def _configured_run(stop: StopToken) -> tuple[Settings, Any]:
+    from job.config import load_settings
+    from job.logs import configure
+
+    context = configure("auto", os.environ.get("FORGE_RUN_ID"))
+    settings = load_settings()
+    if settings.log_format != "auto":
+        context = configure(settings.log_format, settings.run_id)
+
+    from job.run import run_job
+
+    return settings, run_job(settings, stop=stop, context=context)
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from job.config import load_settings
+    from job.logs import configure
+
+    configure("auto", os.environ.get("FORGE_RUN_ID"))
+    try:
+        settings = load_settings()
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    from job.validate import render, validate
+
+    checks = validate(settings)
+    shown = json.dumps([check.as_dict() for check in checks]) if arguments.json else render(checks)
+    print(shown)
+    return next((check.exit_code for check in checks if check.exit_code), 0)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from job.status import status
+
+    try:
+        return status(
+            arguments.uri, as_json=arguments.json, watch=arguments.watch, out=sys.stdout
+        )
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from job.demo.demo import demo
+
+    try:
+        return demo(arguments.output)
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _write_termination_message(code: int, message: str) -> None:
+    """One line for `kubectl describe pod`; only where the kubelet has put the file."""
+    from job.redact import redact
+
+    path = Path(os.environ.get("FORGE_TERMINATION_LOG") or _DEFAULT_TERMINATION_LOG)
+    line = redact(f"exit {code}: " + " ".join(message.split()))
+    data = line.encode(errors="replace")[: _TERMINATION_BYTES - 1].decode(errors="ignore")
+    if path.exists():
+        try:
+            path.write_text(data + "\n", encoding="utf-8")
+        except OSError as error:
+            logging.getLogger("job").warning("no termination message: %s", error)
+
+
+def _exit(code: int) -> NoReturn:
+    """End now. An upload that hangs in a dead network would hold an ordinary exit up (pools of
+    threads are joined), past the grace period; all that matters is recorded by here."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def cli() -> NoReturn:
+    """The console script `forge-job`."""
+    _exit(main())
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,77 @@
+"""How an attempt takes its leave: what there is to save is made durable, the record says why."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from job.checkpoint import CheckpointUploader
+from job.config import Settings
+from job.errors import DataError, Fenced, GateFailed, JobError, Preempted, SettingsError, Stopped
+from job.ledger import Ledger, Progress, Status
+from job.lifecycle import StopToken
+from job.metrics import Metrics, push
+
+_log = logging.getLogger(__name__)
+
+_RECORD_SECONDS = 2.0
+"""Of the grace period, kept for the last swap of `run.json`."""
+
+_NO_LINGER = (Stopped, SettingsError, DataError)
+"""Ends that nobody has to scrape: the pod is wanted elsewhere, or nothing has run yet."""
+
+
+def recorded_progress(metrics: Metrics) -> Progress:
+    return Progress.model_validate(metrics.progress())
+
+
+def close_attempt(
+    ledger: Ledger,
+    uploader: CheckpointUploader,
+    metrics: Metrics,
+    stop: StopToken,
+    error: BaseException,
+) -> None:
+    """Record the end of an attempt that did not finish the run. Never raises.
+
+    A preempted one first waits for its last checkpoint, as long as the grace period allows.
+    """
+    with stop.deferred():
+        if isinstance(error, Fenced):
+            return  # the record belongs to somebody else now
+        metrics.phase("preempted" if isinstance(error, Preempted) else "failed")
+        if isinstance(error, GateFailed):
+            return  # recorded together with the candidate
+        if isinstance(error, Preempted):
+            _save_what_there_is(ledger, uploader, metrics, stop)
+        status: Status = "preempted" if isinstance(error, Preempted) else "failed"
+        code = getattr(error, "exit_code", JobError.exit_code)
+        reason = str(error) or type(error).__name__
+        try:
+            ledger.close(status, code, reason, recorded_progress(metrics))
+        except (JobError, Fenced) as failure:
+            _log.error("the end of this attempt could not be recorded: %s", failure)
+
+
+def _save_what_there_is(
+    ledger: Ledger, uploader: CheckpointUploader, metrics: Metrics, stop: StopToken
+) -> None:
+    done = uploader.flush(max(0.0, stop.seconds_left() - _RECORD_SECONDS))
+    durable = max((c.step for c in ledger.record.checkpoints), default=0)
+    step = metrics.progress()["step"]
+    if durable < step:
+        why = "its upload failed" if done else "the grace period is too short for its upload"
+        _log.error("steps %d to %d are lost: %s", durable + 1, step, why)
+    else:
+        _log.info("everything up to step %d is durable", step)
+
+
+def farewell(settings: Settings, metrics: Metrics, stop: StopToken, error: object = None) -> None:
+    """A last push of the metrics, and time for a last scrape, which any signal ends."""
+    if isinstance(error, _NO_LINGER) or stop.requested:
+        return
+    if settings.pushgateway_url:
+        push(settings.pushgateway_url, metrics, settings.run_id)
+    until = time.monotonic() + settings.metrics_linger_seconds
+    while time.monotonic() < until and not stop.requested:
+        time.sleep(min(0.1, max(0.0, until - time.monotonic())))

@@ -1,0 +1,92 @@
+"""What a run's identity is made of: settings first, then data, template, engine and versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from job.config import Settings
+from job.dataset import DataFile
+from job.ledger import flatten
+
+_LIBRARIES = (
+    "accelerate",
+    "bitsandbytes",
+    "forge-job",
+    "peft",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "trl",
+    "unsloth",
+)
+
+
+def of_settings(settings: Settings) -> dict[str, Any]:
+    """The part that is known before anything is fetched."""
+    h = settings.hyperparameters()
+    return flatten(
+        {
+            "dataset_uri": list(settings.dataset_uri),
+            "model": settings.base_model,
+            "model_family": settings.model_family,
+            "loss_on": settings.loss_on,
+            "invalid_rows": settings.invalid_rows,
+            "overlong_rows": settings.overlong_rows,
+            "split": {
+                "eval_fraction": settings.eval_fraction,
+                "eval_max_rows": settings.eval_max_rows,
+            },
+            "eval_steps": settings.eval_steps,
+            "early_stopping_patience": settings.early_stopping_patience,
+            "lora": {"r": h.lora_r, "alpha": h.lora_alpha, "dropout": h.lora_dropout},
+            "effective_batch_size": h.effective_batch_size,
+            "max_seq_length": h.max_seq_length,
+            "max_steps": h.max_steps,
+            "num_train_epochs": h.num_train_epochs,
+            "learning_rate": h.learning_rate,
+            "warmup": {"steps": h.warmup_steps, "ratio": h.warmup_ratio},
+            "weight_decay": h.weight_decay,
+            "lr_scheduler_type": h.lr_scheduler_type,
+            "optim": h.optim,
+            "seed": h.seed,
+            "provenance": {"per_device_train_batch_size": h.per_device_train_batch_size},
+        }
+    )
+
+
+def of_run(
+    settings: Settings,
+    files: Sequence[DataFile],
+    template_sha256: str,
+    engine: str,
+    rows: dict[str, int],
+) -> dict[str, Any]:
+    """The whole fingerprint. Compare with `job.ledger.compare`."""
+    sources = [file.source for file in files]
+    return of_settings(settings) | flatten(
+        {
+            "data": [{"uri": s.uri, "sha256": s.sha256, "size": s.size} for s in sources],
+            "rows": rows,
+            "template_sha256": template_sha256,
+            "engine": engine,
+            "versions": library_versions(),
+            "provenance": {
+                "etags": [s.etag for s in sources],
+                "version_ids": [s.version_id for s in sources],
+            },
+        }
+    )
+
+
+def library_versions() -> dict[str, str | None]:
+    """Installed versions; None for what is not there."""
+    return {name: _version(name) for name in _LIBRARIES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,143 @@
+"""What training says, passed on: to metrics, the log, the progress bar, the caller, the uploader."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from job.checkpoint import CheckpointUploader, Committed, Local
+from job.errors import JobError
+from job.ledger import Ledger, RunRecord
+from job.logs import LogContext, ProgressBar
+from job.metrics import Metrics, Totals
+
+if TYPE_CHECKING:
+    from job.training import Saved, Step, TrainingState
+
+_log = logging.getLogger(__name__)
+
+_LOG_SECONDS = 5.0
+"""Between two log lines of training: a run of a day must not write a line for each step."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the caller's `on_progress` is given, after each optimizer step's log."""
+
+    step: int
+    total_steps: int
+    progress: float
+    """Share of the steps done, 0 to 1."""
+    loss: float | None
+    epoch: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Monitor:
+    """Keeps `job.training.TrainingObserver`."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        ledger: Ledger,
+        uploader: CheckpointUploader,
+        context: LogContext,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self._metrics = metrics
+        self._ledger = ledger
+        self._uploader = uploader
+        self._context = context
+        self._on_progress = on_progress
+        self._max_steps = 0
+        self._bar: ProgressBar | None = None
+        self._last_line = 0.0
+
+    def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
+        record = self._ledger.record
+        self._max_steps = max_steps
+        self._metrics.planned(max_steps)
+        self._metrics.restore(
+            step,
+            Totals(state.tokens, state.supervised_tokens, state.samples, state.train_seconds),
+            resumes=sum(attempt.from_step > 0 for attempt in record.attempts),
+            wasted_steps=sum(attempt.lost_steps for attempt in record.attempts),
+        )
+        self._context.update(step=step)
+        self._bar = ProgressBar(max_steps, initial=step, enabled=self._context.interactive)
+        _log.info("training starts at step %d of %d", step, max_steps)
+
+    def alive(self) -> None:
+        self._metrics.micro_step_done()
+
+    def stepped(self, step: Step) -> None:
+        self._context.update(step=step.step)
+        self._metrics.step_done(
+            step.step,
+            step.seconds,
+            tokens=step.tokens,
+            supervised_tokens=step.supervised_tokens,
+            samples=step.samples,
+        )
+
+    def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
+        self._metrics.logged({**logs, "epoch": epoch})
+        loss = logs.get("loss")
+        if (eval_loss := logs.get("eval_loss")) is not None:
+            _log.info("validation loss %.4f after step %d", eval_loss, step)
+            self._annotate(step, eval_loss)
+        if loss is None:
+            return
+        if self._bar is not None:
+            self._bar.update(step, loss=loss)
+        self._say(step, loss, logs)
+        if self._on_progress is not None:
+            share = step / self._max_steps if self._max_steps else 0.0
+            self._on_progress(Progress(step, self._max_steps, share, loss, epoch))
+
+    def saved(self, saved: Saved) -> None:
+        self._metrics.checkpoint_taken(saved.step, saved.write_seconds)
+        self._metrics.checkpoint_stalled(saved.write_seconds)
+        self._uploader.submit(Local(saved.folder, saved.step, saved.eval_loss))
+
+    def committed(self, committed: Committed) -> None:
+        """Called by the uploader's thread."""
+        self._metrics.checkpoint_committed(
+            committed.checkpoint.step,
+            committed.checkpoint.bytes,
+            upload_seconds=committed.upload_seconds,
+            commit_seconds=committed.commit_seconds,
+        )
+
+    def ended(self) -> None:
+        """Training is over, one way or another."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+
+    def _say(self, step: int, loss: float, logs: dict[str, float]) -> None:
+        now = time.monotonic()
+        due = now - self._last_line >= _LOG_SECONDS or step == self._max_steps
+        if due and not self._context.interactive:
+            self._last_line = now
+            fields = {"loss": loss, "learning_rate": logs.get("learning_rate")}
+            _log.info("step %d/%d loss %.4f", step, self._max_steps, loss, extra={"fields": fields})
+
+    def _annotate(self, step: int, eval_loss: float) -> None:
+        """A checkpoint that was saved before its evaluation could be made learns its result."""
+        if not any(c.step == step and c.eval_loss is None for c in self._ledger.record.checkpoints):
+            return
+
+        def change(record: RunRecord) -> None:
+            for checkpoint in record.checkpoints:
+                if checkpoint.step == step:
+                    checkpoint.eval_loss = eval_loss
+
+        try:
+            self._ledger.update(change)
+        except JobError as error:
+            _log.warning("the validation loss was not recorded: %s", error)

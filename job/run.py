@@ -1,0 +1,228 @@
+"""The batch job from top to bottom: the only place that builds concrete objects.
+
+    storage probed → attempt claimed → data fetched, checked, masked, split → fingerprint agreed
+    → newest sound checkpoint restored → model loaded → trained → evaluated → adapter published
+    → report → recorded as finished
+
+Everything that a CPU can refuse comes before the model's weights are fetched. The record says
+`succeeded` in the same swap that names the adapter, and never before.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from job import fingerprint, publish
+from job.checkpoint import CheckpointUploader, Rejected
+from job.closing import close_attempt, farewell, recorded_progress
+from job.config import Settings
+from job.dataset import ChatFormat, fetch
+from job.engines import ModelSource, choose_engine, prepare_environment
+from job.errors import GateFailed, OutOfDisk, Problem, SettingsError
+from job.ledger import FINISHED, Heartbeat, Ledger, RunRecord, compare, read_record
+from job.lifecycle import StopToken
+from job.logs import LogContext
+from job.metrics import BuildInfo, Health, Metrics, MetricsServer
+from job.monitor import Monitor, OnProgress
+from job.stages import (
+    Run,
+    agree_on_fingerprint,
+    evaluate_model,
+    prepare_data,
+    publish_adapter,
+    restore,
+    train_model,
+)
+from job.storage import Storage, open_storage, probe
+from job.version import __version__
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended that ended well."""
+
+    run_uri: str
+    adapter_uri: str
+    step: int
+    """Of the adapter's weights."""
+    attempts: int
+    results: dict[str, Any]
+    """Tool-call evaluation and gate verdict, as in `run.json`."""
+
+
+def run_job(
+    settings: Settings,
+    *,
+    on_progress: OnProgress | None = None,
+    stop: StopToken | None = None,
+    context: LogContext | None = None,
+) -> RunResult:
+    """Run, or resume, the run that `settings` describes.
+
+    `on_progress` is called on the training thread after each optimizer step. Raises what
+    `job.errors` lists; the record has been closed accordingly by then. Handles no signals itself:
+    whoever owns the process calls `stop.install()`.
+    """
+    stop = stop or StopToken()
+    stop.grace_seconds = settings.grace_seconds
+    context = context or LogContext(settings.run_id, interactive=False)
+    with _work_dir(settings) as work_dir:
+        prepare_environment(work_dir)
+        metrics = Metrics(_build_info(settings))
+        storage = open_storage(settings.run_uri, metrics)
+        if (record := _already_finished(settings, storage, work_dir)) is not None:
+            return _result(record, storage)
+        health = Health(metrics, settings.stall_seconds)
+        with MetricsServer(metrics, settings.metrics_port, metrics.progress, health):
+            run = _claim(settings, work_dir, storage, metrics, stop, context, on_progress)
+            with _background(run):
+                try:
+                    record = _stages(run)
+                except BaseException as error:
+                    close_attempt(run.ledger, run.uploader, metrics, stop, error)
+                    farewell(settings, metrics, stop, error)
+                    raise
+            with stop.deferred():
+                farewell(settings, metrics, stop)
+            return _result(record, storage)
+
+
+def _stages(run: Run) -> RunRecord:
+    settings, metrics = run.settings, run.metrics
+
+    metrics.phase("data")
+    source = ModelSource(settings.base_model, run.work_dir)
+    chat = ChatFormat.load(source.tokenizer_dir())
+    files = fetch(settings.dataset_uri, run.work_dir / "data")
+    data = prepare_data(run, files, chat)
+
+    engine = choose_engine(settings.engine)
+    agree_on_fingerprint(run, files, chat, engine, data)
+    restored = restore(run)
+
+    metrics.phase("model")
+    loaded = engine.load(source.model_dir(), settings.hyperparameters())
+
+    metrics.phase("training")
+    trained = train_model(run, engine, loaded, data, restored)
+
+    metrics.phase("evaluation")
+    evaluation = evaluate_model(run, loaded, chat, data)
+
+    metrics.phase("publishing")
+    return publish_adapter(run, loaded, data, trained, evaluation)
+
+
+def _already_finished(settings: Settings, storage: Storage, work_dir: Path) -> RunRecord | None:
+    """A finished run is not run again: its adapter is verified, and that is all."""
+    found = read_record(storage)
+    if found is None or found[0].status not in FINISHED or found[0].adapter is None:
+        return None
+    record, adapter = found[0], found[0].adapter
+    current = fingerprint.of_settings(settings)
+    recorded = {name: record.fingerprint.get(name) for name in current}
+    compare(recorded, current, settings.allow_fingerprint_change)
+    try:
+        publish.verify(storage, adapter.key, adapter.manifest_sha256, work_dir / "verify")
+    except Rejected as reason:
+        _log.error("the finished run's adapter is damaged and is published anew: %s", reason)
+        return None
+    _log.info("the run is finished, its adapter is sound: %s/%s", storage.uri, adapter.key)
+    if record.status == "gate_failed":
+        raise GateFailed(Problem("promotion gate", str(record.results.get("gate"))))
+    return record
+
+
+def _claim(
+    settings: Settings,
+    work_dir: Path,
+    storage: Storage,
+    metrics: Metrics,
+    stop: StopToken,
+    context: LogContext,
+    on_progress: OnProgress | None,
+) -> Run:
+    conditional_writes = probe(storage)
+    if not conditional_writes:
+        _log.warning(
+            "%s ignores conditional writes: two attempts at once are told apart only by reading "
+            "before writing",
+            storage.uri,
+        )
+    ledger = Ledger.claim(
+        storage, settings.run_id, version=__version__, conditional_writes=conditional_writes
+    )
+    context.update(attempt=ledger.attempt)
+    metrics.attempt(ledger.attempt)
+    _log.info("attempt %d at %s", ledger.attempt, storage.uri)
+    uploader = CheckpointUploader(
+        storage,
+        ledger,
+        stop,
+        keep=settings.save_total_limit,
+        patience_seconds=settings.storage_patience_seconds,
+        on_committed=lambda committed: monitor.committed(committed),
+        on_failure=metrics.checkpoint_failed,
+    )
+    monitor = Monitor(metrics, ledger, uploader, context, on_progress)
+    return Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor)
+
+
+@contextmanager
+def _background(run: Run) -> Iterator[None]:
+    def progress() -> Any:
+        return recorded_progress(run.metrics)
+
+    with ExitStack() as stack:
+        stack.enter_context(run.uploader)
+        seconds = run.settings.heartbeat_seconds
+        stack.enter_context(Heartbeat(run.ledger, progress, run.stop, seconds))
+        yield
+
+
+@contextmanager
+def _work_dir(settings: Settings) -> Iterator[Path]:
+    if settings.work_dir is None:
+        with tempfile.TemporaryDirectory(prefix="forge-job-") as folder:
+            yield Path(folder)
+        return
+    folder = settings.work_dir / settings.run_id
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+    except OSError as error:
+        problem = Problem("FORGE_WORK_DIR", f"{folder} can't be written: {error.strerror}")
+        full = error.errno is not None and error.errno == 28
+        raise (OutOfDisk if full else SettingsError)(problem) from error
+    yield folder
+
+
+def _build_info(settings: Settings) -> BuildInfo:
+    return BuildInfo(
+        version=__version__,
+        engine=settings.engine,
+        profile=settings.profile,
+        model=settings.base_model,
+    )
+
+
+def _result(record: RunRecord, storage: Storage) -> RunResult:
+    adapter = record.adapter
+    if adapter is None:
+        raise AssertionError("a finished record names its adapter")
+    return RunResult(
+        run_uri=storage.uri,
+        adapter_uri=f"{storage.uri}/{adapter.key}",
+        step=adapter.step,
+        attempts=record.attempt,
+        results=record.results,
+    )

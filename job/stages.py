@@ -1,0 +1,242 @@
+"""The stages of a run, one function each, over what they share (`Run`)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from job import fingerprint, publish
+from job.card import CardFacts
+from job.checkpoint import (
+    CheckpointUploader,
+    Rejected,
+    Restored,
+    best,
+    download_folder,
+    restore_newest,
+    unlist,
+)
+from job.closing import recorded_progress
+from job.config import Settings
+from job.dataset import ChatFormat, DataFile, PreparedData, PrepareOptions, prepare
+from job.engines import Engine, LoadedModel
+from job.errors import GateFailed, Problem
+from job.gate import verdict
+from job.ledger import Checkpoint, Ledger, RunRecord, compare, now
+from job.lifecycle import StopToken
+from job.metrics import Metrics
+from job.monitor import Monitor
+from job.report import build as build_report
+from job.storage import Storage
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages share: settings, and the run's collaborators."""
+
+    settings: Settings
+    work_dir: Path
+    storage: Storage
+    metrics: Metrics
+    stop: StopToken
+    ledger: Ledger
+    uploader: CheckpointUploader
+    monitor: Monitor
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves; the weights are in the model."""
+
+    step: int
+    """The step that the weights are of."""
+    history: list[dict[str, Any]]
+
+
+def prepare_data(run: Run, files: list[DataFile], chat: ChatFormat) -> PreparedData:
+    """Check, render, mask and split; the data report goes to storage either way."""
+    data = prepare(files, chat, PrepareOptions.from_settings(run.settings))
+    for name, content in data.report.artifacts().items():
+        run.storage.write(f"dataset/{name}", content)
+    run.metrics.dataset(data.report.counts)
+    _log.info("data: %s", data.report.headline())
+    return data
+
+
+def agree_on_fingerprint(
+    run: Run, files: list[DataFile], chat: ChatFormat, engine: Engine, data: PreparedData
+) -> None:
+    """Refuse to go on with a run that was begun with other mathematics."""
+    current = fingerprint.of_run(
+        run.settings, files, chat.template_sha256, engine.name, data.report.counts
+    )
+    record = run.ledger.record
+    if record.fingerprint and record.checkpoints:
+        accepted = run.settings.allow_fingerprint_change
+        for difference in compare(record.fingerprint, current, accepted):
+            _log.warning("the run goes on with a difference: %s", difference)
+    run.ledger.set_fields(
+        fingerprint=current,
+        settings=run.settings.public(),
+        effective_batch_size=run.settings.hyperparameters().effective_batch_size,
+    )
+
+
+def restore(run: Run) -> Restored | None:
+    """The newest sound checkpoint; damaged ones leave the record."""
+
+    def rejected(checkpoint: Checkpoint, _reason: str) -> None:
+        run.metrics.checkpoint_rejected()
+        unlist(run.ledger, [checkpoint])
+
+    checkpoints = list(run.ledger.record.checkpoints)
+    restored = restore_newest(run.storage, checkpoints, run.work_dir / "restored", rejected)
+    step = restored.checkpoint.step if restored else 0
+    if restored:
+        _log.info("resuming from the checkpoint of step %d", step)
+
+    def change(record: RunRecord) -> None:
+        record.current.from_step = record.current.to_step = step
+
+    run.ledger.update(change)
+    return restored
+
+
+def train_model(
+    run: Run, engine: Engine, loaded: LoadedModel, data: PreparedData, restored: Restored | None
+) -> Trained:
+    """Train, wait until the last checkpoint is durable, and take the best weights."""
+    from job.training import TrainingData, train
+
+    try:
+        result = train(
+            engine,
+            loaded,
+            TrainingData(data.train, data.evaluation),
+            run.settings,
+            run.monitor,
+            run.stop,
+            run.work_dir / "checkpoints",
+            restored.path if restored else None,
+        )
+    finally:
+        run.monitor.ended()
+    began = time.monotonic()
+    while not run.uploader.flush(timeout_seconds=0.2):
+        run.stop.check()
+    run.stop.check()
+    run.metrics.checkpoint_stalled(time.monotonic() - began)
+    return Trained(_take_best(run, loaded, result.step), result.history)
+
+
+def _take_best(run: Run, loaded: LoadedModel, last_step: int) -> int:
+    """With early stopping on, the adapter is the checkpoint with the lowest validation loss."""
+    from job.training import load_adapter
+
+    champion = best(run.ledger.record.checkpoints)
+    if not run.settings.early_stopping_patience or champion is None or champion.step == last_step:
+        return last_step
+    folder = run.work_dir / "best"
+    try:
+        download_folder(run.storage, champion.key, champion.manifest_sha256, folder)
+    except Rejected as reason:
+        _log.error("the best checkpoint can't be used, the last one is: %s", reason)
+        return last_step
+    load_adapter(loaded.model, folder)
+    _log.info("the adapter is that of step %d, the lowest validation loss", champion.step)
+    return champion.step
+
+
+def evaluate_model(
+    run: Run, loaded: LoadedModel, chat: ChatFormat, data: PreparedData
+) -> dict[str, Any] | None:
+    """Base against adapter on held-out tool calls; None where there are none."""
+    from job.evaluation.evaluate import evaluate
+
+    evaluation = evaluate(
+        loaded.model,
+        loaded.tokenizer,
+        chat,
+        data.evaluation_rows,
+        run.stop,
+        alive=run.metrics.micro_step_done,
+    )
+    if evaluation is not None:
+        run.metrics.evaluated(evaluation)
+    return evaluation
+
+
+def publish_adapter(
+    run: Run,
+    loaded: LoadedModel,
+    data: PreparedData,
+    trained: Trained,
+    evaluation: dict[str, Any] | None,
+) -> RunRecord:
+    """Upload and verify the adapter, write the report, record the end: in this order.
+
+    Raises `GateFailed` once the candidate is recorded.
+    """
+    settings = run.settings
+    failure = verdict(evaluation, settings.gate_min_exact, settings.gate_min_gain)
+    folder = run.work_dir / "adapter"
+    facts = _card_facts(run, data, trained, evaluation)
+    publish.save_adapter(loaded.model, loaded.tokenizer, settings.base_model, facts, folder)
+    run.ledger.heartbeat(recorded_progress(run.metrics))  # a fenced attempt must not overwrite
+    scratch = run.work_dir / "verify"
+    adapter = publish.publish(
+        run.storage, folder, step=trained.step, promoted=failure is None, scratch=scratch
+    )
+
+    def finish(record: RunRecord) -> None:
+        record.status = "gate_failed" if failure else "succeeded"
+        record.adapter = adapter
+        record.results = {"evaluation": _figures(evaluation), "gate": failure or "passed or unset"}
+        record.progress = recorded_progress(run.metrics)
+        record.progress.phase = "finished"
+        record.current.ended_at = now()
+        record.current.to_step = record.progress.step
+        record.current.exit_code = GateFailed.exit_code if failure else 0
+        record.current.reason = failure or "finished"
+
+    final = run.ledger.record.model_copy(deep=True)
+    finish(final)
+    price = settings.gpu_hour_price
+    report = build_report(final, trained.history, data.report.as_dict(), evaluation, price)
+    for name, content in report.items():
+        run.storage.write(f"report/{name}", content)
+    with run.stop.deferred():
+        record = run.ledger.update(finish)
+        run.metrics.phase("finished")
+    if failure:
+        where = f"the candidate is at {run.storage.uri}/{adapter.key}"
+        raise GateFailed(Problem("promotion gate", failure, where))
+    return record
+
+
+def _card_facts(
+    run: Run, data: PreparedData, trained: Trained, evaluation: dict[str, Any] | None
+) -> CardFacts:
+    recorded = run.ledger.record.fingerprint
+    return CardFacts(
+        run_uri=run.settings.run_uri,
+        base_model=run.settings.base_model,
+        step=trained.step,
+        settings=asdict(run.settings.hyperparameters()),
+        data=data.report.counts,
+        fingerprint={name: value for name, value in recorded.items() if value is not None},
+        evaluation=evaluation,
+        attempts=run.ledger.attempt,
+    )
+
+
+def _figures(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What fits a record that is written every few seconds: no examples."""
+    if evaluation is None:
+        return None
+    return {name: value for name, value in evaluation.items() if name != "examples"}
