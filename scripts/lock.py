@@ -24,7 +24,7 @@ REQUIREMENTS: Final = ROOT / "requirements"
 _OLDEST_PYTHON: Final = "3.11"
 _GPU_PYTHONS: Final = (_OLDEST_PYTHON, "3.12")
 _GPU_PLATFORM: Final = "x86_64-manylinux_2_28"
-_HEADER: Final = "# Written by scripts/lock.py (`make lock`); edit pyproject.toml or pins.txt instead.\n"
+_HEADER: Final = "# Written by scripts/lock.py (`make lock`) from pyproject.toml and pins.txt.\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

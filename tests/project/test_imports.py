@@ -32,9 +32,7 @@ print(json.dumps(found))
 
 def light_modules() -> list[str]:
     names = [module.name for module in pkgutil.walk_packages(job.__path__, "job.")]
-    return [
-        name for name in names if not any(f"{name}.".startswith(f"{h}.") for h in MAY_BE_HEAVY)
-    ]
+    return [name for name in names if not any(f"{name}.".startswith(f"{h}.") for h in MAY_BE_HEAVY)]
 
 
 @pytest.fixture(scope="module")
