@@ -43,7 +43,7 @@ class LocalStorage:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self._root = Path(os.path.abspath(root))
+        self._root = Path(root).absolute()
 
     @property
     def uri(self) -> str:
@@ -86,7 +86,7 @@ class LocalStorage:
 
     def upload(self, key: str, path: Path) -> None:
         """Copies the file. On the disk when it returns."""
-        with open(path, "rb") as source, self._mapped(key), self._staged() as (file, unfinished):
+        with path.open("rb") as source, self._mapped(key), self._staged() as (file, unfinished):
             shutil.copyfileobj(source, file, CHUNK_BYTES)
             sync(file)
             with self._locked():
@@ -134,7 +134,7 @@ class LocalStorage:
     def _open(self, key: str) -> BufferedReader:
         path = self._path(key)
         try:
-            return open(path, "rb")
+            return path.open("rb")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise NotFound(str(path)) from None
 
@@ -170,14 +170,14 @@ class LocalStorage:
         """One writer at a time, among threads and processes: each opens the file for itself."""
         private = self._root / _PRIVATE
         private.mkdir(parents=True, exist_ok=True)
-        with open(private / "lock", "wb") as lock:
+        with (private / "lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _put(self, unfinished: Path, key: str) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(unfinished, path)
+        unfinished.replace(path)
         sync_folder(path.parent)
 
     def _prune(self, folder: Path) -> None:

@@ -51,7 +51,7 @@ def temporary(folder: Path, prefix: str = "") -> Iterator[tuple[BufferedWriter, 
     """A new file, gone at the end unless it was renamed."""
     path = folder / f"{prefix}{uuid.uuid4().hex}"
     try:
-        with open(path, "xb") as file:
+        with path.open("xb") as file:
             yield file, path
     finally:
         path.unlink(missing_ok=True)
@@ -67,7 +67,7 @@ def copied_whole(source: BufferedReader, target: Path) -> None:
         with temporary(target.parent, prefix=target.name[:100] + ".") as (file, unfinished):
             shutil.copyfileobj(source, file, CHUNK_BYTES)
             file.flush()
-            os.replace(unfinished, target)
+            unfinished.replace(target)
     except OSError as error:
         if (fault := work_disk_fault(error)) is not None:
             raise fault from error

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 from s3transfer.exceptions import (
@@ -19,6 +18,7 @@ from s3transfer.exceptions import (
 )
 
 from job.errors import AccessDenied, JobError, Problem, SettingsError, Unavailable
+from job.redact import redact
 from job.storage.base import Conflict, NotFound
 from job.storage.faults import NotSupported, work_disk_fault
 
@@ -123,14 +123,14 @@ class S3Faults:
         if isinstance(error, S3DownloadFailedError):
             return Conflict(f"{where}: changed since its ETag was taken")
         if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-            found = f"the certificate of {shown_url(self.endpoint)} is not trusted"
+            found = f"the certificate of {redact(self.endpoint)} is not trusted"
             return SettingsError(Problem(where, found, "name its CA file in AWS_CA_BUNDLE"))
         if isinstance(error, _NO_CREDENTIALS) or _is_token_file(error):
             return AccessDenied(
-                Problem(where, f"no usable credentials: {error}", _CREDENTIALS_HINT)
+                Problem(where, f"no usable credentials: {redact(str(error))}", _CREDENTIALS_HINT)
             )
         if isinstance(error, _UNREACHABLE):
-            return self._unreachable(where, str(error))
+            return self._unreachable(where, redact(str(error)))
         if isinstance(error, OSError):
             return work_disk_fault(error)
         return configuration_fault(error, where)
@@ -138,7 +138,7 @@ class S3Faults:
     def _unreachable(self, where: str, found: str) -> Unavailable:
         hint = "check AWS_ENDPOINT_URL_S3 and the network"
         return Unavailable(
-            Problem(where, f"{shown_url(self.endpoint)} did not serve the request: {found}", hint)
+            Problem(where, f"{redact(self.endpoint)} did not serve the request: {found}", hint)
         )
 
     def _answered(self, error: boto.ClientError, where: str) -> Exception:
@@ -149,7 +149,7 @@ class S3Faults:
             "Message", ""
         )
         if code == "NoSuchBucket":
-            found = f"bucket '{self.bucket}' does not exist at {shown_url(self.endpoint)}"
+            found = f"bucket '{self.bucket}' does not exist at {redact(self.endpoint)}"
             hint = "create it, or correct the URI and AWS_ENDPOINT_URL_S3"
             return SettingsError(Problem(self.root, found, hint))
         if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):
@@ -168,19 +168,13 @@ def configuration_fault(error: Exception, where: str) -> SettingsError | None:
     if isinstance(error, boto.EndpointProviderError) or (
         isinstance(error, ValueError) and str(error).startswith("Invalid endpoint")
     ):
-        return SettingsError(Problem("AWS_ENDPOINT_URL_S3", _without_value(error), _ENDPOINT_HINT))
+        return SettingsError(Problem("AWS_ENDPOINT_URL_S3", redact(str(error)), _ENDPOINT_HINT))
     if isinstance(error, boto.ParamValidationError):
         return SettingsError(Problem(where, f"is not a valid S3 location: {error}"))
     if isinstance(error, _BAD_CONFIGURATION):
         hint = "check AWS_PROFILE, AWS_DEFAULT_REGION and AWS_CONFIG_FILE"
-        return SettingsError(Problem("AWS configuration", str(error), hint))
+        return SettingsError(Problem("AWS configuration", redact(str(error)), hint))
     return None
-
-
-def shown_url(url: str) -> str:
-    """An endpoint as a message may show it: never the credentials inside it."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _refused(code: str, status: int, problem: Problem) -> JobError:
@@ -206,9 +200,3 @@ def _is_token_file(error: Exception) -> bool:
     """Is it the projected token of IRSA that can't be read? botocore lets `open` fail as it is."""
     token = os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
     return isinstance(error, OSError) and token is not None and error.filename == token
-
-
-def _without_value(error: Exception) -> str:
-    """An endpoint may hold a password: say that it is bad, and show what is safe to show."""
-    text = str(error)
-    return "is not a valid endpoint" if "@" in text else text

@@ -1,0 +1,232 @@
+"""What every backend promises, verb by verb."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from job.storage import Conflict, NotFound, Storage, open_storage, probe
+
+KEYS = ["a", "b/c d.txt", "b/é/ü+%20&=?#.bin", "z" * 200, "dotted/..name", ".hidden/x"]
+BAD_KEYS = ["", "/a", "a/", "a//b", "..", "../a", "a/../../b", "a/..", "./a", "a/.", "a\0b"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_is_written_is_read_listed_and_told(storage: Storage, key: str) -> None:
+    etag = storage.write(key, b"content")
+
+    assert storage.read(key) == (b"content", etag)
+    info = storage.stat(key)
+    assert (info.key, info.size, info.etag) == (key, 7, etag)
+    assert [(found.key, found.size, found.etag) for found in storage.list()] == [(key, 7, etag)]
+
+
+def test_etag_follows_the_content(storage: Storage) -> None:
+    first = storage.write("key", b"1")
+    second = storage.write("key", b"2")
+
+    assert first != second
+    assert '"' not in second
+    assert storage.stat("key").etag == second
+
+
+def test_missing_object_is_not_found(storage: Storage, tmp_path: Path) -> None:
+    storage.write("there/below", b"")
+    for key in ("nowhere", "there", "there/below/more"):
+        with pytest.raises(NotFound):
+            storage.read(key)
+        with pytest.raises(NotFound):
+            storage.stat(key)
+        with pytest.raises(NotFound):
+            storage.download(key, tmp_path / "in" / "target")
+    assert list(tmp_path.glob("in/*")) == []
+
+
+def test_create_only_once(storage: Storage) -> None:
+    storage.write("key", b"first", if_none_match=True)
+
+    with pytest.raises(Conflict):
+        storage.write("key", b"second", if_none_match=True)
+    assert storage.read("key")[0] == b"first"
+
+
+def test_replace_only_what_was_read(storage: Storage) -> None:
+    stale = storage.write("key", b"1")
+    fresh = storage.write("key", b"2", if_match=stale)
+
+    with pytest.raises(Conflict):
+        storage.write("key", b"lost update", if_match=stale)
+    assert storage.read("key") == (b"2", fresh)
+
+
+def test_replacing_what_is_gone_conflicts(storage: Storage) -> None:
+    etag = storage.write("key", b"1")
+    storage.delete(["key"])
+
+    with pytest.raises(Conflict):
+        storage.write("key", b"2", if_match=etag)
+    with pytest.raises(NotFound):
+        storage.stat("key")
+
+
+def test_swaps_from_many_threads_lose_nothing(storage: Storage) -> None:
+    storage.write("counter", b"0")
+
+    def count_up(times: int) -> None:
+        done = 0
+        while done < times:
+            data, etag = storage.read("counter")
+            try:
+                storage.write("counter", str(int(data) + 1).encode(), if_match=etag)
+            except Conflict:
+                continue
+            done += 1
+
+    threads = [threading.Thread(target=count_up, args=(5,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert storage.read("counter")[0] == b"20"
+
+
+def test_list_is_sorted_and_below_the_root_only(storage: Storage) -> None:
+    keys = ["b", "a/2", "a/10", "a.txt", "a0", "ä", "a/1/x"]
+    for key in keys:
+        storage.write(key, b"x")
+    open_storage(storage.uri + "-neighbour").write("other", b"x")
+
+    assert [found.key for found in storage.list()] == sorted(keys, key=str.encode)
+    assert [found.key for found in storage.list("a/")] == ["a/1/x", "a/10", "a/2"]
+    assert [found.key for found in storage.list("a/1")] == ["a/1/x", "a/10"]
+    assert list(storage.list("nothing")) == []
+
+
+def test_list_of_an_empty_root(storage: Storage) -> None:
+    assert list(storage.list()) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 17 * 1024 * 1024])
+def test_files_make_the_round_trip(storage: Storage, tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source file"
+    source.write_bytes((b"0123456789abcde" * (size // 15 + 1))[:size])
+
+    storage.upload("files/ünï 1.bin", source)
+    storage.download("files/ünï 1.bin", tmp_path / "new" / "folder" / "target")
+
+    assert (tmp_path / "new/folder/target").read_bytes() == source.read_bytes()
+    assert names(tmp_path / "new/folder") == ["target"]
+    assert storage.stat("files/ünï 1.bin").size == size
+
+
+def test_pinned_download(storage: Storage, tmp_path: Path) -> None:
+    etag = storage.write("key", b"pinned")
+    target = tmp_path / "in" / "target"
+    storage.download("key", target, etag=etag)
+    assert target.read_bytes() == b"pinned"
+
+    storage.write("key", b"another")
+    with pytest.raises(Conflict):
+        storage.download("key", target, etag=etag)
+    storage.delete(["key"])
+    with pytest.raises(Conflict):
+        storage.download("key", target, etag=etag)
+
+    assert target.read_bytes() == b"pinned"
+    assert names(target.parent) == ["target"]
+
+
+def test_download_replaces(storage: Storage, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"something longer than what comes")
+    storage.write("key", b"short")
+
+    storage.download("key", target)
+
+    assert target.read_bytes() == b"short"
+
+
+def test_delete(storage: Storage) -> None:
+    for key in ("a", "b/c", "b/d"):
+        storage.write(key, b"")
+
+    storage.delete(key for key in ("a", "b/c", "never/was"))
+    storage.delete([])
+
+    assert [found.key for found in storage.list()] == ["b/d"]
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_keys_that_could_leave_the_root_are_refused(
+    storage: Storage, tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(ValueError, match="key"):
+        storage.stat(key)
+    with pytest.raises(ValueError, match="key"):
+        storage.read(key)
+    with pytest.raises(ValueError, match="key"):
+        storage.write(key, b"x")
+    with pytest.raises(ValueError, match="key"):
+        storage.upload(key, tmp_path / "file")
+    with pytest.raises(ValueError, match="key"):
+        storage.download(key, tmp_path / "target")
+    with pytest.raises(ValueError, match="key"):
+        storage.delete([key])
+    assert list(storage.list()) == []
+
+
+@pytest.mark.parametrize("prefix", ["/", "../", "a/../", "..", "a//"])
+def test_prefixes_of_no_key_are_refused(storage: Storage, prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        list(storage.list(prefix))
+
+
+def test_uploading_no_file_says_which(storage: Storage, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        storage.upload("key", tmp_path / "nowhere")
+    assert list(storage.list()) == []
+
+
+def test_probe_passes_and_leaves_nothing(storage: Storage) -> None:
+    assert probe(storage)
+    assert list(storage.list()) == []
+
+
+@pytest.mark.parametrize("mount", ["size=64k", "ro"])
+def test_work_volume_that_takes_nothing(storage: Storage, tmp_path: Path, mount: str) -> None:
+    """A real file system that is full, or read-only, in a mount namespace of its own."""
+    storage.write("large", b"x" * 1_000_000)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    unshare = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
+    mounted = 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"'
+    if subprocess.run([*unshare, "mount -t tmpfs none /mnt"], capture_output=True).returncode:
+        pytest.skip("this machine allows no mount namespaces")
+    script = (
+        "import sys, pathlib\n"
+        "from job.errors import JobError\n"
+        "from job.storage import open_storage\n"
+        "volume = pathlib.Path(sys.argv[2])\n"
+        "try: open_storage(sys.argv[1]).download('large', volume / 'target')\n"
+        "except JobError as error: print(type(error).__name__, error)\n"
+        "print('left', [path.name for path in volume.iterdir()])\n"
+    )
+    done = subprocess.run(
+        [*unshare, mounted, "sh", mount, volume, sys.executable, "-c", script, storage.uri, volume],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("OutOfDisk" if mount.startswith("size") else "SettingsError")
+    assert "FORGE_WORK_DIR" in done.stdout
+    assert "left []" in done.stdout
