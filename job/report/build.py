@@ -1,0 +1,106 @@
+"""Puts together what is known of a run, and writes it down three ways."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from job.ledger import RunRecord
+from job.redact import Redactor
+from job.report.page import render
+from job.report.timeline import spans
+
+SCHEMA_VERSION: Final = 1
+
+
+def build(
+    record: RunRecord,
+    history: Sequence[Mapping[str, Any]],
+    data_report: Mapping[str, Any],
+    evaluation: Mapping[str, Any] | None,
+    gpu_hour_price: float | None,
+) -> dict[str, bytes]:
+    """`report.json`, `metrics.jsonl` and `report.html` by name.
+
+    `history` is the trainer's log (`step`, `loss`, `eval_loss`, …), `gpu_hour_price` money an
+    hour. Secrets are masked; NaN becomes null. Raises nothing for what a run may leave out.
+    """
+    document = _document(record, history, data_report, evaluation, gpu_hour_price)
+    document = Redactor(os.environ).plain(document)
+    return {
+        "report.json": orjson.dumps(
+            document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        ),
+        "metrics.jsonl": b"".join(_line(entry) for entry in history),
+        "report.html": render(document, history).encode(),
+    }
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(
+        dict(entry), default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+    )
+
+
+def _document(
+    record: RunRecord,
+    history: Sequence[Mapping[str, Any]],
+    data_report: Mapping[str, Any],
+    evaluation: Mapping[str, Any] | None,
+    gpu_hour_price: float | None,
+) -> dict[str, Any]:
+    facts = record.model_dump(mode="json", exclude={"attempts"})
+    return {
+        **facts,
+        "schema_version": SCHEMA_VERSION,
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "attempts": [
+            {
+                **span.attempt.model_dump(mode="json"),
+                "seconds": round(span.seconds, 1),
+                "seconds_at_least": span.at_least,
+            }
+            for span in spans(record)
+        ],
+        "training": _training(history),
+        "data": dict(data_report),
+        "evaluation": None if evaluation is None else dict(evaluation),
+        "cost": _cost(record, gpu_hour_price),
+    }
+
+
+def _training(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    losses = _finite(history, "loss")
+    validation = _finite(history, "eval_loss")
+    best = min(validation, key=lambda entry: entry["loss"], default=None)
+    return {
+        "first": losses[0] if losses else None,
+        "last": losses[-1] if losses else None,
+        "best_validation": best,
+        "last_validation": validation[-1] if validation else None,
+        "logged_not_finite": sum("loss" in entry for entry in history) - len(losses),
+    }
+
+
+def _finite(history: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, float]]:
+    return [
+        {"step": entry.get("step", 0), "loss": float(entry[name])}
+        for entry in history
+        if name in entry and math.isfinite(entry[name])
+    ]
+
+
+def _cost(record: RunRecord, gpu_hour_price: float | None) -> dict[str, Any]:
+    times = spans(record)
+    hours = sum(span.seconds for span in times) / 3600
+    return {
+        "gpu_hours": round(hours, 4),
+        "at_least": any(span.at_least for span in times),
+        "price_per_gpu_hour": gpu_hour_price,
+        "amount": None if gpu_hour_price is None else round(hours * gpu_hour_price, 4),
+    }

@@ -1,0 +1,244 @@
+"""The three files of a report, for runs of every kind of ending."""
+
+import json
+import math
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from job.ledger import Attempt, Checkpoint, Holder, Progress, RunRecord
+from job.report import build, held_seconds
+from job.report.chart import loss_chart
+
+EVIL = "</pre><script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
+HISTORY: list[dict[str, Any]] = [
+    {"step": 1, "loss": 2.5, "grad_norm": 1.0, "learning_rate": 1e-4, "epoch": 0.1},
+    {"step": 2, "loss": float("nan"), "epoch": 0.2},
+    {"step": 3, "loss": 1.5, "epoch": 0.3},
+    {"step": 3, "eval_loss": 1.75, "epoch": 0.3},
+    {"step": 4, "train_runtime": 12.0, "train_loss": 1.9},
+]
+RATE = {"rate": 0.714, "low": 0.6, "high": 0.8, "count": 50}
+EVALUATION: dict[str, Any] = {
+    "rows": 70,
+    "base": {"well_formed": {"rate": 0.0, "low": 0.0, "high": 0.05, "count": 0}, "exact": RATE},
+    "adapter": {"well_formed": {"rate": 1.0, "low": 0.95, "high": 1.0, "count": 70}},
+    "examples": [{"prompt": EVIL, "expected": "call", "base": "no idea", "adapter": "call"}],
+}
+
+
+def a_record(**changes: Any) -> RunRecord:
+    holder = Holder(token="t")
+    values: dict[str, Any] = {
+        "run_id": "run-1",
+        "status": "succeeded",
+        "attempt": 3,
+        "settings": {"profile": "fast_dev", "lora_r": 8},
+        "fingerprint": {"data": [{"uri": EVIL}]},
+        "progress": Progress(phase="finished", step=4, max_steps=4),
+        "updated_at": "2026-11-20T12:50:00.000+00:00",
+        "checkpoints": [
+            Checkpoint(
+                step=2,
+                attempt=2,
+                key="checkpoints/00000002-002/",
+                manifest_sha256="0" * 64,
+                bytes=1_000_000,
+                committed_at="2026-11-20T12:30:00.000+00:00",
+            )
+        ],
+        "attempts": [
+            Attempt(
+                number=1,
+                holder=holder,
+                started_at="2026-11-20T12:00:00.000+00:00",
+                ended_at="2026-11-20T12:10:00.000+00:00",
+                to_step=1,
+                exit_code=75,
+                reason=EVIL,
+            ),
+            Attempt(
+                number=2,
+                holder=holder,
+                started_at="2026-11-20T12:15:00.000+00:00",
+                from_step=1,
+                to_step=2,
+            ),
+            Attempt(
+                number=3,
+                holder=holder,
+                started_at="2026-11-20T12:45:00.000+00:00",
+                from_step=2,
+                to_step=4,
+                lost_steps=1,
+            ),
+        ],
+    }
+    return RunRecord(**(values | changes))
+
+
+def a_report(record: RunRecord | None = None, **changes: Any) -> dict[str, bytes]:
+    values: dict[str, Any] = {
+        "history": HISTORY,
+        "data_report": {"rows": {"train": 80, EVIL: 1}, "files": []},
+        "evaluation": EVALUATION,
+        "gpu_hour_price": 2.0,
+    }
+    return build(record or a_record(), **(values | changes))
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: its elements and its text."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(content.decode())
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "path", "circle", "polyline"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.text += " " if tag in ("td", "th") else ""
+        if tag != "path":
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def tags(self) -> set[str]:
+        return {tag for tag, _ in self.elements}
+
+
+def test_report_json_is_strict() -> None:
+    document = json.loads(a_report()["report.json"], parse_constant=pytest.fail)
+    assert document["run_id"] == "run-1"
+    assert document["training"] == {
+        "first": {"step": 1, "loss": 2.5},
+        "last": {"step": 3, "loss": 1.5},
+        "best_validation": {"step": 3, "loss": 1.75},
+        "last_validation": {"step": 3, "loss": 1.75},
+        "logged_not_finite": 1,
+    }
+    assert document["data"]["rows"]["train"] == 80
+    assert document["evaluation"]["base"]["exact"] == RATE
+
+
+def test_metrics_jsonl_has_each_entry_and_null_for_nan() -> None:
+    lines = a_report()["metrics.jsonl"].splitlines()
+    found = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert found == [HISTORY[0], HISTORY[1] | {"loss": None}, *HISTORY[2:]]
+
+
+def test_time_and_money_are_those_of_all_attempts() -> None:
+    document = json.loads(a_report()["report.json"])
+    # The second was killed; its last checkpoint, 15 minutes in, is the last that is known of it.
+    assert [attempt["seconds"] for attempt in document["attempts"]] == [600, 900, 300]
+    assert [a["seconds_at_least"] for a in document["attempts"]] == [False, True, False]
+    assert document["cost"] == {
+        "gpu_hours": 0.5,
+        "at_least": True,
+        "price_per_gpu_hour": 2.0,
+        "amount": 1.0,
+    }
+
+
+def test_held_seconds_of_earlier_attempts() -> None:
+    assert held_seconds(a_record()) == 1800
+    assert held_seconds(a_record(), before_attempt=3) == 1500
+
+
+def test_no_price_no_money() -> None:
+    report = a_report(gpu_hour_price=None)
+    assert json.loads(report["report.json"])["cost"]["amount"] is None
+    assert "cost" not in Page(report["report.html"]).text
+
+
+def test_the_page_shows_what_counts() -> None:
+    page = Page(a_report()["report.html"])
+    text = " ".join(page.text.split())
+    assert "Succeeded: the adapter is published." in text
+    assert "steps 4 / 4" in text
+    assert "exactly right 71.4% 60.0% to 80.0% –" in text
+    assert "well-formed 0.0% 0.0% to 5.0% 100.0% 95.0% to 100.0%" in text
+    assert "1 logged losses were not finite" in text
+    assert "≥ 15 min 0 s" in text
+    assert "cost ≥ 1.00 at 2.0 a GPU hour" in text
+    assert "lora_r 8" in text
+    assert {"polyline", "circle"} <= page.tags()
+    assert page.open == []
+    assert a_report()["report.html"].startswith(b"<!doctype html>")
+
+
+def test_data_can_not_inject_html() -> None:
+    page = Page(a_report(a_record(run_id=EVIL))["report.html"])
+    assert not page.tags() & {"script", "img"}
+    assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
+    assert page.text.count(EVIL) >= 5  # run id, reason, example, data, fingerprint: as text
+
+
+def test_the_page_asks_nothing_of_the_network() -> None:
+    page = Page(a_report()["report.html"])
+    assert not page.tags() & {"link", "script", "img", "iframe", "a"}
+    assert not any({"src", "href"} & attrs.keys() for _, attrs in page.elements)
+    assert b"url(" not in a_report()["report.html"]
+
+
+@pytest.mark.parametrize("status", ["running", "preempted", "failed", "gate_failed", "succeeded"])
+def test_a_run_that_left_nothing_has_a_report(status: str) -> None:
+    record = RunRecord.model_validate({"run_id": "run-1", "status": status})
+    page = Page(build(record, [], {}, None, None)["report.html"])
+    assert "Nothing was logged." in page.text
+    assert "No held-out tool calls were evaluated." in page.text
+
+
+def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hub-token-1")
+    report = a_report(
+        a_record(settings={"pushgateway_url": "http://me:hunter2@gateway"}),
+        data_report={"note": "read with hub-token-1"},
+    )
+    for content in report.values():
+        assert b"hub-token-1" not in content
+        assert b"hunter2" not in content
+
+
+def test_an_evaluation_with_unknown_measures_and_null_rates() -> None:
+    evaluation = {"rows": 0, "adapter": {"parallel": {"rate": None}, "exact": {"rate": 0.5}}}
+    text = " ".join(Page(a_report(evaluation=evaluation)["report.html"]).text.split())
+    assert "exactly right – 50.0%" in text
+    assert "parallel – –" in text
+
+
+def test_a_long_run_is_thinned_in_the_page_and_whole_in_the_log() -> None:
+    history = [{"step": step, "loss": 1 + math.sin(step)} for step in range(1, 20_001)]
+    history[777]["loss"] = 40.0
+    report = a_report(history=history)
+    assert len(report["metrics.jsonl"].splitlines()) == 20_000
+    (line,) = [a for tag, a in Page(report["report.html"]).elements if tag == "polyline"]
+    points = [tuple(map(float, p.split(","))) for p in (line["points"] or "").split()]
+    assert len(points) <= 1000
+    assert sum(y == 12 for _, y in points) == 1  # the spike is still the top of the chart
+
+
+@pytest.mark.parametrize(
+    "line", [[(1.0, 0.0)], [(1.0, 2.0), (2.0, 2.0)], [(0.0, 1e-9), (1e6, 1e9)], [(5.0, -1.0)]]
+)
+def test_any_finite_curve_can_be_drawn(line: list[tuple[float, float]]) -> None:
+    svg = loss_chart({"train": line}, [])
+    assert svg is not None
+    assert "nan" not in svg
+    assert "inf" not in svg
+
+
+def test_a_curve_of_nothing_finite_is_none() -> None:
+    assert loss_chart({"train": [(1.0, float("nan"))], "eval": []}, [1]) is None
