@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +10,7 @@ import boto3
 import botocore.session
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
+from botocore.loaders import Loader, create_loader
 
 from job.storage.observer import Observer
 from job.storage.s3_faults import configuration_fault
@@ -41,6 +43,7 @@ def open_client(where: str, observer: Observer) -> S3Client:
     Raises `SettingsError` for a bad endpoint, profile or region. `where` is for its message.
     """
     core = botocore.session.get_session()
+    core.register_component("data_loader", _models())
     try:
         client = boto3.session.Session(botocore_session=core).client(
             "s3",
@@ -54,6 +57,12 @@ def open_client(where: str, observer: Observer) -> S3Client:
         raise
     client.meta.events.register("request-created.s3", _retry_counter(observer))
     return client
+
+
+@functools.cache
+def _models() -> Loader:
+    """The description of the S3 API, parsed once a process instead of once a client (0.1 s)."""
+    return create_loader()
 
 
 def _config(attempts: int) -> Config:

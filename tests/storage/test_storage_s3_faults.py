@@ -1,0 +1,191 @@
+"""Every verb against every way that S3 can refuse it or be out of reach."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from job.demo.s3_server import S3Server
+from job.errors import (
+    AccessDenied,
+    JobError,
+    SettingsError,
+    Unavailable,
+)
+from job.storage import Conflict, NotFound, Storage, open_storage, probe
+from tests.storage.wire import Answer, Interpose, s3_error
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def every_verb(storage: Storage, tmp_path: Path) -> dict[str, JobError]:
+    """What each verb raises when nothing works."""
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    verbs: dict[str, Callable[[], object]] = {
+        "stat": lambda: storage.stat("key"),
+        "list": lambda: list(storage.list()),
+        "read": lambda: storage.read("key"),
+        "write": lambda: storage.write("key", b"x"),
+        "create": lambda: storage.write("key", b"x", if_none_match=True),
+        "replace": lambda: storage.write("key", b"x", if_match="0"),
+        "upload": lambda: storage.upload("key", source),
+        "download": lambda: storage.download("key", tmp_path / "target"),
+        "pinned download": lambda: storage.download("key", tmp_path / "target", etag="0"),
+        "delete": lambda: storage.delete(["key"]),
+        "probe": lambda: probe(storage),
+    }
+    raised = {}
+    for name, verb in verbs.items():
+        with pytest.raises(JobError) as error:
+            verb()
+        raised[name] = error.value
+    return raised
+
+
+def test_bucket_that_is_not_there(aws_env: dict[str, str], tmp_path: Path) -> None:
+    storage = open_storage("s3://no-such-bucket/prefix")
+
+    for name, error in every_verb(storage, tmp_path).items():
+        assert isinstance(error, SettingsError), name
+        assert "bucket 'no-such-bucket' does not exist" in str(error), name
+        assert "s3://no-such-bucket/prefix" in str(error), name
+
+
+def test_endpoint_that_nobody_serves(
+    aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    endpoint = f"http://127.0.0.1:{closed_port()}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    for name, error in every_verb(open_storage("s3://bucket/prefix"), tmp_path).items():
+        assert isinstance(error, Unavailable), name
+        assert endpoint in str(error), name
+
+
+def test_credentials_in_the_endpoint_are_not_shown(
+    aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://user:hunter2@127.0.0.1:{closed_port()}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    with pytest.raises(JobError) as error:
+        open_storage("s3://bucket").read("key")
+
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["nonsense", "http://", "http://user:hunter2@ho st", "ftp://host", "http://h:port"]
+)
+def test_endpoint_that_is_none(
+    aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+
+    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL_S3") as error:
+        open_storage("s3://bucket").stat("key")
+    assert "hunter2" not in str(error.value)
+
+
+def test_credentials_that_a_store_does_not_know(
+    aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A server of its own that checks who asks, from its second request on."""
+    monkeypatch.setenv("INITIAL_NO_AUTH_ACTION_COUNT", "1")
+    with S3Server() as server:
+        server.create_bucket("guarded")
+        for name, value in server.env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+
+        for name, error in every_verb(open_storage("s3://guarded"), tmp_path).items():
+            assert isinstance(error, AccessDenied), name
+            assert "AWS_ACCESS_KEY_ID" in str(error), name
+            assert "hunter2" not in str(error), name
+
+
+def test_no_credentials_at_all(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+
+    for name, error in every_verb(open_storage(bucket), tmp_path).items():
+        assert isinstance(error, AccessDenied), name
+        assert "AWS_ACCESS_KEY_ID" in str(error), name
+
+
+def test_token_of_a_service_account_that_is_not_mounted(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/trainer")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+
+    with pytest.raises(AccessDenied, match="IRSA"):
+        open_storage(bucket).read("key")
+
+
+def test_profile_that_is_not_there(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+
+    with pytest.raises(SettingsError, match="AWS_PROFILE"):
+        open_storage(bucket)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "says"),
+    [
+        (s3_error(403, "AccessDenied"), AccessDenied, "s3:PutObject"),
+        (s3_error(403, "SignatureDoesNotMatch"), AccessDenied, "AWS_SECRET_ACCESS_KEY"),
+        (s3_error(400, "ExpiredToken"), AccessDenied, "IRSA"),
+        (s3_error(403, "RequestTimeTooSkewed"), AccessDenied, "clock"),
+        (s3_error(403, "InvalidObjectState"), SettingsError, "restore"),
+        (s3_error(400, "AuthorizationHeaderMalformed"), SettingsError, "AWS_DEFAULT_REGION"),
+        (s3_error(503, "SlowDown"), Unavailable, "SlowDown"),
+        (s3_error(500, "InternalError"), Unavailable, "InternalError"),
+        (s3_error(400, "RequestTimeout"), Unavailable, "RequestTimeout"),
+        (s3_error(409, "ConditionalRequestConflict"), Conflict, "ConditionalRequestConflict"),
+        (s3_error(501, "NotImplemented"), SettingsError, "does not implement"),
+        (s3_error(400, "TeapotError"), JobError, "TeapotError"),
+    ],
+    ids=lambda value: value.body.decode()[13:30] if isinstance(value, Answer) else "",
+)
+def test_answers_become_our_errors(
+    interpose: Interpose, bucket: str, answer: Answer, expected: type[Exception], says: str
+) -> None:
+    interpose(lambda call: answer)
+    storage = open_storage(bucket)
+
+    for verb in (lambda: storage.write("key", b"x"), lambda: storage.read("key")):
+        with pytest.raises(expected, match=says) as error:
+            verb()
+        assert type(error.value) is expected or issubclass(expected, SettingsError)
+
+
+def test_expired_token_is_told_of_a_request_whose_answer_has_no_body(
+    interpose: Interpose, bucket: str
+) -> None:
+    interpose(lambda call: Answer(400) if call.method == "HEAD" else s3_error(400, "ExpiredToken"))
+
+    with pytest.raises(AccessDenied, match="ExpiredToken"):
+        open_storage(bucket).stat("key")
+
+
+def test_who_may_not_list_is_still_told_that_a_key_is_missing(
+    interpose: Interpose, bucket: str
+) -> None:
+    interpose(lambda call: s3_error(403, "AccessDenied") if "list-type" in call.path else None)
+
+    with pytest.raises(NotFound):
+        open_storage(bucket).stat("key")

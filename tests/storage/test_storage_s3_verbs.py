@@ -1,0 +1,103 @@
+"""What S3 has and a directory has not: pages, batches, folder markers, regions."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import boto3
+import pytest
+
+from job.errors import (
+    AccessDenied,
+)
+from job.storage import open_storage, split_s3_uri
+from tests.storage.wire import Answer, Call, Interpose, s3_error
+
+
+def test_folder_markers_are_not_objects(bucket: str) -> None:
+    name, _ = split_s3_uri(bucket)
+    for key in ("data/", "data/sub/", "data/sub/a.jsonl"):
+        boto3.client("s3").put_object(Bucket=name, Key=key, Body=b"")
+
+    assert [found.key for found in open_storage(bucket + "/data").list()] == ["sub/a.jsonl"]
+
+
+def test_more_keys_than_one_answer_lists(interpose: Interpose, bucket: str) -> None:
+    keys, calls = ["a", "b", "c/d", "c/e", "f"], Counter[str]()
+
+    def small_pages(call: Call) -> None:
+        if "list-type" in call.path:
+            calls["list"] += 1
+            call.path += "&max-keys=2"
+
+    interpose(small_pages)
+    storage = open_storage(bucket + "/prefix")
+    for key in keys:
+        storage.write(key, b"x")
+
+    assert [found.key for found in storage.list()] == keys
+    assert calls["list"] == 3
+
+
+def test_more_keys_than_one_request_deletes(interpose: Interpose, bucket: str) -> None:
+    batches: list[int] = []
+    interpose(lambda call: batches.append(call.body.count(b"<Key>")))
+
+    open_storage(bucket).delete(f"key/{number}" for number in range(1001))
+
+    assert batches == [1000, 1]
+
+
+def test_every_key_that_was_not_deleted_is_named(interpose: Interpose, bucket: str) -> None:
+    refused = "".join(
+        f"<Error><Key>{key}</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
+        for key in ("a", "b")
+    )
+    interpose(lambda call: Answer(200, f"<DeleteResult>{refused}</DeleteResult>".encode()))
+
+    with pytest.raises(AccessDenied) as error:
+        open_storage(bucket).delete(["a", "b", "c"])
+
+    assert [problem.where for problem in error.value.problems] == [f"{bucket}/a", f"{bucket}/b"]
+
+
+def test_delete_in_a_store_without_batches(interpose: Interpose, bucket: str) -> None:
+    direct = open_storage(bucket)
+    direct.write("a", b"")
+    direct.write("b", b"")
+    interpose(lambda call: s3_error(501, "NotImplemented") if call.method == "POST" else None)
+
+    open_storage(bucket).delete(["a", "b"])
+
+    assert list(direct.list()) == []
+
+
+def test_region_and_addressing_need_no_setting(
+    interpose: Interpose, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Call] = []
+    interpose(calls.append)
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    open_storage(bucket).write("key", b"x")
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    open_storage(bucket).write("key", b"x")
+
+    assert calls[0].path == f"/{split_s3_uri(bucket)[0]}/key"
+    assert "/us-east-1/s3/" in calls[0].headers["Authorization"]
+    assert "/eu-north-1/s3/" in calls[1].headers["Authorization"]
+
+
+def test_reports_open_in_a_browser(bucket: str) -> None:
+    open_storage(bucket).write("report/report.html", b"<html>")
+
+    head = boto3.client("s3").head_object(Bucket=split_s3_uri(bucket)[0], Key="report/report.html")
+    assert head["ContentType"] == "text/html"
+
+
+def test_uris() -> None:
+    assert split_s3_uri("s3://bucket/a/b.jsonl") == ("bucket", "a/b.jsonl")
+    assert split_s3_uri("s3://bucket") == ("bucket", "")
+    with pytest.raises(ValueError, match="bucket"):
+        split_s3_uri("s3:///key")
+    with pytest.raises(ValueError, match="S3 URI"):
+        split_s3_uri("/key")
