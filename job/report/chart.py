@@ -12,7 +12,7 @@ Point = tuple[float, float]
 
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 34
-_TICKS: Final = 5
+_TICKS: Final = 7
 _MOST_POINTS: Final = 1000
 
 
