@@ -11,8 +11,18 @@ import job
 
 HEAVY = ("accelerate", "bitsandbytes", "boto3", "datasets", "peft", "torch", "transformers", "trl")
 
-MAY_BE_HEAVY = ("job.demo", "job.engines", "job.evaluation", "job.run", "job.training")
-"""Modules (and all below them) that train, generate, or compose those that do."""
+MAY_BE_HEAVY = (
+    "job.demo",
+    "job.engines",
+    "job.evaluation",
+    "job.run",
+    "job.storage.s3",
+    "job.storage.s3_client",
+    "job.storage.s3_faults",
+    "job.storage.s3_transfer",
+    "job.training",
+)
+"""Modules (and all below them) that train, generate, compose those that do, or speak to S3."""
 
 _PROBE = """
 import importlib, json, sys
