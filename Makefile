@@ -38,7 +38,7 @@ lint: $(INSTALLED)  ## style, types, import layers, generated tables, shell scri
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/settings_table.py --check
-	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	PATH="$(BIN):$$PATH" shellcheck $(SHELL_SCRIPTS)
 
 format: $(INSTALLED)  ## mend style and generated tables
 	$(BIN)/python -m ruff check --fix .
@@ -59,7 +59,7 @@ clean:  ## remove .venv, caches and the demo's output
 # The stamps are written last: an install that was interrupted starts again from an empty .venv.
 # Hashes are checked for every file but torch, whose CPU build differs by platform and index.
 $(LOCKED): requirements/cpu.txt requirements/torch-cpu.txt | python
-	@echo "Installing the locked set into $(VENV): two minutes and 2 GB, once."
+	@echo "Installing the locked set into $(VENV): a few minutes and 2 GB, once."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install -qq --no-deps --require-hashes --only-binary :all: -r requirements/cpu.txt
 	$(PIP) install -qq $(TORCH_PIP_ARGS) -r requirements/torch-cpu.txt
