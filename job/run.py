@@ -101,7 +101,7 @@ def _stages(run: Run) -> RunRecord:
     metrics.phase("data")
     source = ModelSource(settings.base_model, run.work_dir)
     chat = ChatFormat.load(source.tokenizer_dir())
-    files = fetch(settings.dataset_uri, run.work_dir / "data")
+    files = fetch(settings.dataset_uri, run.work_dir / "data", metrics)
     data = prepare_data(run, files, chat)
 
     engine = choose_engine(settings.engine)

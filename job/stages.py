@@ -21,7 +21,15 @@ from job.checkpoint import (
 )
 from job.closing import recorded_progress
 from job.config import Settings
-from job.dataset import ChatFormat, DataFile, PreparedData, PrepareOptions, prepare
+from job.dataset import (
+    ChatFormat,
+    DataFile,
+    DataRejected,
+    DataReport,
+    PreparedData,
+    PrepareOptions,
+    prepare,
+)
 from job.engines import Engine, LoadedModel
 from job.errors import GateFailed, Problem
 from job.gate import verdict
@@ -60,12 +68,20 @@ class Trained:
 
 def prepare_data(run: Run, files: list[DataFile], chat: ChatFormat) -> PreparedData:
     """Check, render, mask and split; the data report goes to storage either way."""
-    data = prepare(files, chat, PrepareOptions.from_settings(run.settings))
-    for name, content in data.report.artifacts().items():
-        run.storage.write(f"dataset/{name}", content)
-    run.metrics.dataset(data.report.counts)
-    _log.info("data: %s", data.report.headline())
+    try:
+        data = prepare(files, chat, PrepareOptions.from_settings(run.settings))
+    except DataRejected as rejection:
+        _report_data(run, rejection.report)
+        raise
+    _report_data(run, data.report)
     return data
+
+
+def _report_data(run: Run, report: DataReport) -> None:
+    for name, content in report.artifacts().items():
+        run.storage.write(f"dataset/{name}", content)
+    run.metrics.dataset(report.counts)
+    _log.info("data: %s", report.headline())
 
 
 def agree_on_fingerprint(

@@ -11,8 +11,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from job.lifecycle import StopToken
 
-MAX_NEW_TOKENS = 256
-"""Longer than nearly all tool calls; a model that never stops is cut here."""
+MAX_NEW_TOKENS = 512
+"""Longer than nearly all tool calls; a model that never stops is cut here at the latest."""
 
 _PADDED_TOKENS_PER_BATCH = 8192
 """Prompt and answer tokens, padding included, of a batch: bounds the KV cache."""

@@ -1,0 +1,194 @@
+"""`make demo`: the whole job on this machine, through the very code a cluster runs.
+
+A real 135M model, real prompts of a public leaderboard, a real S3 server in its own process; the
+first attempt is preempted half-way by a SIGTERM, the second resumes it and finishes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from job.demo.assets import DEFAULT_CACHE, fetch_leaderboard, fetch_model
+from job.demo.bfcl import DEMO, convert, write
+from job.demo.model import prepare_model
+from job.demo.s3_server import S3Server
+from job.errors import JobError, Preempted
+from job.ledger import RunRecord, read_record
+from job.storage import Storage, open_storage
+
+BUCKET: Final = "forge-demo"
+RUN_ID: Final = "demo"
+PREEMPT_AT: Final = 0.5
+"""Share of the steps after which the first attempt is preempted."""
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "FORGE_RUN_ID": RUN_ID,
+    "FORGE_PROFILE": "fast_dev",
+    "FORGE_MODEL_FAMILY": "smollm2",
+    "FORGE_ENGINE": "reference",
+    "FORGE_METRICS_LINGER_SECONDS": "0",
+}
+_SHOWN_METRICS: Final = (
+    "forge_run_phase",
+    "forge_global_step",
+    "forge_train_loss",
+    "forge_eta_seconds",
+    "forge_tokens_total",
+    "forge_checkpoint_last_step",
+    "forge_safe_to_preempt",
+)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The job's process and where it shows its progress."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def get(self, path: str) -> str | None:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, OSError):
+            return None  # not up yet, or already gone
+
+
+def demo(output: Path, cache: Path = DEFAULT_CACHE) -> int:
+    """Run the demo; leaves a copy of the run's S3 folder in `output`. Returns an exit code.
+
+    Raises `JobError` when an attempt ends otherwise than it should.
+    """
+    began = time.monotonic()
+    _say("preparing the model and the data (downloaded once, about 95 MB)")
+    model = prepare_model(fetch_model(cache), (cache / "smollm2-135m-instruct").resolve())
+    rows = cache / "demo-rows.jsonl"
+    write(convert(fetch_leaderboard(cache), DEMO.categories, max_chars=DEMO.max_chars).rows, rows)
+    with S3Server() as server:
+        server.create_bucket(BUCKET)
+        env = _environment(server, model, cache)
+        os.environ.update(server.env)
+        open_storage(f"s3://{BUCKET}").upload("data/train.jsonl", rows)
+        _say(f"S3 server at {server.endpoint_url}, data at s3://{BUCKET}/data/train.jsonl")
+        _first_attempt(env)
+        _second_attempt(env)
+        run = open_storage(f"s3://{BUCKET}/runs/{RUN_ID}")
+        found = read_record(run)
+        if found is None:
+            raise JobError("the run left no record")
+        _copy(run, output)
+    _summarize(found[0], output, time.monotonic() - began)
+    return 0
+
+
+def _environment(server: S3Server, model: Path, cache: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FORGE_")}
+    return {
+        **kept,
+        **server.env,
+        **SETTINGS,
+        **DEMO.settings,
+        "FORGE_MODEL": str(model),
+        "FORGE_DATASET_URI": f"s3://{BUCKET}/data/",
+        "FORGE_OUTPUT_URI": f"s3://{BUCKET}/runs",
+        "FORGE_WORK_DIR": str((cache / "work").resolve()),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def _first_attempt(env: dict[str, str]) -> None:
+    _say("attempt 1: trains until it is preempted half-way, as on a spot node")
+    job = _start(env)
+    shown = False
+    while job.process.poll() is None:
+        progress = json.loads(job.get("/progress") or "{}")
+        share = progress.get("step", 0) / max(1, progress.get("max_steps", 0))
+        if not shown and share >= PREEMPT_AT / 2:
+            _show_metrics(job)
+            shown = True
+        if share >= PREEMPT_AT:
+            _say(f"SIGTERM at step {progress['step']}")
+            job.process.send_signal(signal.SIGTERM)
+            break
+        time.sleep(0.3)
+    _expect(job, Preempted.exit_code)
+    _say(f"it saved its state and ended with exit code {Preempted.exit_code} (preempted)")
+
+
+def _second_attempt(env: dict[str, str]) -> None:
+    _say("attempt 2: the same command; it resumes from the checkpoint in S3")
+    _expect(_start(env), 0)
+
+
+def _start(env: dict[str, str]) -> _Job:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "job"]
+    process = subprocess.Popen(command, env={**env, "FORGE_METRICS_PORT": str(port)})
+    return _Job(process, f"http://127.0.0.1:{port}")
+
+
+def _expect(job: _Job, code: int) -> None:
+    try:
+        ended_with = job.process.wait()
+    except KeyboardInterrupt:
+        job.process.wait()  # it got the same Ctrl-C, and saves what it has
+        raise
+    if ended_with != code:
+        raise JobError(f"the attempt ended with exit code {ended_with} instead of {code}")
+
+
+def _show_metrics(job: _Job) -> None:
+    exposition = job.get("/metrics") or ""
+    _say(f"live metrics at {job.url}/metrics, among them:")
+    for line in exposition.splitlines():
+        if line.startswith(_SHOWN_METRICS) and not line.endswith(" 0.0"):
+            print(f"      {line}", flush=True)
+
+
+def _copy(run: Storage, output: Path) -> None:
+    shutil.rmtree(output, ignore_errors=True)
+    for info in run.list():
+        path = output / info.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run.download(info.key, path)
+
+
+def _summarize(record: RunRecord, output: Path, seconds: float) -> None:
+    evaluation: dict[str, Any] = record.results["evaluation"]
+    _say(f"done in {seconds:.0f} s. {evaluation['rows']} held-out turns, base against adapter:")
+    print(f"      {'':<14}{'base':>8}{'adapter':>10}")
+    for measure, base in evaluation["base"].items():
+        adapter = evaluation["adapter"][measure]
+        print(f"      {measure:<14}{base['rate']:>8.0%}{adapter['rate']:>10.0%}")
+    for attempt in record.attempts:
+        print(
+            f"      attempt {attempt.number}: steps {attempt.from_step} to {attempt.to_step}, "
+            f"exit code {attempt.exit_code} ({attempt.reason})"
+        )
+    _say("look at")
+    for name, meaning in (
+        ("report/report.html", "the report: open it in a browser"),
+        ("adapter/", "the LoRA adapter, with its model card in README.md"),
+        ("run.json", "the run's record: attempts, checkpoints, results"),
+        ("dataset/report.json", "what was trained and what was left out"),
+    ):
+        print(f"      {output / name}: {meaning}")
+
+
+def _say(text: str) -> None:
+    print(f"demo: {text}", flush=True)

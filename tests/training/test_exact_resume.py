@@ -1,0 +1,238 @@
+"""A run stopped anywhere and resumed equals one that was never stopped, bit by bit."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from job.config import Settings
+from job.dataset import Sample
+from job.engines import ReferenceEngine
+from job.errors import Diverged, Preempted, Unavailable
+from job.lifecycle import StopToken
+from job.training import Saved, Step, TrainingData, TrainingResult, TrainingState, train
+from tests.tiny import build_model
+
+SETTINGS: dict[str, Any] = {
+    "run_id": "exact",
+    "dataset_uri": "/rows.jsonl",
+    "output_uri": "/out",
+    "profile": "fast_dev",  # 2 × 4: four micro-batches a step
+    "max_steps": 12,
+    "eval_steps": 5,
+    "save_steps": 7,
+    "lora_dropout": 0.05,
+    "learning_rate": 1e-2,
+}
+
+
+@dataclass
+class Recorder:
+    """Keeps `TrainingObserver`; asks for a stop at the n-th sign of life."""
+
+    stop: StopToken
+    stop_at: int | None = None
+    cause: BaseException = field(default_factory=lambda: Preempted("test"))
+    losses: dict[int, float] = field(default_factory=dict)
+    eval_losses: dict[int, float] = field(default_factory=dict)
+    saves: list[Saved] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    began_at: int = -1
+    signs: int = 0
+
+    def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
+        self.began_at = step
+
+    def alive(self) -> None:
+        self.signs += 1
+        if self.signs == self.stop_at:
+            self.stop.request(self.cause)
+
+    def stepped(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
+        if "loss" in logs:
+            self.losses[step] = logs["loss"]
+        if "eval_loss" in logs:
+            self.eval_losses[step] = logs["eval_loss"]
+
+    def saved(self, saved: Saved) -> None:
+        self.saves.append(saved)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    seen: Recorder
+    result: TrainingResult | None
+    adapter: str
+    """SHA-256 of all LoRA weights."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    chosen = np.random.default_rng(0)
+
+    def sample() -> Sample:
+        ids = chosen.integers(3, 500, int(chosen.integers(20, 80))).astype(np.int32)
+        labels = ids.copy()
+        labels[: len(ids) // 2] = -100
+        return Sample(input_ids=ids, labels=labels)
+
+    return TrainingData([sample() for _ in range(30)], [sample() for _ in range(6)])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    model: Path, data: TrainingData, tmp_path_factory: pytest.TempPathFactory
+) -> Outcome:
+    return run(model, data, tmp_path_factory.mktemp("whole"))
+
+
+def run(
+    model: Path,
+    data: TrainingData,
+    output: Path,
+    *,
+    stop_at: int | None = None,
+    resume_from: Path | None = None,
+    cause: BaseException | None = None,
+    **settings: Any,
+) -> Outcome:
+    resolved = Settings(**(SETTINGS | settings))
+    engine, stop = ReferenceEngine(), StopToken()
+    loaded = engine.load(model, resolved.hyperparameters())
+    seen = Recorder(stop, stop_at, cause or Preempted("test"))
+    try:
+        result = train(engine, loaded, data, resolved, seen, stop, output, resume_from)
+    except Preempted:
+        result = None
+    digest = hashlib.sha256()
+    for _, parameter in sorted(loaded.model.named_parameters()):
+        if parameter.requires_grad:
+            digest.update(parameter.detach().numpy().tobytes())
+    return Outcome(seen, result, digest.hexdigest())
+
+
+# Signs of life: 3 a step of training (the last micro-batch ends a step instead), 3 an evaluation.
+@pytest.mark.parametrize(
+    ("stop_at", "resumes_at"),
+    [
+        pytest.param(2, None, id="inside the first step: nothing to save"),
+        pytest.param(8, 2, id="between micro-batches"),
+        pytest.param(16, 5, id="in the first batch of an evaluation"),
+        pytest.param(17, 5, id="in the middle of an evaluation"),
+        pytest.param(19, 5, id="in the step after an evaluation"),
+        pytest.param(25, 7, id="in the step after a checkpoint"),
+        pytest.param(41, 12, id="in the evaluation after the last step"),
+    ],
+)
+def test_stopped_and_resumed_equals_uninterrupted(
+    model: Path,
+    data: TrainingData,
+    uninterrupted: Outcome,
+    tmp_path: Path,
+    stop_at: int,
+    resumes_at: int | None,
+) -> None:
+    stopped = run(model, data, tmp_path, stop_at=stop_at)
+    assert stopped.result is None
+    newest = stopped.seen.saves[-1] if stopped.seen.saves else None
+    assert (newest.step if newest else None) == resumes_at
+
+    resumed = run(model, data, tmp_path, resume_from=newest.folder if newest else None)
+
+    assert resumed.seen.began_at == (resumes_at or 0)
+    whole = uninterrupted.result
+    assert whole is not None
+    assert resumed.result is not None
+    assert resumed.adapter == uninterrupted.adapter
+    assert resumed.result.step == whole.step == 12
+    assert {**stopped.seen.losses, **resumed.seen.losses} == uninterrupted.seen.losses
+    assert {**stopped.seen.eval_losses, **resumed.seen.eval_losses} == uninterrupted.seen.eval_losses
+    assert resumed.result.totals.tokens == whole.totals.tokens
+    assert resumed.result.totals.supervised_tokens == whole.totals.supervised_tokens
+    assert resumed.result.totals.samples == whole.totals.samples
+    assert _losses(resumed.result) == _losses(whole)
+
+
+def _losses(result: TrainingResult) -> list[tuple[int, float | None, float | None]]:
+    return [(entry["step"], entry.get("loss"), entry.get("eval_loss")) for entry in result.history]
+
+
+def test_stopped_several_times(
+    model: Path, data: TrainingData, uninterrupted: Outcome, tmp_path: Path
+) -> None:
+    resume_from = None
+    for _ in range(3):
+        stopped = run(model, data, tmp_path, stop_at=11, resume_from=resume_from)
+        assert stopped.result is None
+        resume_from = stopped.seen.saves[-1].folder
+    assert run(model, data, tmp_path, resume_from=resume_from).adapter == uninterrupted.adapter
+
+
+def test_counts_are_those_of_the_data(uninterrupted: Outcome, data: TrainingData) -> None:
+    assert uninterrupted.result is not None
+    # 30 rows are 3 steps of 8 and one of 6 an epoch; 12 steps are three epochs.
+    assert uninterrupted.result.totals.samples == 90
+    assert uninterrupted.result.totals.tokens == 3 * sum(len(s.input_ids) for s in data.train)
+    supervised = sum(int((s.labels != -100).sum()) for s in data.train)
+    assert uninterrupted.result.totals.supervised_tokens == 3 * supervised
+    assert [step.step for step in uninterrupted.seen.steps] == list(range(1, 13))
+
+
+def test_checkpoints_fall_due_by_steps_time_and_best(uninterrupted: Outcome) -> None:
+    steps = [saved.step for saved in uninterrupted.seen.saves]
+    assert {7, 12} <= set(steps)  # every save_steps, and the last
+    assert uninterrupted.seen.saves[-1].eval_loss == uninterrupted.seen.eval_losses[12]
+
+
+def test_a_checkpoint_is_due_after_save_seconds(
+    model: Path, data: TrainingData, tmp_path: Path
+) -> None:
+    outcome = run(model, data, tmp_path, save_seconds=1e-6, save_steps=1000, max_steps=4)
+    assert [saved.step for saved in outcome.seen.saves] == [1, 2, 3, 4]
+
+
+def test_early_stopping_saves_its_last_state_and_stays_stopped(
+    model: Path, data: TrainingData, tmp_path: Path
+) -> None:
+    # A learning rate this high can't improve the validation loss for long.
+    settings = {"learning_rate": 0.3, "max_steps": 40, "eval_steps": 2, "save_steps": 1000}
+    early = {"early_stopping_patience": 2, **settings}
+    outcome = run(model, data, tmp_path, **early)
+    assert outcome.result is not None
+    assert outcome.result.step < 40
+    last = outcome.seen.saves[-1]
+    assert last.step == outcome.result.step
+    assert TrainingState.load(last.folder).finished
+
+    again = run(model, data, tmp_path / "again", resume_from=last.folder, **early)
+    assert again.seen.losses == {}
+    assert again.adapter == outcome.adapter
+
+
+def test_a_diverged_run_is_named_and_not_saved(
+    model: Path, data: TrainingData, tmp_path: Path
+) -> None:
+    with pytest.raises(Diverged, match=r"step \d+: loss is (nan|inf)"):
+        run(model, data, tmp_path, learning_rate=0.9, max_steps=60, weight_decay=0.9, lora_alpha=10**9)
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_background_failure_ends_training(
+    model: Path, data: TrainingData, tmp_path: Path
+) -> None:
+    with pytest.raises(Unavailable, match="storage is gone"):
+        run(model, data, tmp_path, stop_at=5, cause=Unavailable("storage is gone"))
+    assert not list(tmp_path.glob("checkpoint-*"))
