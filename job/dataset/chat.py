@@ -182,15 +182,24 @@ class ChatFormat:
 
     def _no_turn_tokens(self, row: Row) -> None:
         """A turn that holds the tokens between turns would be read as several."""
-        for index, message in enumerate(row.messages):
-            for text in (message["content"], message.get("reasoning_content")):
-                for token in self._template.turn_tokens:
-                    if text and token in text:
-                        raise RowRefused(
-                            f"messages[{index}].content",
-                            f"holds '{token}', which the chat template puts around turns",
-                            "give the plain text of each turn, not a rendered conversation",
-                        )
+        parts: list[tuple[str, str]] = [
+            (f"messages[{index}].{key}", _plain(message[key]))
+            for index, message in enumerate(row.messages)
+            for key in ("content", "reasoning_content", "tool_calls")
+            if message.get(key)
+        ]
+        for path, text in [*parts, ("tools", _plain(row.tools))]:
+            for token in self._template.turn_tokens:
+                if token in text:
+                    raise RowRefused(
+                        path,
+                        f"holds '{token}', which the chat template puts around turns",
+                        "give the plain text of each turn, not a rendered conversation",
+                    )
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _inside(offsets: Sequence[Span], spans: Sequence[Span]) -> npt.NDArray[np.bool_]:

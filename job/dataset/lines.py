@@ -65,7 +65,8 @@ def _chunks(file: DataFile) -> Iterator[bytes]:
     with file.path.open("rb") as raw:
         if name.endswith(".gz"):
             with gzip.GzipFile(fileobj=raw) as unzipped:
-                while chunk := unzipped.read(_PLAIN_READ):
+                # read1 gives what there is before it says that the rest is missing.
+                while chunk := unzipped.read1(_PLAIN_READ):
                     yield chunk
         elif name.endswith(".zst"):
             yield from _zstd_chunks(raw)

@@ -1,0 +1,142 @@
+"""Data objects from a real S3 server and from local folders: found, pinned, hashed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+from pathlib import Path
+
+import boto3
+import pytest
+
+from job.dataset import Row, fetch, read_rows
+from job.dataset.fetch import _download, _Found
+from job.errors import DataError, SettingsError
+from job.storage import open_storage
+from tests.dataset.standin import chat_row, data_file
+
+LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+
+
+@pytest.fixture
+def work_dir(tmp_path: Path) -> Path:
+    return tmp_path / "work"
+
+
+def test_a_prefix_gives_its_data_in_key_order(
+    bucket: str, work_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = open_storage(bucket)
+    stored = {
+        "data/b.jsonl.gz": gzip.compress(LINE * 2),
+        "data/a.jsonl": LINE,
+        "data/deep/c.jsonl": LINE * 3,
+    }
+    for key, content in {**stored, "data/README.md": b"", "other/d.jsonl": LINE}.items():
+        storage.write(key, content)
+    with caplog.at_level(logging.INFO, "job.dataset"):
+        files = fetch([f"{bucket}/data/"], work_dir)
+    assert [file.source.uri for file in files] == [f"{bucket}/{key}" for key in sorted(stored)]
+    for file, key in zip(files, sorted(stored), strict=True):
+        assert file.source.sha256 == hashlib.sha256(stored[key]).hexdigest()
+        assert file.source.size == len(stored[key])
+        assert file.source.etag == storage.stat(key).etag
+        assert file.path.read_bytes() == stored[key]
+    assert [row.line for row in read_rows(files)] == [1, 1, 2, 1, 2, 3]
+    assert all(isinstance(row, Row) for row in read_rows(files))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{bucket}/data/: 1 objects are no data and are ignored: data/README.md"
+    ]
+
+
+def test_several_uris_keep_their_order_and_are_read_once(bucket: str, work_dir: Path) -> None:
+    storage = open_storage(bucket)
+    for key in ("a.jsonl", "b.jsonl"):
+        storage.write(key, LINE)
+    files = fetch([f"{bucket}/b.jsonl", f"{bucket}/", f"{bucket}/a.jsonl"], work_dir)
+    assert [file.source.uri for file in files] == [f"{bucket}/b.jsonl", f"{bucket}/a.jsonl"]
+
+
+def test_all_that_is_missing_is_told_at_once(bucket: str, work_dir: Path, tmp_path: Path) -> None:
+    uris = [
+        f"{bucket}/no.jsonl",
+        f"{bucket}-no/a.jsonl",
+        f"{bucket}-no/a/",
+        str(tmp_path / "no"),
+        f"{bucket}/empty/",
+    ]
+    with pytest.raises(SettingsError) as error:
+        fetch(uris, work_dir)
+    problems = error.value.problems
+    assert [problem.where for problem in problems[:4]] == ["FORGE_DATASET_URI"] * 4
+    assert len(problems) == len(uris)
+    for uri, problem in zip(uris, problems, strict=True):
+        assert uri in str(problem)
+
+
+@pytest.mark.parametrize("key", [None, "p/x.csv"])
+def test_a_prefix_without_data(key: str | None, bucket: str, work_dir: Path) -> None:
+    if key:
+        open_storage(bucket).write(key, b"")
+    with pytest.raises(DataError, match=f"{bucket}/p/: holds no .jsonl"):
+        fetch([f"{bucket}/p/"], work_dir)
+
+
+def test_a_key_that_means_nothing_is_a_setting_to_mend(bucket: str, work_dir: Path) -> None:
+    with pytest.raises(SettingsError, match="FORGE_DATASET_URI"):
+        fetch([f"{bucket}/a//b.jsonl"], work_dir)
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+def test_an_object_that_changes_meanwhile(versioned: bool, bucket: str, work_dir: Path) -> None:
+    """Between the pin and the download; a store that keeps versions still has the pinned one."""
+    storage = open_storage(bucket)
+    if versioned:
+        boto3.client("s3").put_bucket_versioning(
+            Bucket=bucket.removeprefix("s3://"), VersioningConfiguration={"Status": "Enabled"}
+        )
+    storage.write("a.jsonl", LINE)
+    info = storage.stat("a.jsonl")
+    found = _Found(f"{bucket}/a.jsonl", info.size, info.etag, info.version_id)
+    storage.write("a.jsonl", LINE * 2)
+    if versioned:
+        assert _download(found, work_dir, 0, None).read_bytes() == LINE
+    else:
+        with pytest.raises(DataError, match="was changed or removed"):
+            _download(found, work_dir, 0, None)
+
+
+def test_an_object_that_goes_away_meanwhile(bucket: str, work_dir: Path) -> None:
+    with pytest.raises(DataError, match="was changed or removed"):
+        _download(_Found(f"{bucket}/a.jsonl", 1, "0" * 32), work_dir, 0, None)
+
+
+def test_local_files_are_read_where_they_are(tmp_path: Path, work_dir: Path) -> None:
+    file = data_file(tmp_path / "a.jsonl", chat_row("a", "b"))
+    [fetched] = fetch([str(file.path)], work_dir)
+    assert fetched.path == file.path
+    assert fetched.source.etag is None
+    assert fetched.source.sha256 == hashlib.sha256(file.path.read_bytes()).hexdigest()
+    assert not work_dir.exists()
+
+
+def test_a_mounted_folder_is_read_once(tmp_path: Path, work_dir: Path) -> None:
+    """Kubernetes mounts a ConfigMap as links into a folder called ..data."""
+    hidden = tmp_path / "..2026"
+    hidden.mkdir()
+    data_file(hidden / "b.jsonl", chat_row("a", "b"))
+    (tmp_path / "..data").symlink_to(hidden)
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "..data" / "b.jsonl")
+    (tmp_path / "sub").mkdir()
+    data_file(tmp_path / "sub" / "a.jsonl", chat_row("a", "b"))
+    files = fetch([str(tmp_path)], work_dir)
+    assert [file.path for file in files] == [tmp_path / "b.jsonl", tmp_path / "sub" / "a.jsonl"]
+
+
+def test_a_local_path_that_is_no_data(tmp_path: Path, work_dir: Path) -> None:
+    (tmp_path / "a.csv").write_text("a")
+    with pytest.raises(SettingsError, match=r"is not a \.jsonl"):
+        fetch([str(tmp_path / "a.csv")], work_dir)
+    with pytest.raises(DataError, match="but 1 other objects"):
+        fetch([str(tmp_path)], work_dir)

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from job.evaluation.calls import (
+    Malformed,
+    Score,
+    ToolCall,
+    expected_calls,
+    parse_tool_calls,
+    score,
+    summarize,
+    wilson,
+)
+
+
+def written(arguments: str, name: str = "f") -> str:
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+def expecting(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+ONE = written('{"a": 1, "b": [true, null, "x"]}')
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ("No tool fits.", []),
+        (ONE, [ToolCall("f", {"a": 1, "b": [True, None, "x"]})]),
+        (
+            "I look it up.\n" + written("{}") + "\n" + written("{}", "g"),
+            [ToolCall("f", {}), ToolCall("g", {})],
+        ),
+        ('<tool_call>{"arguments": {}, "name": "f"}</tool_call>', [ToolCall("f", {})]),
+        ("<think>" + ONE + "</think>Nothing to call.", []),
+    ],
+)
+def test_calls_are_read(text: str, calls: list[ToolCall]) -> None:
+    assert parse_tool_calls(text) == calls
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<tool_call>", "is not closed"),
+        (written("{}")[: -len("</tool_call>")], "is not closed"),
+        (written("{}").removeprefix("<tool_call>"), "not opened"),
+        ("<tool_call>{'name': 'f', 'arguments': {}}</tool_call>", "it looks like Python"),
+        ("<tool_call>f(1)</tool_call>", "is not JSON"),
+        ("<tool_call></tool_call>", "is not JSON"),
+        (written("[]"), "are not a JSON object"),
+        (written('{"x": NaN}'), "is not JSON"),
+        (written('{"x": ' * 70 + "1" + "}" * 70), "nest deeper"),
+        (written("[" * 5000), "is not JSON"),
+        ('<tool_call>{"arguments": {}}</tool_call>', "no 'name'"),
+    ],
+)
+def test_what_was_meant_as_a_call_and_is_none(text: str, reason: str) -> None:
+    [found] = parse_tool_calls(text)
+    assert isinstance(found, Malformed)
+    assert reason in found.reason
+    given = score(expecting(ONE), text)
+    assert given == Score(
+        expects_call=True, called=True, well_formed=False, right_tool=False, exact=False
+    )
+    assert not score(expecting("No."), text).refused_rightly
+
+
+@pytest.mark.parametrize(
+    ("expected", "generated"),
+    [
+        ('{"a": 1}', '{"a": 1.0}'),
+        ('{"a": 1, "b": 2}', '{"b": 2, "a": 1}'),
+        ('{"a": {"x": [1, {"y": null}]}}', '{"a": {"x": [1.0, {"y": null}]}}'),
+        ('{"a": "é"}', '{"a": "\\u00e9"}'),
+        ('{"a": 100}', '{"a": 1e2}'),
+    ],
+)
+def test_equal_json_is_exact(expected: str, generated: str) -> None:
+    assert score(expecting(written(expected)), written(generated)).exact
+
+
+@pytest.mark.parametrize(
+    ("expected", "generated"),
+    [
+        ('{"a": 1}', '{"a": true}'),
+        ('{"a": 0}', '{"a": false}'),
+        ('{"a": 1}', '{"a": "1"}'),
+        ('{"a": [1, 2]}', '{"a": [2, 1]}'),
+        ('{"a": null}', "{}"),
+        ('{"a": 1}', '{"a": 1, "b": null}'),
+        ('{"a": {}}', '{"a": []}'),
+    ],
+)
+def test_other_json_is_the_right_tool_only(expected: str, generated: str) -> None:
+    given = score(expecting(written(expected)), written(generated))
+    assert given.right_tool
+    assert not given.exact
+
+
+def test_parallel_calls_are_a_set_in_which_numbers_count() -> None:
+    a, b = written('{"x": 1}'), written('{"x": 2}')
+    assert score(expecting(a + b), b + "\n" + a).exact
+    for generated in (a, a + a, a + b + b):
+        assert not score(expecting(a + b), generated).exact
+    assert score(expecting(a + b), a + a).right_tool
+    assert not score(expecting(a + b), a).right_tool
+
+
+def test_a_malformed_call_beside_the_right_one_spoils_it() -> None:
+    given = score(expecting(ONE), ONE + "<tool_call>")
+    assert (given.well_formed, given.right_tool, given.exact) == (False, False, False)
+
+
+def test_turns_without_a_call() -> None:
+    refused = score(expecting("No tool fits."), "I can't do that.")
+    assert refused.refused_rightly
+    assert not refused.expects_call
+    called = score(expecting("No tool fits."), ONE)
+    assert not called.refused_rightly
+    assert not called.exact
+    silent = score(expecting(ONE), "I can't do that.")
+    assert (silent.called, silent.well_formed, silent.refused_rightly) == (False, False, False)
+
+
+def test_the_expected_turn_may_be_in_the_openai_form() -> None:
+    turn = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}],
+    }
+    assert expected_calls(turn) == [ToolCall("f", {"a": 1})]
+    assert score(turn, written('{"a": 1}')).exact
+
+
+def test_an_expected_turn_that_is_malformed_is_an_error_of_ours() -> None:
+    with pytest.raises(ValueError, match="is not closed"):
+        score(expecting("<tool_call>"), ONE)
+
+
+def test_the_summary_counts_each_measure_over_its_own_turns() -> None:
+    texts = [
+        (ONE, ONE),
+        (ONE, written("{}")),
+        (ONE, written("{}", "g")),
+        (ONE, "no"),
+        ("No.", "no"),
+        ("No.", ONE),
+    ]
+    summary = summarize([score(expecting(turn), text) for turn, text in texts])
+    assert {name: (m["count"], m["of"], m["rate"]) for name, m in summary.items()} == {
+        "well_formed": (3, 4, 0.75),
+        "right_tool": (2, 4, 0.5),
+        "exact": (1, 4, 0.25),
+        "refusal": (1, 2, 0.5),
+    }
+    assert all(m["low"] < m["rate"] < m["high"] for m in summary.values())
+
+
+def test_a_measure_with_nothing_to_judge_is_left_out() -> None:
+    assert summarize([]) == {}
+    assert set(summarize([score(expecting("No."), "no")])) == {"refusal"}
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (81, 263, 0.2553, 0.3662),
+    ],
+)
+def test_wilson_by_published_figures(count: int, of: int, low: float, high: float) -> None:
+    assert wilson(count, of) == pytest.approx((low, high), abs=1e-4)
+
+
+@given(st.integers(1, 10_000).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of))))
+def test_an_interval_holds_its_share(counts: tuple[int, int]) -> None:
+    low, high = wilson(*counts)
+    assert 0 <= low <= counts[0] / counts[1] <= high <= 1
+
+
+json_text = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), json_text, max_size=4))
+def test_what_is_written_is_read_back(arguments: dict[str, Any]) -> None:
+    turn = {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+    text = json.dumps(arguments)
+    tagged = "tool_call>" in text or "<think>" in text
+    assert tagged or score(turn, written(text)).exact
+
+
+@given(st.text(st.sampled_from(list('<>/tool_callthink{}"name:, \n')), max_size=200))
+def test_no_answer_makes_the_reader_fail(text: str) -> None:
+    score(expecting(ONE), text)
