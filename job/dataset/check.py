@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from job.dataset.hermes import Malformed, declared_tools, parse_tool_calls, too_deep
+from job.dataset.hermes import Malformed, declared_tools, parse_tool_calls
 from job.dataset.normalise import tool_name
 from job.dataset.row import Message, Problems
 
@@ -52,8 +52,8 @@ def _declared(
     if messages[0]["role"] == "system" and messages[0]["content"]:
         try:
             for tool in declared_tools(messages[0]["content"]):
-                if tool_name(tool) is None or too_deep(tool):
-                    found.add("messages[0].content", "a tool in <tools> has no name or is too deep")
+                if tool_name(tool) is None:
+                    found.add("messages[0].content", "a tool in <tools> has no name")
                 else:
                     declared.append(tool)
         except ValueError as error:

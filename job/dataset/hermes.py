@@ -118,10 +118,12 @@ def _python_hint(block: str) -> str:
 
 
 def _json_values(text: str) -> list[Any]:
-    try:
-        return [json.loads(text)] if text else []
-    except (ValueError, RecursionError):
-        pass  # not one value: perhaps one a line, as Qwen's template writes them
+    """One value after another. One alone, or one a line, is read the fast way."""
+    for parts in ([text] if text else [], text.splitlines()):
+        try:
+            return [orjson.loads(part) for part in parts if part]
+        except orjson.JSONDecodeError:
+            continue
     decoder, values, position = json.JSONDecoder(), [], 0
     while position < len(text):
         try:

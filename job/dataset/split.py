@@ -32,7 +32,10 @@ def place(row: Row) -> float:
 
 def content_hash(row: Row) -> int:
     """64 bits of all that the model sees of the row."""
-    seen = repr((row.messages, row.tools)).encode("utf-8", "backslashreplace")
+    try:
+        seen = orjson.dumps((row.messages, row.tools))
+    except TypeError:  # a whole number over 64 bits
+        seen = repr((row.messages, row.tools)).encode()
     return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest())
 
 

@@ -19,8 +19,8 @@ chat = ChatFormat.load(Path(sys.argv[1]))
 files = fetch([sys.argv[2]], Path(sys.argv[3]))
 data = prepare(files, chat, PrepareOptions(max_seq_length=64, eval_fraction=0))
 print(len(data.train), *sorted({"torch", "datasets", "trl", "peft", "boto3"} & set(sys.modules)))
-print(*sorted(name for name in sys.modules if name.startswith("transformers.models.auto.")
-              and name.rpartition(".")[2] in ("auto_factory", "modeling_auto", "tokenization_auto")))
+auto = ("auto_factory", "modeling_auto", "tokenization_auto")
+print(*sorted({f"transformers.models.auto.{name}" for name in auto} & set(sys.modules)))
 """
 
 
