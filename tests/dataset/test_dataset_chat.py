@@ -267,6 +267,20 @@ def test_a_saved_tokenizer_cuts_and_fills_nothing(tmp_path: Path) -> None:
     )
 
 
+def test_a_space_before_the_answer_is_not_trained(tmp_path: Path) -> None:
+    """The saved tokenizer gives such a token no width, at the first place of the answer."""
+    chat = chat_with(
+        tmp_path,
+        PLAIN_CHATML.replace("message.role + '\\n'", "message.role + ': '").replace(
+            "assistant\\n", "assistant: "
+        ),
+    )
+    [sample] = chat.encode(
+        [chat.render(row(turn("user", "Oslo?"), turn("assistant", OSLO)))], "assistant"
+    )
+    assert trained(sample) == [OSLO + END]
+
+
 # Templates that would train something else than the row says.
 
 STRIPS_THINKING = PLAIN_CHATML.replace(
