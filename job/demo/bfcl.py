@@ -14,7 +14,6 @@ The Java and JavaScript categories are not read: their accepted answers are sour
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections import Counter
@@ -23,9 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from jsonschema import Draft202012Validator
-
-from job.demo.schema import UnknownType, first_accepted, json_schema
+from job.demo.hermes import Unusable, digest, hermes_row
 from job.errors import DataError, Problem
 
 CATEGORIES: Final = (
@@ -41,19 +38,6 @@ CATEGORIES: Final = (
     "live_irrelevance",
 )
 """What can be converted; `live_*` are real users' prompts, `*irrelevance` expect no call."""
-
-SYSTEM_PROMPT: Final = (
-    "Answer with the tool calls that the request needs, each as\n"
-    '<tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>\n'
-    "or say that no tool fits."
-)
-"""Short on purpose: it is part of every row, and every token of it costs time on a CPU."""
-
-_REFUSALS: Final = (
-    "None of the available tools can do this.",
-    "I can't do this: no available tool fits the request.",
-    "No available tool fits this request.",
-)
 
 
 @dataclass(frozen=True)
@@ -130,15 +114,6 @@ DEMO: Final = Recipe(
 """Few short rows, so that two CPU cores are enough."""
 
 
-class _Unusable(Exception):
-    """This row can't be converted."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
 def convert(
     source: Path,
     categories: Sequence[Category] = EVERYTHING,
@@ -160,16 +135,16 @@ def convert(
     for category in categories:
         records = list(_read(source, category.name))
         if category.limit is not None:
-            records.sort(key=lambda record: _digest(record[0]["id"]))
+            records.sort(key=lambda record: digest(record[0]["id"]))
         wanted = len(rows) + (category.limit or len(records))
         for question, answer in records:
             if len(rows) == wanted:
                 break
             try:
-                row = _row(category.name, question, answer)
+                row = hermes_row(category.name, question, answer)
                 taken.add(row, {function["name"] for function in question["function"]})
                 rows.append(row)
-            except _Unusable as problem:
+            except Unusable as problem:
                 left_out.append(LeftOut(question["id"], problem.reason, problem.detail))
     return Conversion(tuple(rows), tuple(left_out))
 
@@ -216,79 +191,6 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _row(category: str, question: dict[str, Any], answer: list[Any]) -> dict[str, Any]:
-    tools = _tools(question["function"])
-    expects_call = not category.endswith("irrelevance")
-    if expects_call and not answer:
-        raise _Unusable("no accepted answer")
-    calls = [_call(tools, name, given) for call in answer for name, given in call.items()]
-    reply = "\n".join(map(_tool_call, calls)) if expects_call else _refusal(question["id"])
-    return {
-        "id": question["id"],
-        "source": f"bfcl_v4/{category}",
-        "scenario": ("parallel_calls" if len(calls) > 1 else "single_call") if calls else "no_tool",
-        "tool_name": calls[0]["name"] if calls else None,
-        "messages": [
-            *_conversation(question["question"], tools),
-            {"role": "assistant", "content": reply},
-        ],
-    }
-
-
-def _tools(functions: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    try:
-        return {
-            function["name"]: {**function, "parameters": json_schema(function["parameters"])}
-            for function in functions
-        }
-    except UnknownType as error:
-        raise _Unusable("unknown type in a schema", str(error)) from None
-
-
-def _conversation(turns: list[list[dict[str, str]]], tools: dict[str, Any]) -> list[dict[str, str]]:
-    """System message with the tools, then the turns before the answer."""
-    messages = [message for turn in turns for message in turn]
-    system = [SYSTEM_PROMPT]
-    if messages and messages[0]["role"] == "system":
-        system.append(messages.pop(0)["content"])
-    expected = [("user", "assistant")[i % 2] for i in range(len(messages))]
-    if [message["role"] for message in messages] != expected or len(messages) % 2 == 0:
-        raise _Unusable("turns don't alternate", " ".join(m["role"] for m in messages))
-    lines = [
-        json.dumps(
-            {"type": "function", "function": tool}, ensure_ascii=False, separators=(",", ":")
-        )
-        for tool in tools.values()
-    ]
-    content = "\n".join([*system, "<tools>", *lines, "</tools>"])
-    return [
-        {"role": "system", "content": content},
-        *({"role": message["role"], "content": message["content"]} for message in messages),
-    ]
-
-
-def _call(tools: dict[str, Any], name: str, accepted: dict[str, Any]) -> dict[str, Any]:
-    if name not in tools:
-        raise _Unusable("answer calls an undeclared tool", name)
-    schema = tools[name]["parameters"]
-    undeclared = set(accepted) - set(schema.get("properties", {}))
-    if undeclared:
-        raise _Unusable("answer has an undeclared argument", ", ".join(sorted(undeclared)))
-    arguments = first_accepted(accepted, schema)
-    error = next(iter(Draft202012Validator(schema).iter_errors(arguments)), None)
-    if error is not None:
-        raise _Unusable("answer contradicts the schema", f"{error.json_path}: {error.message}")
-    return {"name": name, "arguments": arguments}
-
-
-def _tool_call(call: dict[str, Any]) -> str:
-    return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
-
-
-def _refusal(row_id: str) -> str:
-    return _REFUSALS[int(_digest(row_id), 16) % len(_REFUSALS)]
-
-
 @dataclass
 class _Taken:
     """What is in the rows so far, and so may not come again."""
@@ -301,18 +203,14 @@ class _Taken:
     def add(self, row: dict[str, Any], tools: set[str]) -> None:
         prompt = json.dumps(row["messages"][:-1])
         if prompt in self.prompts:
-            raise _Unusable("same prompt as an earlier row")
+            raise Unusable("same prompt as an earlier row")
         length = sum(len(message["content"]) for message in row["messages"])
         if self.max_chars is not None and length > self.max_chars:
-            raise _Unusable("too long", f"{length} characters")
+            raise Unusable("too long", f"{length} characters")
         if self.unique_tools and tools & self.tools:
-            raise _Unusable("tool of an earlier row", ", ".join(sorted(tools & self.tools)))
+            raise Unusable("tool of an earlier row", ", ".join(sorted(tools & self.tools)))
         self.prompts.add(prompt)
         self.tools |= tools
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
