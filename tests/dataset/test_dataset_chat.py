@@ -275,10 +275,12 @@ def test_a_space_before_the_answer_is_not_trained(tmp_path: Path) -> None:
             "assistant\\n", "assistant: "
         ),
     )
+    # An added token, so that the space is a token of its own.
+    answer = "<|endoftext|>Hi."
     [sample] = chat.encode(
-        [chat.render(row(turn("user", "Oslo?"), turn("assistant", OSLO)))], "assistant"
+        [chat.render(row(turn("user", "Hello"), turn("assistant", answer)))], "assistant"
     )
-    assert trained(sample) == [OSLO + END]
+    assert trained(sample) == [answer + END]
 
 
 # Templates that would train something else than the row says.
