@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,18 +33,20 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """Markdown with the metadata block on top."""
+    base_model, revision = _hub_name(facts.base_model)
+    pinned = f", revision={json.dumps(revision)}" if revision else ""
     return "\n".join(
         [
             "---",
-            f"base_model: {facts.base_model}",
+            f"base_model: {json.dumps(base_model)}",
             "library_name: peft",
             "pipeline_tag: text-generation",
             "tags: [lora, qlora, tool-calling, forge-job]",
             "---",
             "",
-            f"# LoRA adapter for {facts.base_model}",
+            f"# LoRA adapter for {base_model}",
             "",
-            f"Fine-tuned on tool-calling conversations by Forge Job, run `{facts.run_uri}`: "
+            f"Fine-tuned on tool-calling conversations by Forge Job, run `{facts.run_uri}`:",
             f"{facts.step} optimizer steps in {facts.attempts} attempt(s).",
             "",
             *_results(facts.evaluation),
@@ -59,7 +62,7 @@ def model_card(facts: CardFacts) -> str:
             "from peft import PeftModel",
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
             "",
-            f'base = AutoModelForCausalLM.from_pretrained("{facts.base_model}")',
+            f"base = AutoModelForCausalLM.from_pretrained({json.dumps(base_model)}{pinned})",
             'model = PeftModel.from_pretrained(base, "path/of/this/folder")',
             'tokenizer = AutoTokenizer.from_pretrained("path/of/this/folder")',
             "```",
@@ -71,6 +74,14 @@ def model_card(facts: CardFacts) -> str:
             *_table("", "", facts.fingerprint),
         ]
     )
+
+
+def _hub_name(base_model: str) -> tuple[str, str]:
+    """`owner/name@revision` in its two parts; a path or an S3 prefix has no revision."""
+    if base_model.startswith(("/", "s3://")):
+        return base_model, ""
+    name, _, revision = base_model.partition("@")
+    return name, revision
 
 
 def _results(evaluation: Mapping[str, Any] | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""What training says, passed on: to metrics, the log, the progress bar, the caller, the uploader."""
+"""What training says, passed on to metrics, log, progress bar, the caller and the uploader."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from job.errors import JobError
 from job.ledger import Ledger, RunRecord
 from job.logs import LogContext, ProgressBar
 from job.metrics import Metrics, Totals
+from job.report import held_seconds
 
 if TYPE_CHECKING:
     from job.training import Saved, Step, TrainingState
@@ -65,6 +66,7 @@ class Monitor:
         self._metrics.restore(
             step,
             Totals(state.tokens, state.supervised_tokens, state.samples, state.train_seconds),
+            held_seconds=held_seconds(record, before_attempt=record.attempt),
             resumes=sum(attempt.from_step > 0 for attempt in record.attempts),
             wasted_steps=sum(attempt.lost_steps for attempt in record.attempts),
         )

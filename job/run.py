@@ -10,6 +10,7 @@ Everything that a CPU can refuse comes before the model's weights are fetched. T
 
 from __future__ import annotations
 
+import errno
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -191,8 +192,8 @@ def _background(run: Run) -> Iterator[None]:
 @contextmanager
 def _work_dir(settings: Settings) -> Iterator[Path]:
     if settings.work_dir is None:
-        with tempfile.TemporaryDirectory(prefix="forge-job-") as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix="forge-job-") as temporary:
+            yield Path(temporary)
         return
     folder = settings.work_dir / settings.run_id
     try:
@@ -201,8 +202,7 @@ def _work_dir(settings: Settings) -> Iterator[Path]:
             file.write(b"\0" * 4096)
     except OSError as error:
         problem = Problem("FORGE_WORK_DIR", f"{folder} can't be written: {error.strerror}")
-        full = error.errno is not None and error.errno == 28
-        raise (OutOfDisk if full else SettingsError)(problem) from error
+        raise (OutOfDisk if error.errno == errno.ENOSPC else SettingsError)(problem) from error
     yield folder
 
 

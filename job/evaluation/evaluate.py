@@ -1,4 +1,4 @@
-"""Base against adapter on held-out assistant turns: the same prompts, the same weights, greedily."""
+"""Base against adapter on held-out assistant turns: the same prompts and weights, greedily."""
 
 from __future__ import annotations
 

@@ -68,6 +68,8 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._eval_loss: tuple[int, float] | None = None
         self._saved_step = -1
         self._last_save = time.monotonic()
+        # As the Trainer itself would save it after the last whole step. Not that of the next
+        # step's begin: at the start of an epoch the Trainer restores it before it draws a seed.
         self._random: dict[str, Any] = {}
 
     # -- the loop ---------------------------------------------------------------------------
@@ -82,7 +84,6 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.pending_evaluation:
             self._evaluate_what_was_cut_off(control)
-        self._random = _random_state()
         self._stop_if_asked(args, state)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -112,6 +113,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
     ) -> None:
         self._evaluating = self.pending_evaluation = False
+        self._random = _random_state()
         best = state.best_metric
         loss = metrics.get("eval_loss")
         if loss is None:

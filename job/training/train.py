@@ -36,7 +36,7 @@ class TrainingResult:
     step: int
     epoch: float
     history: list[dict[str, Any]]
-    """The Trainer's log, over all attempts."""
+    """The Trainer's log over all attempts: an entry a step, and one an evaluation."""
     totals: TrainingState
 
 
@@ -82,7 +82,7 @@ def train(
     return TrainingResult(
         step=state.global_step,
         epoch=state.epoch or 0.0,
-        history=list(state.log_history),
+        history=[entry for entry in state.log_history if entry.keys() & {"loss", "eval_loss"}],
         totals=callback.totals,
     )
 

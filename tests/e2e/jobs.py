@@ -1,0 +1,112 @@
+"""The job as a process of its own, as a cluster would start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEADLINE_SECONDS = 240
+"""No test may hang; far above what anything here takes."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    log: str
+
+    def events(self) -> list[dict[str, Any]]:
+        """The JSON log lines."""
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
+
+class JobProcess:
+    """A running `python -m job`."""
+
+    def __init__(self, env: Mapping[str, str], log: Path, *arguments: str) -> None:
+        self.port = free_port()
+        self._log = log
+        self._file = log.open("w")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "job", *arguments],
+            env={**os.environ, "FORGE_METRICS_PORT": str(self.port), **env},
+            stdout=subprocess.DEVNULL,
+            stderr=self._file,
+        )
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def progress(self) -> dict[str, Any]:
+        """What `/progress` says; nothing while the server isn't up."""
+        try:
+            return dict(json.loads(self.get("/progress")))
+        except OSError:
+            return {}
+
+    def wait_until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise AssertionError(f"the job ended too early:\n{self._log.read_text()}")
+            progress = self.progress()
+            if condition(progress):
+                return progress
+            time.sleep(0.02)
+        raise AssertionError(f"the job hangs:\n{self._log.read_text()}")
+
+    def handles_signals(self) -> None:
+        """Wait until the process has its own handler of SIGTERM (Linux)."""
+        status = Path(f"/proc/{self._process.pid}/status")
+        bit = 1 << (signal.SIGTERM - 1)
+        while self._process.poll() is None:
+            caught = next(x for x in status.read_text().splitlines() if x.startswith("SigCgt"))
+            if int(caught.split()[1], 16) & bit:
+                return
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def ended(self) -> Ended:
+        """Wait for its end."""
+        code = self._process.wait(DEADLINE_SECONDS)
+        self._file.close()
+        return Ended(code, self._log.read_text())
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._file.close()
+
+
+@contextmanager
+def started(env: Mapping[str, str], log: Path, *arguments: str) -> Iterator[JobProcess]:
+    job = JobProcess(env, log, *arguments)
+    try:
+        yield job
+    finally:
+        job.kill()
+
+
+def run(env: Mapping[str, str], log: Path, *arguments: str) -> Ended:
+    """Start the job and wait for its end."""
+    with started(env, log, *arguments) as job:
+        return job.ended()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

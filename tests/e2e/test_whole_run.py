@@ -1,0 +1,219 @@
+"""From S3 to an adapter in S3, with a real model, a real server and real signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from safetensors.torch import load_file
+
+from job import Progress, load_settings, run_job
+from job.ledger import RunRecord, read_record
+from job.storage import Storage, open_storage
+from tests.e2e.jobs import run, started
+
+TIMEOUT = 600
+
+
+def record_of(storage: Storage) -> RunRecord:
+    found = read_record(storage)
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT)
+def test_a_preempted_run_equals_an_uninterrupted_one(
+    job_env: dict[str, str], bucket: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    termination_log = Path(job_env["FORGE_TERMINATION_LOG"])
+    termination_log.touch()
+    whole = run({**job_env, "FORGE_RUN_ID": "whole"}, tmp_path / "whole.log")
+    assert whole.code == 0, whole.log
+    assert termination_log.read_text().startswith("exit 0: succeeded: step ")
+
+    with started(job_env, tmp_path / "first.log") as job:
+        job.wait_until(lambda progress: progress.get("step", 0) >= 3)
+        families = {f.name: f for f in text_string_to_metric_families(job.get("/metrics"))}
+        assert job.get("/healthz").startswith("ok: training")
+        job.signal(signal.SIGTERM)
+        job.signal(signal.SIGTERM)  # a second one changes nothing
+        first = job.ended()
+    assert first.code == 75, first.log
+    assert families["forge_global_step"].samples[0].value >= 3
+    assert families["forge_train_loss"].samples[0].value > 0
+    assert families["forge_tokens"].samples[0].value > 0
+    assert termination_log.read_text().startswith("exit 75: preempted: ")
+    storage = open_storage(f"{bucket}/out/run")
+    record = record_of(storage)
+    assert record.status == "preempted"
+    assert record.adapter is None
+    reached = record.checkpoints[-1].step
+    assert reached >= 3
+    assert record.attempts[0].exit_code == 75
+    assert record.attempts[0].to_step == reached
+
+    second = run(job_env, tmp_path / "second.log")
+    assert second.code == 0, second.log
+    record = record_of(storage)
+    assert record.status == "succeeded"
+    assert [a.exit_code for a in record.attempts] == [75, 0]
+    assert record.attempts[1].from_step == reached
+    assert record.attempts[1].lost_steps == 0
+
+    ours, theirs = (_adapter(bucket, name, tmp_path) for name in ("run", "whole"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert _losses(bucket, "run") == _losses(bucket, "whole")
+    _loads_and_generates(ours.parent, tiny_model)
+
+    third = run(job_env, tmp_path / "third.log")
+    assert third.code == 0
+    assert "the run is finished, its adapter is sound" in third.log
+    assert record_of(storage).attempt == 2  # it claimed nothing
+
+
+def _adapter(bucket: str, name: str, tmp_path: Path) -> Path:
+    storage = open_storage(f"{bucket}/out/{name}")
+    folder = tmp_path / f"adapter-{name}"
+    folder.mkdir()
+    for info in storage.list("adapter/"):
+        storage.download(info.key, folder / Path(info.key).name)
+    return folder / "adapter_model.safetensors"
+
+
+def _losses(bucket: str, name: str) -> list[tuple[int, float | None, float | None]]:
+    data, _ = open_storage(f"{bucket}/out/{name}").read("report/metrics.jsonl")
+    entries = [json.loads(line) for line in data.splitlines()]
+    return [(e["step"], e.get("loss"), e.get("eval_loss")) for e in entries]
+
+
+def _loads_and_generates(adapter: Path, base: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert any(tensor.abs().sum() > 0 for n, tensor in load_file(adapter / "adapter_model.safetensors").items() if "lora_B" in n)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(base)), str(adapter))
+    tokenizer = AutoTokenizer.from_pretrained(str(adapter))
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "weather in Oslo"}], add_generation_prompt=True, tokenize=False
+    )
+    tokens = tokenizer(prompt, return_tensors="pt")
+    generated = model.generate(**tokens, max_new_tokens=4, do_sample=False)
+    assert generated.shape[1] > tokens["input_ids"].shape[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT)
+def test_what_lies_in_s3_after_a_run(job_env: dict[str, str], bucket: str, tmp_path: Path) -> None:
+    ended = run({**job_env, "FORGE_MAX_STEPS": "9"}, tmp_path / "log")
+    assert ended.code == 0, ended.log
+    storage = open_storage(f"{bucket}/out/run")
+    record = record_of(storage)
+    keys = {info.key for info in storage.list()}
+    assert {
+        "run.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json",
+        "adapter/tokenizer.json",
+        "adapter/chat_template.jinja",
+        "adapter/README.md",
+        "adapter/manifest.json",
+        "report/report.html",
+        "report/report.json",
+        "report/metrics.jsonl",
+        "dataset/report.json",
+    } <= keys
+    assert not any(key.startswith(".probe/") for key in keys)
+    listed = {checkpoint.key for checkpoint in record.checkpoints}
+    assert {key.rsplit("/", 1)[0] + "/" for key in keys if key.startswith("checkpoints/")} == listed
+    assert record.effective_batch_size == 8
+    assert record.progress.step == 9
+    assert record.results["evaluation"]["rows"] == 4
+    config = json.loads(storage.read("adapter/adapter_config.json")[0])
+    assert config["base_model_name_or_path"] == job_env["FORGE_MODEL"]
+    events = ended.events()
+    assert {event["run_id"] for event in events} == {"run"}
+    assert events[-1]["step"] == 9
+    assert "demo-secret" not in ended.log
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT)
+def test_a_failed_gate_uploads_a_candidate_and_stays_failed(
+    job_env: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
+    env = {**job_env, "FORGE_MAX_STEPS": "2", "FORGE_GATE_MIN_EXACT": "1.0"}
+    ended = run(env, tmp_path / "log")
+    assert ended.code == 80, ended.log
+    storage = open_storage(f"{bucket}/out/run")
+    assert record_of(storage).status == "gate_failed"
+    keys = {info.key for info in storage.list()}
+    assert "candidate/adapter_model.safetensors" in keys
+    assert not any(key.startswith("adapter/") for key in keys)
+    again = run(env, tmp_path / "again.log")
+    assert again.code == 80
+    assert record_of(storage).attempt == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT)
+def test_the_same_run_as_a_call(job_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in job_env.items():
+        monkeypatch.setenv(name, value)
+    seen: list[Progress] = []
+    result = run_job(load_settings(max_steps=3, metrics_port=0), on_progress=seen.append)
+    assert [progress.step for progress in seen] == [1, 2, 3]
+    assert {progress.total_steps for progress in seen} == {3}
+    assert seen[-1].progress == 1.0
+    assert seen[-1].loss is not None
+    assert seen[-1].epoch > 0
+    assert result.adapter_uri.endswith("/out/run/adapter/")
+    assert result.attempts == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT)
+def test_a_damaged_newest_checkpoint_is_passed_over(
+    job_env: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
+    with started(job_env, tmp_path / "first.log") as job:
+        job.wait_until(lambda progress: progress.get("step", 0) >= 11)
+        job.signal(signal.SIGTERM)
+        assert job.ended().code == 75
+    storage = open_storage(f"{bucket}/out/run")
+    newest, older = record_of(storage).checkpoints[-1], record_of(storage).checkpoints[-2]
+    data, _ = storage.read(newest.key + "optimizer.pt")
+    storage.write(newest.key + "optimizer.pt", data[:-1] + bytes([data[-1] ^ 1]))
+
+    second = run(job_env, tmp_path / "second.log")
+
+    assert second.code == 0, second.log
+    assert "optimizer.pt has another SHA-256 than was committed" in second.log
+    record = record_of(storage)
+    assert record.attempts[1].from_step == older.step
+    assert newest.key not in {checkpoint.key for checkpoint in record.checkpoints}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT)
+def test_a_resume_with_other_settings_or_data_is_refused(
+    job_env: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
+    with started(job_env, tmp_path / "first.log") as job:
+        job.wait_until(lambda progress: progress.get("step", 0) >= 2)
+        job.signal(signal.SIGTERM)
+        assert job.ended().code == 75
+    changed = run({**job_env, "FORGE_LORA_R": "4", "FORGE_SEED": "1"}, tmp_path / "changed.log")
+    assert changed.code == 78
+    assert "lora.r: was 8, is now 4" in changed.log
+    assert "seed: was 3407, is now 1" in changed.log
+    storage = open_storage(bucket)
+    data, _ = storage.read("data/rows.jsonl")
+    storage.write("data/rows.jsonl", data + data.splitlines(keepends=True)[0])
+    other_data = run(job_env, tmp_path / "data.log")
+    assert other_data.code == 78
+    assert "data.0.sha256: was" in other_data.log
+    assert record_of(open_storage(f"{bucket}/out/run")).checkpoints  # nothing was lost
