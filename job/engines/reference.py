@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from job.engines.base import LoadedModel, TrainerClasses
-from job.errors import OutOfGpuMemory, Problem, SettingsError
+from job.engines.loading import not_loadable, quiet_libraries, refusing
 from job.profiles import LORA_TARGET_MODULES, Hyperparameters
 
 
@@ -20,22 +20,10 @@ class ReferenceEngine:
     name = "reference"
 
     def load(self, model_dir: Path, hyperparameters: Hyperparameters) -> LoadedModel:
-        import torch
+        quiet_libraries()
         from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
         from transformers import AutoTokenizer, set_seed
 
-        set_seed(hyperparameters.seed)  # the LoRA matrices start at random
-        try:
-            model = _load_quantized(model_dir)
-        except (OSError, ValueError) as error:
-            hint = "FORGE_MODEL must lead to a folder of a causal language model"
-            raise SettingsError(
-                Problem("FORGE_MODEL", f"{model_dir} can't be loaded: {error}", hint)
-            ) from error
-        except torch.cuda.OutOfMemoryError as error:
-            raise OutOfGpuMemory(f"the model does not fit the GPU: {error}") from error
-        disable_avx512_repacking(model)
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         lora = LoraConfig(
             r=hyperparameters.lora_r,
             lora_alpha=hyperparameters.lora_alpha,
@@ -44,9 +32,16 @@ class ReferenceEngine:
             bias="none",
             task_type="CAUSAL_LM",
         )
+        with refusing(model_dir):
+            tokenizer = AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True)
+            model = _load_quantized(model_dir)
+            disable_avx512_repacking(model)
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+            set_seed(hyperparameters.seed)  # the LoRA matrices start at random
+            model = get_peft_model(model, lora)
         return LoadedModel(
-            model=get_peft_model(model, lora),
-            tokenizer=AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True),
+            model=model,
+            tokenizer=tokenizer,
             provenance={"loaded_from": str(model_dir), "device": _device()},
         )
 
@@ -97,25 +92,56 @@ def disable_avx512_repacking(model: Any) -> None:
 
 def _load_quantized(model_dir: Path) -> Any:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(str(model_dir), local_files_only=True)
-    dtype = _compute_dtype()
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
-    already_quantized = getattr(config, "quantization_config", None) is not None
-    return AutoModelForCausalLM.from_pretrained(
+    already = getattr(config, "quantization_config", None)
+    if already is not None and not already.get("load_in_4bit"):
+        found = f"its weights are quantized with {already.get('quant_method')}, not in 4 bits"
+        raise not_loadable(model_dir, found)
+    model, report = AutoModelForCausalLM.from_pretrained(
         str(model_dir),
-        quantization_config=None if already_quantized else quantization,
-        dtype=dtype if torch.cuda.is_available() else torch.float32,
+        # Given as None, it would switch off what the folder's own config says.
+        **({} if already else {"quantization_config": _nf4()}),
+        dtype=_compute_dtype() if torch.cuda.is_available() else torch.float32,
         device_map={"": _device()},
         attn_implementation="sdpa",
         local_files_only=True,
         trust_remote_code=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are in the report, and refused below
+    )
+    if damage := _not_loaded(report) or _misshapen(model):
+        more = f" and {len(damage) - 3} more" if len(damage) > 3 else ""
+        raise not_loadable(model_dir, f"its weights lack {', '.join(damage[:3])}{more}")
+    return model
+
+
+def _not_loaded(report: dict[str, Any]) -> list[str]:
+    """Weights that transformers has filled with random numbers, to go on."""
+    return sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+
+
+def _misshapen(model: Any) -> list[str]:
+    """4-bit weights are stored flat, so no shape is compared when they are loaded."""
+    from bitsandbytes.nn import Linear4bit
+
+    return [
+        f"{name} of {module.out_features} x {module.in_features}"
+        for name, module in model.named_modules()
+        if isinstance(module, Linear4bit)
+        and tuple(module.weight.quant_state.shape) != (module.out_features, module.in_features)
+    ]
+
+
+def _nf4() -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=_compute_dtype(),
     )
 
 

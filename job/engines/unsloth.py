@@ -7,14 +7,21 @@ Its defaults differ from TRL's, so every value that matters is given.
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 from job.engines.base import LoadedModel, TrainerClasses
-from job.errors import JobError, OutOfGpuMemory, Problem, SettingsError
+from job.engines.loading import quiet_libraries, refusing
+from job.engines.source import position_limit
+from job.errors import JobError, Problem, SettingsError
 from job.profiles import LORA_TARGET_MODULES, Hyperparameters
+
+_log = logging.getLogger(__name__)
 
 _PATCHED_TRAINER = "UnslothSFTTrainer"
 
@@ -24,7 +31,7 @@ def from_pretrained_arguments(model_dir: Path, hyperparameters: Hyperparameters)
     return {
         # Absolute: a relative path would be taken for a hub id.
         "model_name": str(model_dir.resolve()),
-        "max_seq_length": hyperparameters.max_seq_length,
+        "max_seq_length": _clamped(hyperparameters.max_seq_length, position_limit(model_dir)),
         "dtype": None,  # bf16 where the card has it, else fp16
         "load_in_4bit": True,
         "full_finetuning": False,
@@ -58,17 +65,16 @@ class UnslothEngine:
 
     def load(self, model_dir: Path, hyperparameters: Hyperparameters) -> LoadedModel:
         fast_language_model = _import_first()
+        quiet_libraries()
         import torch
 
-        try:
+        with refusing(model_dir):
             model, tokenizer = fast_language_model.from_pretrained(
                 **from_pretrained_arguments(model_dir, hyperparameters)
             )
-        except torch.cuda.OutOfMemoryError as error:
-            raise OutOfGpuMemory(f"the model does not fit the GPU: {error}") from error
-        model = fast_language_model.get_peft_model(
-            model, **get_peft_model_arguments(hyperparameters)
-        )
+            model = fast_language_model.get_peft_model(
+                model, **get_peft_model_arguments(hyperparameters)
+            )
         device = torch.cuda.get_device_name()
         return LoadedModel(model, tokenizer, {"loaded_from": str(model_dir), "device": device})
 
@@ -120,12 +126,27 @@ def prepare_environment(work_dir: Path) -> None:
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
 
 
+def _clamped(max_seq_length: int, limit: int | None) -> int:
+    """Asked for more, Unsloth stretches the model's positions (RoPE scaling) without a word."""
+    if limit is None or max_seq_length <= limit:
+        return max_seq_length
+    _log.warning("the model has %d positions: FORGE_MAX_SEQ_LENGTH counts as that", limit)
+    return limit
+
+
 def _import_first() -> Any:
+    if importlib.util.find_spec("unsloth") is None:
+        hint = "use the GPU image or install the gpu extra, or set FORGE_ENGINE=reference"
+        raise SettingsError(Problem("FORGE_ENGINE", "unsloth is not installed", hint))
     loaded = [name for name in ("trl", "peft") if name in sys.modules]
     if loaded and "unsloth" not in sys.modules:
         raise JobError(f"unsloth must be imported before {', '.join(loaded)}: a bug of forge-job")
     try:
-        from unsloth import FastLanguageModel
+        with warnings.catch_warnings():
+            # The data stage has loaded the chat template's renderer from transformers: no part
+            # that Unsloth patches. (Were trl or peft named too, we wouldn't be here.)
+            warnings.filterwarnings("ignore", r"WARNING: Unsloth should be imported before \[trans")
+            from unsloth import FastLanguageModel
     except ImportError as error:
         hint = "install the gpu extra, or set FORGE_ENGINE=reference"
         raise SettingsError(

@@ -1,0 +1,58 @@
+"""What both engines share while a model is loaded: errors in the job's words, and quiet."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from job.errors import OutOfDisk, OutOfGpuMemory, Problem, SettingsError
+
+_HINT = "FORGE_MODEL must lead to a folder of a causal language model with its tokenizer"
+
+
+@contextmanager
+def refusing(model_dir: Path) -> Iterator[None]:
+    """What loading `model_dir` raises, as `SettingsError`, `OutOfGpuMemory` or `OutOfDisk`."""
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        hint = "take a smaller FORGE_MODEL or a GPU with more memory"
+        found = f"the model does not fit: {error}"
+        raise OutOfGpuMemory(Problem("GPU", found, hint)) from error
+    # transformers looks up attributes and keys of weights that a damaged folder doesn't have.
+    except (OSError, ValueError, SafetensorError, AttributeError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left")) from error
+        raise not_loadable(model_dir, _first_paragraph(error)) from error
+
+
+def not_loadable(model_dir: Path, found: str) -> SettingsError:
+    return SettingsError(Problem("FORGE_MODEL", f"{model_dir} can't be loaded: {found}", _HINT))
+
+
+def quiet_libraries() -> None:
+    """No bars of theirs between our log lines, and no advice about an optional CPU kernel."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    # Said at import on CPUs with AVX512-BF16. That kernel is for re-packed weights, which we
+    # never have (see `disable_avx512_repacking`).
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_the_kernel)
+
+
+def _not_about_the_kernel(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
+
+
+def _first_paragraph(error: Exception) -> str:
+    # transformers goes on with a list of all the architectures that it knows.
+    text = str(error).strip().split("\n")[0] or type(error).__name__
+    return f"{type(error).__name__}: {text}" if isinstance(error, LookupError) else text
