@@ -107,7 +107,7 @@ def _interval(result: Mapping[str, float]) -> str:
 
 
 def _table(left: str, right: str, values: Mapping[str, Any]) -> list[str]:
-    rows = [f"| {name} | {_cell(value)} |" for name, value in values.items()]
+    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in values.items()]
     return [f"| {left} | {right} |", "|---|---|", *rows, ""]
 
 

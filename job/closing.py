@@ -11,6 +11,7 @@ from job.errors import DataError, Fenced, GateFailed, JobError, Preempted, Setti
 from job.ledger import Ledger, Progress, Status
 from job.lifecycle import StopToken
 from job.metrics import Metrics, push
+from job.redact import redact
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +47,14 @@ def close_attempt(
             _save_what_there_is(ledger, uploader, metrics, stop)
         status: Status = "preempted" if isinstance(error, Preempted) else "failed"
         code = getattr(error, "exit_code", JobError.exit_code)
-        reason = str(error) or type(error).__name__
+        reason = redact(str(error)) or type(error).__name__
         try:
             ledger.close(status, code, reason, recorded_progress(metrics))
         except (JobError, Fenced) as failure:
             _log.error("the end of this attempt could not be recorded: %s", failure)
+        except Exception:  # noqa: BLE001
+            # What ended the run is on its way up, and must not be replaced by this.
+            _log.exception("the end of this attempt could not be recorded")
 
 
 def _save_what_there_is(
@@ -67,11 +71,20 @@ def _save_what_there_is(
 
 
 def farewell(settings: Settings, metrics: Metrics, stop: StopToken, error: object = None) -> None:
-    """A last push of the metrics, and time for a last scrape, which any signal ends."""
-    if isinstance(error, _NO_LINGER) or stop.requested:
-        return
-    if settings.pushgateway_url:
-        push(settings.pushgateway_url, metrics, settings.run_id)
-    until = time.monotonic() + settings.metrics_linger_seconds
-    while time.monotonic() < until and not stop.requested:
-        time.sleep(min(0.1, max(0.0, until - time.monotonic())))
+    """A last push of the metrics, and time for a last scrape, which any signal ends.
+
+    The signal is deferred: it must not turn how the run ended into a preemption.
+    """
+    with stop.deferred():
+        if isinstance(error, _NO_LINGER) or _is_wanted_gone(stop):
+            return
+        if settings.pushgateway_url:
+            push(settings.pushgateway_url, metrics, settings.run_id)
+        until = time.monotonic() + settings.metrics_linger_seconds
+        while time.monotonic() < until and not _is_wanted_gone(stop):
+            time.sleep(min(0.1, max(0.0, until - time.monotonic())))
+
+
+def _is_wanted_gone(stop: StopToken) -> bool:
+    """Not so where the run itself asked to stop, as after a failed upload: that is worth a look."""
+    return stop.signalled or isinstance(stop.cause, Stopped)

@@ -21,15 +21,18 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from job.errors import Problem, SettingsError
 from job.families import FAMILIES, ModelFamily
 from job.profiles import PROFILES, Hyperparameters
+from job.redact import redact
 
 PREFIX: Final = "FORGE_"
 
 _DNS_1123_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DATA_SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 _SERVICE_LINK: Final = re.compile(
-    r"(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT(_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)$"
+    r"(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)$"
 )
 """Variables that Kubernetes adds for a Service called `forge-…` (enableServiceLinks)."""
+_SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
+"""The value of one more such variable, `FORGE_…_PORT`: told from a misspelled setting by it."""
 
 
 def _split(value: object) -> object:
@@ -96,10 +99,21 @@ def _report_to(trackers: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _http_url(value: str | None) -> str | None:
-    if value is not None and (
-        urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname
-    ):
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # its text may quote the password
+        valid = False
+    if not valid:
         raise ValueError("must be an http:// or https:// URL")
+    return value
+
+
+def _steps(value: int | None) -> int | None:
+    if value == 0:
+        raise ValueError("must be at least 1, or -1 to let the epochs decide")
     return value
 
 
@@ -148,7 +162,7 @@ class Settings(BaseSettings):
     learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="peak learning rate"
     )
-    max_steps: int | None = Field(
+    max_steps: Annotated[int | None, AfterValidator(_steps)] = Field(
         None, ge=-1, description="optimizer steps; -1 lets the epochs decide"
     )
     num_train_epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
@@ -160,7 +174,9 @@ class Settings(BaseSettings):
     gradient_accumulation_steps: PositiveInt | None = Field(
         None, description="micro-batches an optimizer step"
     )
-    warmup_steps: int | None = Field(None, ge=0, description="steps of linear warm-up")
+    warmup_steps: int | None = Field(
+        None, ge=0, description="steps of linear warm-up; set alone, it lifts `warmup_ratio`"
+    )
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="warm-up as a share of all steps; set alone, it lifts `warmup_steps`"
     )
@@ -172,7 +188,11 @@ class Settings(BaseSettings):
     ) = Field(None, description="shape of the learning rate after the warm-up")
     optim: (
         Literal[
-            "adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit"
+            "adamw_8bit",
+            "paged_adamw_8bit",
+            "adamw_torch",
+            "adamw_torch_fused",
+            "paged_adamw_32bit",
         ]
         | None
     ) = Field(None, description="optimizer, by transformers' name")
@@ -282,6 +302,8 @@ class Settings(BaseSettings):
             given.setdefault("max_steps", -1)
         if "warmup_ratio" in given:
             given.setdefault("warmup_steps", 0)
+        elif "warmup_steps" in given:
+            given["warmup_ratio"] = 0.0  # else no steps would mean the profile's ratio
         return Hyperparameters(**(values | given))
 
 
@@ -304,11 +326,17 @@ def load_settings(**overrides: Any) -> Settings:
 def _unknown_names(environ: Mapping[str, str]) -> Iterator[Problem]:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in known or _SERVICE_LINK.search(name):
+        if not name.startswith(PREFIX) or name in known or _is_service_link(name, environ[name]):
             continue
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         hint = f"did you mean {nearest[0]}?" if nearest else "see the settings table in README.md"
         yield Problem(name, "is not a setting", hint)
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    if name.endswith("_PORT") and _SERVICE_ADDRESS.match(value):
+        return True
+    return bool(_SERVICE_LINK.search(name))
 
 
 def _as_problem(details: dict[str, Any]) -> Problem:
@@ -320,14 +348,15 @@ def _as_problem(details: dict[str, Any]) -> Problem:
     if details["type"] == "extra_forbidden":
         return Problem(where, "is not a setting")
     value = str(details["input"])
-    if value.startswith("tcp://"):
+    if _SERVICE_ADDRESS.match(value):
         meaning = "Kubernetes set it for a Service of that name: set enableServiceLinks: false"
-    message = details["msg"].removeprefix("Value error, ")
+    message = redact(details["msg"].removeprefix("Value error, "))
     return Problem(where, f"{message}; found {_shown(where, value)}", meaning)
 
 
 def _shown(where: str, value: str) -> str:
-    """A value as an error may show it: never the credentials inside a URL."""
-    if "@" in value and "://" in value:
-        return "a URL with credentials (not shown)"
+    """A value as an error may show it: never credentials."""
+    if where == PREFIX + "PUSHGATEWAY_URL":
+        return "a value that is not shown, as it may hold a password"
+    value = redact(value)
     return repr(value if len(value) <= 100 else value[:100] + "…")

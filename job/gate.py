@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+_ROUNDING: Final = 1e-9
+"""0.7 - 0.6 is a little less than 0.1 in binary: a gain of just the threshold has to pass."""
 
 
 def verdict(
@@ -22,8 +25,8 @@ def verdict(
     rate = float(exact["rate"])
     gain = rate - float(evaluation["base"]["exact"]["rate"])
     failures = []
-    if min_exact is not None and rate < min_exact:
+    if min_exact is not None and rate < min_exact - _ROUNDING:
         failures.append(f"exactly right {rate:.1%}, FORGE_GATE_MIN_EXACT is {min_exact:.1%}")
-    if min_gain is not None and gain < min_gain:
+    if min_gain is not None and gain < min_gain - _ROUNDING:
         failures.append(f"gain over the base {gain:+.1%}, FORGE_GATE_MIN_GAIN is {min_gain:+.1%}")
     return "; ".join(failures) or None

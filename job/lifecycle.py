@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from job.errors import Preempted, Stopped
+from job.errors import Preempted
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -31,6 +31,8 @@ class StopToken:
         self._cause: BaseException | None = None
         self._since = 0.0
         self._deferred = 0
+        self._signalled = False
+        self._raised = False
         self._lock = threading.RLock()
 
     @property
@@ -41,6 +43,11 @@ class StopToken:
     def cause(self) -> BaseException | None:
         """What `check` raises: `Preempted`, `Fenced`, or a background failure."""
         return self._cause
+
+    @property
+    def signalled(self) -> bool:
+        """Whether a signal arrived, be it the first cause or a later one."""
+        return self._signalled
 
     def seconds_left(self) -> float:
         """Of the grace period; all of it while nobody has asked to stop. Never negative."""
@@ -58,6 +65,7 @@ class StopToken:
     def check(self) -> None:
         """Raise the cause, if anyone has asked to stop."""
         if self._cause is not None:
+            self._raised = True
             raise self._cause
 
     @contextmanager
@@ -79,7 +87,8 @@ class StopToken:
             signal.signal(number, signal.SIG_DFL)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        first = not self.requested
+        first, self._signalled = not self._signalled, True
         self.request(Preempted(f"received {signal.Signals(number).name}"))
-        if first and not self._deferred and isinstance(self._cause, Stopped):
-            raise self._cause
+        # A background failure that nobody has looked at yet can't wait any longer either.
+        if first and not self._deferred and not self._raised:
+            self.check()

@@ -62,7 +62,8 @@ def parse(data: bytes, expected_sha256: str) -> Manifest:
     manifest = Manifest.model_validate_json(data)
     for name in manifest.files:
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or path.as_posix() != name:
+        tricky = not path.parts or ".." in path.parts or any(c in name for c in "\\\0")
+        if tricky or path.is_absolute() or path.as_posix() != name:
             raise Rejected(f"{MANIFEST_NAME} names a path outside the folder: {name!r}")
     return manifest
 

@@ -30,9 +30,9 @@ def restore_newest(
     folder: Path,
     on_rejected: Callable[[Checkpoint, str], None] = lambda _checkpoint, _reason: None,
 ) -> Restored | None:
-    """Download the newest checkpoint that verifies; `checkpoints` is oldest first, as in the record.
+    """Download the newest checkpoint that verifies. None if none does, or there is none.
 
-    None if none does, or there is none.
+    `checkpoints` is oldest first, as in the record.
     """
     for checkpoint in reversed(checkpoints):
         path = folder / f"checkpoint-{checkpoint.step}"

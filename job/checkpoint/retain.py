@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from job.ledger.ledger import Ledger
 from job.ledger.record import Checkpoint, RunRecord
@@ -13,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
     """The one with the lowest validation loss; the earlier of equals. None if none has one."""
-    scored = [c for c in checkpoints if c.eval_loss is not None]
+    scored = [c for c in checkpoints if c.eval_loss is not None and math.isfinite(c.eval_loss)]
     return min(scored, key=lambda c: (c.eval_loss, c.step), default=None)
 
 
@@ -35,12 +36,16 @@ def unlist(ledger: Ledger, checkpoints: list[Checkpoint]) -> None:
     ledger.update(change)
 
 
-def retain(storage: Storage, ledger: Ledger, keep: int) -> None:
-    """Remove what is superfluous: out of the record first, then the files."""
+def unlist_superfluous(ledger: Ledger, keep: int) -> list[Checkpoint]:
+    """What left the record, and whose files may go now."""
     gone = superfluous(ledger.record.checkpoints, keep)
-    if not gone:
-        return
-    unlist(ledger, gone)
-    for checkpoint in gone:
+    if gone:
+        unlist(ledger, gone)
+    return gone
+
+
+def delete_files(storage: Storage, checkpoints: list[Checkpoint]) -> None:
+    """Of checkpoints that are not listed any more. May be called again after a failure."""
+    for checkpoint in checkpoints:
         storage.delete([info.key for info in storage.list(checkpoint.key)])
-        _log.info("checkpoint %s removed (the newest %d and the best stay)", checkpoint.key, keep)
+        _log.info("checkpoint %s removed: newer and better ones are kept", checkpoint.key)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from job.checkpoint.manifest import MANIFEST_NAME, Manifest, Rejected, build, parse, verify_file
-from job.storage.base import NotFound, Storage
+from job.storage.base import Conflict, NotFound, Storage
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def download_folder(storage: Storage, key: str, manifest_sha256: str, into: Path
             storage.download(key + name, path)
             verify_file(path, entry)
     except NotFound as error:
-        raise Rejected(f"{error or 'a file'} is missing in storage") from error
+        raise Rejected(f"{error} is missing in storage") from error
+    except Conflict as error:
+        raise Rejected(f"changed while it was read: {error}") from error
     except ValidationError as error:
         raise Rejected(f"{MANIFEST_NAME} can't be read: {error.errors()[0]['msg']}") from error
     return manifest
-
-

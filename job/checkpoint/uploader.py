@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import ParamSpec, TypeVar
 
 from tenacity import (
     RetryCallState,
@@ -25,8 +26,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from job.checkpoint.retain import retain
-from job.checkpoint.transfer import upload_folder
+from job.checkpoint.retain import delete_files, unlist, unlist_superfluous
+from job.checkpoint.transfer import StoredFolder, upload_folder
 from job.errors import Unavailable
 from job.ledger.ledger import Ledger
 from job.ledger.record import Checkpoint, RunRecord
@@ -34,6 +35,9 @@ from job.lifecycle import StopToken
 from job.storage.base import Storage
 
 _log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,9 @@ class CheckpointUploader:
     def _run(self) -> None:
         while (local := self._next()) is not None:
             try:
-                self._commit_patiently(local)
-            except BaseException as error:  # it must reappear on the training thread, whatever it is
+                self._commit(local)
+            except BaseException as error:  # noqa: BLE001
+                # Whatever it is, it must reappear on the training thread.
                 self._on_failure(type(error).__name__)
                 self._stop.request(error)
             finally:
@@ -133,35 +138,21 @@ class CheckpointUploader:
             self._busy = local is not None
             return local
 
-    def _commit_patiently(self, local: Local) -> None:
-        retrying = Retrying(
-            retry=retry_if_exception_type(Unavailable),
-            wait=wait_random_exponential(multiplier=0.5, max=30),
-            stop=stop_after_delay(self._patience_seconds),
-            before_sleep=self._failed,
-            reraise=True,
-        )
-        retrying(self._commit, local)
-
-    def _failed(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        self._on_failure("unavailable")
-        _log.warning("checkpoint upload failed, is tried again while training goes on: %s", error)
-
     def _commit(self, local: Local) -> None:
+        """Each step is tried again by itself: an outage in one doesn't repeat those before it."""
+        self._ledger.check_not_fenced()
         started = time.monotonic()
-        key = f"checkpoints/{local.step:08d}-{self._ledger.attempt:03d}/"
-        stored = upload_folder(self._storage, key, local.folder, local.step)
+        stored = self._patiently(self._upload, local)
         uploaded = time.monotonic()
         checkpoint = Checkpoint(
             step=local.step,
             attempt=self._ledger.attempt,
-            key=key,
+            key=stored.key,
             manifest_sha256=stored.manifest_sha256,
             bytes=stored.bytes,
             eval_loss=local.eval_loss,
         )
-        self._ledger.update(lambda record: _list(record, checkpoint))
+        self._patiently(self._ledger.update, lambda record: _list(record, checkpoint))
         committed = Committed(checkpoint, uploaded - started, time.monotonic() - uploaded)
         self._on_committed(committed)
         _log.info(
@@ -170,8 +161,31 @@ class CheckpointUploader:
             checkpoint.bytes / 1e6,
             committed.upload_seconds + committed.commit_seconds,
         )
-        retain(self._storage, self._ledger, self._keep)
         shutil.rmtree(local.folder, ignore_errors=True)
+        gone = self._patiently(unlist_superfluous, self._ledger, self._keep)
+        self._patiently(delete_files, self._storage, gone)
+
+    def _upload(self, local: Local) -> StoredFolder:
+        key = f"checkpoints/{local.step:08d}-{self._ledger.attempt:03d}/"
+        if listed := [c for c in self._ledger.record.checkpoints if c.key == key]:
+            unlist(self._ledger, listed)  # its files change: nobody may rely on them meanwhile
+        return upload_folder(self._storage, key, local.folder, local.step)
+
+    def _patiently(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Try again while storage is unreachable, up to the patience."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(Unavailable),
+            wait=wait_random_exponential(multiplier=0.5, max=30),
+            stop=stop_after_delay(self._patience_seconds),
+            before_sleep=self._failed,
+            reraise=True,
+        )
+        return retrying(step, *args, **kwargs)
+
+    def _failed(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self._on_failure("unavailable")
+        _log.warning("checkpoint upload failed, is tried again while training goes on: %s", error)
 
 
 def _list(record: RunRecord, checkpoint: Checkpoint) -> None:

@@ -36,6 +36,7 @@ def compare(
     each tolerated difference. Raises `FingerprintMismatch` with one problem for each refused one.
     Fields that only `recorded` or only `current` knows are differences too.
     """
+    accepted = tuple(accepted)
     refused: list[Problem] = []
     tolerated: list[str] = []
     for name in sorted(recorded.keys() | current.keys()):

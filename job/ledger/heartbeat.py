@@ -51,6 +51,6 @@ class Heartbeat:
                 return
             except JobError as error:
                 _log.warning("heartbeat failed, training goes on: %s", error)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # The record's progress is a convenience; the next commit reports real trouble.
                 _log.exception("heartbeat failed, training goes on")

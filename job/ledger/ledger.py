@@ -33,16 +33,7 @@ def read_record(storage: Storage) -> tuple[RunRecord, str] | None:
         data, etag = storage.read(RECORD_KEY)
     except NotFound:
         return None
-    try:
-        return RunRecord.model_validate_json(data), etag
-    except ValidationError as error:
-        raise JobError(
-            Problem(
-                f"{storage.uri}/{RECORD_KEY}",
-                f"is not a record of a run: {error.errors()[0]['msg']}",
-                "it was written by another program or edited; restore it or use a new FORGE_RUN_ID",
-            )
-        ) from error
+    return _parse(data, storage), etag
 
 
 def new_holder(version: str) -> Holder:
@@ -59,7 +50,8 @@ class Ledger:
         self._record = record
         self._etag = etag
         self._holder = holder
-        self._fenced = False
+        self._newer_attempt: int | None = None
+        self._attempt = record.attempt
         self._lock = threading.RLock()
 
     @classmethod
@@ -73,6 +65,8 @@ class Ledger:
         holder = new_holder(version)
         for _ in range(_SWAP_TRIES):
             found = read_record(storage)
+            if found is not None and _is_held_by(found[0], holder):
+                return cls(storage, *found, holder)  # only the answer to our write was lost
             record = found[0] if found else RunRecord(run_id=run_id)
             _open_attempt(record, holder, conditional_writes)
             data = _serialize(record)
@@ -83,33 +77,41 @@ class Ledger:
                     expected = found[1] if conditional_writes else None
                     etag = storage.write(RECORD_KEY, data, if_match=expected)
             except Conflict:
-                # Somebody else was faster, or the answer to our own write was lost; reading
-                # tells: our own claim is then simply raised once more, which harms nobody.
                 continue
             return cls(storage, record, etag, holder)
-        raise JobError(f"{storage.uri}: other attempts keep claiming this run; is it started twice?")
+        raise JobError(
+            f"{storage.uri}: other attempts keep claiming this run; is it started twice?"
+        )
 
     @property
     def record(self) -> RunRecord:
-        """The record as of our last write. Not to be changed by the caller."""
-        with self._lock:
-            return self._record
+        """The record as of our last write. Not to be changed by the caller.
+
+        Never waits: the lock is held as long as a swap takes, which in an outage is long.
+        """
+        return self._record
 
     @property
     def attempt(self) -> int:
-        return self._record.attempt
+        """Ours, also when a newer one owns the run by now."""
+        return self._attempt
+
+    def check_not_fenced(self) -> None:
+        """Raise `Fenced` if it is already known that a newer attempt owns the run. No request."""
+        if self._newer_attempt is not None:
+            raise Fenced(f"attempt {self._newer_attempt} now owns {self._storage.uri}")
 
     def update(self, change: Callable[[RunRecord], None]) -> RunRecord:
         """Apply `change` to a copy of the record and swap it in.
 
         `change` may be called several times. Raises `Fenced` when a newer attempt owns the run,
-        now and at every later call; the storage's errors pass through and change nothing.
+        now and at every later call; `JobError` when the record is gone or was made unreadable.
+        The storage's errors pass through and change nothing.
         """
         with self._lock:
             for _ in range(_SWAP_TRIES):
                 self._check_owner_without_conditions()
-                if self._fenced:
-                    raise Fenced(f"attempt {self._record.attempt} now owns {self._storage.uri}")
+                self.check_not_fenced()
                 copy = self._record.model_copy(deep=True)
                 change(copy)
                 copy.updated_at = now()
@@ -156,22 +158,49 @@ class Ledger:
 
     def _reread(self) -> bytes:
         """Take what is stored now; if it isn't ours, we are fenced."""
-        data, self._etag = self._storage.read(RECORD_KEY)
-        record = RunRecord.model_validate_json(data)
-        self._fenced = record.holder is None or record.holder.token != self._holder.token
-        self._record = record
+        try:
+            data, etag = self._storage.read(RECORD_KEY)
+        except NotFound as error:
+            raise JobError(
+                Problem(f"{self._storage.uri}/{RECORD_KEY}", "was deleted while the run goes on")
+            ) from error
+        record = _parse(data, self._storage)
+        if _is_held_by(record, self._holder):
+            self._record, self._etag = record, etag
+        else:
+            self._newer_attempt = record.attempt
         return data
 
     def _check_owner_without_conditions(self) -> None:
         # The store ignores conditions: reading before each write narrows the window in which
         # two attempts can overwrite each other, it can't close it. Said loudly at start.
-        if not self._record.conditional_writes and not self._fenced:
+        if not self._record.conditional_writes and self._newer_attempt is None:
             self._reread()
+
+
+def _parse(data: bytes, storage: Storage) -> RunRecord:
+    try:
+        return RunRecord.model_validate_json(data)
+    except ValidationError as error:
+        raise JobError(
+            Problem(
+                f"{storage.uri}/{RECORD_KEY}",
+                f"is not a record of a run: {error.errors()[0]['msg']}",
+                "it was written by another program or edited; restore it or use a new FORGE_RUN_ID",
+            )
+        ) from error
+
+
+def _is_held_by(record: RunRecord, holder: Holder) -> bool:
+    return record.holder is not None and record.holder.token == holder.token
 
 
 def _open_attempt(record: RunRecord, holder: Holder, conditional_writes: bool) -> None:
     durable = _durable_step(record)
     lost = max(0, record.progress.step - durable)
+    if record.attempts and record.current.ended_at is None:
+        # It was killed without a chance to say how far it got.
+        record.current.to_step = max(record.current.from_step, durable)
     record.attempt += 1
     record.holder = holder
     record.status = "running"
@@ -182,7 +211,11 @@ def _open_attempt(record: RunRecord, holder: Holder, conditional_writes: bool) -
     )
     record.attempts.append(
         Attempt(
-            number=record.attempt, holder=holder, from_step=durable, to_step=durable, lost_steps=lost
+            number=record.attempt,
+            holder=holder,
+            from_step=durable,
+            to_step=durable,
+            lost_steps=lost,
         )
     )
 

@@ -1,0 +1,114 @@
+"""The heartbeat: progress into the record, through outages, until somebody else owns the run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from job.errors import AccessDenied, Fenced, Unavailable
+from job.ledger import RECORD_KEY, Heartbeat, Ledger, Progress, read_record
+from job.lifecycle import StopToken
+from job.storage import Storage
+from tests.ledger.wrapped import Failing, Wrapped, wait_until
+
+BEAT = 0.005
+"""Seconds; short, so that the tests are."""
+
+
+class Counting:
+    """Progress that is one step further each time it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self) -> Progress:
+        self.asked += 1
+        return Progress(phase="training", step=self.asked)
+
+
+def claim(storage: Storage) -> Ledger:
+    return Ledger.claim(storage, "run-1", version="1", conditional_writes=True)
+
+
+def stored_step(storage: Storage) -> int:
+    found = read_record(storage)
+    assert found is not None
+    return found[0].progress.step
+
+
+def test_it_beats(storage: Storage) -> None:
+    ledger, stop = claim(storage), StopToken()
+    with Heartbeat(ledger, Counting(), stop, BEAT):
+        wait_until(lambda: stored_step(storage) >= 3)
+    assert not stop.requested
+
+
+def test_it_ends_with_its_block(directory: Storage) -> None:
+    progress = Counting()
+    with Heartbeat(claim(directory), progress, StopToken(), BEAT):
+        wait_until(lambda: progress.asked >= 1)
+    assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("token ran out"), OSError(5)])
+def test_it_survives_what_may_pass(
+    directory: Storage, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrapped = Wrapped(directory)
+    ledger, stop = claim(wrapped), StopToken()
+    failing = Failing("write", RECORD_KEY, error, error)
+    wrapped.before = failing
+    with caplog.at_level(logging.WARNING), Heartbeat(ledger, Counting(), stop, BEAT):
+        wait_until(lambda: stored_step(directory) >= 3)
+    assert failing.left == []
+    assert not stop.requested
+    assert sum("training goes on" in message for message in caplog.messages) == 2
+
+
+def test_it_survives_a_progress_that_can_not_be_told(directory: Storage) -> None:
+    faults = [ZeroDivisionError()]
+
+    def progress() -> Progress:
+        if faults:
+            raise faults.pop()
+        return Progress(step=7)
+
+    with Heartbeat(claim(directory), progress, StopToken(), BEAT):
+        wait_until(lambda: stored_step(directory) == 7)
+
+
+def test_a_newer_attempt_ends_the_run(storage: Storage) -> None:
+    ledger, stop, count = claim(storage), StopToken(), Counting()
+    newer: list[Ledger] = []
+
+    def progress() -> Progress:
+        if count.asked == 2:
+            newer.append(claim(storage))
+        return count()
+
+    with Heartbeat(ledger, progress, stop, BEAT):
+        wait_until(lambda: stop.requested)
+    assert isinstance(stop.cause, Fenced)
+    assert "attempt 2 now owns" in str(stop.cause)
+    assert count.asked == 3, "and no beat after that"
+    newer[0].heartbeat(Progress(step=1))
+
+
+def test_a_beat_that_hangs_does_not_hold_up_the_exit(directory: Storage) -> None:
+    hanging, go_on = threading.Event(), threading.Event()
+    wrapped = Wrapped(directory)
+    ledger = claim(wrapped)
+
+    def hang(verb: str, _key: str) -> None:
+        if verb == "write":
+            hanging.set()
+            assert go_on.wait(60)
+
+    wrapped.before = hang
+    with Heartbeat(ledger, Counting(), StopToken(), BEAT):
+        assert hanging.wait(60)
+    assert not go_on.is_set(), "left while the beat still hung"
+    go_on.set()
+    wait_until(lambda: not any(t.name == "heartbeat" for t in threading.enumerate()))

@@ -1,0 +1,411 @@
+"""Who owns the run, and what is true of it, on both backends and with answers that get lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.errors import AccessDenied, Fenced, JobError, Unavailable
+from job.ledger import (
+    RECORD_KEY,
+    Checkpoint,
+    Holder,
+    Ledger,
+    Progress,
+    RunRecord,
+    Status,
+    read_record,
+)
+from job.storage import Conflict, Storage, open_storage, probe
+from tests.ledger.wrapped import Failing, Wrapped
+
+
+def claim(storage: Storage, *, conditional_writes: bool = True) -> Ledger:
+    return Ledger.claim(storage, "run-1", version="1.2.3", conditional_writes=conditional_writes)
+
+
+def stored(storage: Storage) -> RunRecord:
+    found = read_record(storage)
+    assert found is not None
+    return found[0]
+
+
+def commit(ledger: Ledger, step: int) -> None:
+    """List a checkpoint, with a change that shows when it is made twice."""
+    key = f"checkpoints/{step:08d}-{ledger.attempt:03d}/"
+    checkpoint = Checkpoint(
+        step=step, attempt=ledger.attempt, key=key, manifest_sha256="0" * 64, bytes=1
+    )
+    ledger.update(lambda record: record.checkpoints.append(checkpoint))
+
+
+def steps(record: RunRecord) -> list[int]:
+    return [checkpoint.step for checkpoint in record.checkpoints]
+
+
+# -- claiming -------------------------------------------------------------------------------------
+
+
+def test_a_run_that_never_began_has_no_record(storage: Storage) -> None:
+    assert read_record(storage) is None
+
+
+def test_the_first_claim(storage: Storage) -> None:
+    ledger = claim(storage)
+    record = stored(storage)
+    assert record == ledger.record
+    assert (record.run_id, record.status, record.attempt) == ("run-1", "running", 1)
+    assert record.conditional_writes is True
+    assert record.holder == record.current.holder
+    assert record.holder is not None
+    assert record.holder.version == "1.2.3"
+    assert (record.current.number, record.current.from_step, record.current.lost_steps) == (1, 0, 0)
+
+
+def test_a_claim_after_a_kill_takes_over_at_the_last_durable_step(storage: Storage) -> None:
+    first = claim(storage)
+    commit(first, 25)
+    commit(first, 50)
+    first.heartbeat(Progress(phase="training", step=57, max_steps=100, loss=1.0, eval_loss=0.5))
+
+    second = claim(storage)
+
+    record = stored(storage)
+    assert (second.attempt, record.attempt, len(record.attempts)) == (2, 2, 2)
+    killed, current = record.attempts
+    assert (killed.exit_code, killed.ended_at, killed.to_step) == (None, None, 50)
+    assert (current.number, current.from_step, current.to_step) == (2, 50, 50)
+    assert current.lost_steps == 7
+    progress = record.progress
+    assert (progress.phase, progress.step, progress.max_steps) == ("starting", 50, 100)
+    assert (progress.loss, progress.eval_loss) == (None, 0.5)
+    assert steps(record) == [25, 50]
+
+
+def test_a_claim_before_training_began_again_loses_nothing_more(storage: Storage) -> None:
+    first = claim(storage)
+    commit(first, 50)
+    first.heartbeat(Progress(step=57))
+    claim(storage)
+    third = claim(storage)
+    assert [attempt.lost_steps for attempt in third.record.attempts] == [0, 7, 0]
+
+
+def test_a_claim_leaves_what_an_ended_attempt_said_of_itself(storage: Storage) -> None:
+    first = claim(storage)
+    commit(first, 50)
+    first.close("preempted", 75, "received SIGTERM")
+    said = stored(storage).attempts[0]
+    second = claim(storage)
+    assert second.record.attempts[0] == said
+    assert second.record.status == "running"
+
+
+def test_claims_at_once_end_with_attempts_of_their_own(storage: Storage) -> None:
+    together = threading.Barrier(4)
+
+    def start() -> Ledger:
+        own = open_storage(storage.uri)
+        together.wait()
+        return claim(own)
+
+    with ThreadPoolExecutor(4) as pool:
+        ledgers = [future.result() for future in [pool.submit(start) for _ in range(4)]]
+
+    assert sorted(ledger.attempt for ledger in ledgers) == [1, 2, 3, 4]
+    record = stored(storage)
+    assert [attempt.number for attempt in record.attempts] == [1, 2, 3, 4]
+    for ledger in sorted(ledgers, key=lambda ledger: ledger.attempt)[:-1]:
+        with pytest.raises(Fenced, match="attempt 4 now owns"):
+            ledger.heartbeat(Progress(step=9))
+    max(ledgers, key=lambda ledger: ledger.attempt).heartbeat(Progress(step=9))
+
+
+def test_a_claim_whose_answer_was_lost_counts_once(storage: Storage) -> None:
+    wrapped = Wrapped(storage, after=Failing("write", RECORD_KEY, Conflict()))
+    ledger = claim(wrapped)
+    assert ledger.attempt == 1
+    assert [attempt.number for attempt in stored(storage).attempts] == [1]
+    ledger.heartbeat(Progress(step=1))
+    assert stored(storage).progress.step == 1
+
+
+def test_a_claim_that_never_wins_says_so(directory: Storage) -> None:
+    wrapped = Wrapped(directory, before=Failing("write", RECORD_KEY, *[Conflict()] * 100))
+    with pytest.raises(JobError, match="is it started twice") as caught:
+        claim(wrapped)
+    assert caught.value.exit_code == 70
+    assert read_record(directory) is None
+
+
+# -- fencing --------------------------------------------------------------------------------------
+
+
+def test_the_older_attempt_is_fenced_for_good_and_writes_nothing_more(storage: Storage) -> None:
+    wrapped = Wrapped(storage)
+    older = claim(wrapped)
+    newer = claim(storage)
+    before = storage.read(RECORD_KEY)
+
+    older.check_not_fenced()  # it can't know yet, and asks nobody
+    wrapped.calls.clear()
+    with pytest.raises(Fenced, match=r"attempt 2 now owns .*run-1"):
+        older.heartbeat(Progress(step=5))
+    with pytest.raises(Fenced):
+        older.close("failed", 70, "boom")
+    with pytest.raises(Fenced):
+        older.set_fields(status="succeeded")
+    with pytest.raises(Fenced):
+        older.check_not_fenced()
+
+    assert storage.read(RECORD_KEY) == before
+    assert [call for call in wrapped.calls if call[0] != "read"] == []
+    assert (older.attempt, newer.attempt) == (1, 2)
+    assert older.record.attempt == 1, "its last write, not somebody else's"
+
+
+def test_fenced_stays_fenced_when_the_record_looks_like_ours_again(directory: Storage) -> None:
+    older = claim(directory)
+    ours, _ = directory.read(RECORD_KEY)
+    claim(directory)
+    with pytest.raises(Fenced):
+        older.heartbeat(Progress(step=1))
+    directory.write(RECORD_KEY, ours)
+    with pytest.raises(Fenced):
+        older.heartbeat(Progress(step=1))
+
+
+# -- swapping -------------------------------------------------------------------------------------
+
+
+def test_an_update_is_stored_and_returned(storage: Storage) -> None:
+    ledger = claim(storage)
+    returned = ledger.update(lambda record: setattr(record, "effective_batch_size", 8))
+    assert returned == ledger.record == stored(storage)
+    assert returned.effective_batch_size == 8
+    ledger.set_fields(results={"a": 1}, fingerprint={"seed": 3407})
+    assert stored(storage).results == {"a": 1}
+    assert stored(storage).fingerprint == {"seed": 3407}
+
+
+def test_a_swap_whose_answer_was_lost_is_adopted(storage: Storage) -> None:
+    wrapped = Wrapped(storage)
+    ledger = claim(wrapped)
+    wrapped.after = Failing("write", RECORD_KEY, Conflict())
+    commit(ledger, 50)
+    assert steps(stored(storage)) == steps(ledger.record) == [50]
+    commit(ledger, 60)
+    assert steps(stored(storage)) == [50, 60]
+
+
+def test_a_swap_that_was_lost_with_its_connection_is_not_made_twice(storage: Storage) -> None:
+    wrapped = Wrapped(storage)
+    ledger = claim(wrapped)
+    wrapped.after = Failing("write", RECORD_KEY, Unavailable("the connection broke"))
+    with pytest.raises(Unavailable):
+        commit(ledger, 50)
+    commit(ledger, 60)
+    assert steps(stored(storage)) == [50, 60]
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("no")])
+def test_a_failed_swap_changes_nothing(directory: Storage, error: JobError) -> None:
+    wrapped = Wrapped(directory)
+    ledger = claim(wrapped)
+    before = ledger.record
+    wrapped.before = Failing("write", RECORD_KEY, error)
+    with pytest.raises(type(error)):
+        commit(ledger, 50)
+    assert ledger.record == before == stored(directory)
+    commit(ledger, 50)
+    assert steps(stored(directory)) == [50]
+
+
+def test_a_change_that_fails_changes_nothing(directory: Storage) -> None:
+    ledger = claim(directory)
+
+    def change(record: RunRecord) -> None:
+        record.attempts.clear()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ledger.update(change)
+    assert len(ledger.record.attempts) == len(stored(directory).attempts) == 1
+
+
+def test_a_store_that_refuses_every_swap_is_given_up(directory: Storage) -> None:
+    wrapped = Wrapped(directory)
+    ledger = claim(wrapped)
+    wrapped.before = Failing("write", RECORD_KEY, *[Conflict()] * 100)
+    with pytest.raises(JobError, match="the swap keeps failing"):
+        commit(ledger, 50)
+
+
+def test_reading_the_record_never_waits_for_a_swap(directory: Storage) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    wrapped = Wrapped(directory)
+    ledger = claim(wrapped)
+
+    def hang(verb: str, _key: str) -> None:
+        if verb == "write":
+            began.set()
+            assert go_on.wait(60)
+
+    wrapped.before = hang
+    swap = threading.Thread(target=lambda: ledger.heartbeat(Progress(step=3)))
+    swap.start()
+    assert began.wait(60)
+    assert (ledger.record.progress.step, ledger.attempt) == (0, 1)
+    go_on.set()
+    swap.join()
+    assert ledger.record.progress.step == 3
+
+
+def test_threads_lose_no_change(storage: Storage) -> None:
+    ledger = claim(storage)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda step: commit(ledger, step), range(12)))
+    assert sorted(steps(stored(storage))) == list(range(12))
+
+
+# -- a store without conditional writes -----------------------------------------------------------
+
+
+def test_without_conditions_reading_before_writing_still_fences(storage: Storage) -> None:
+    careless = Wrapped(storage, ignores_conditions=True)
+    assert probe(careless) is False
+    older = claim(careless, conditional_writes=False)
+    assert stored(storage).conditional_writes is False
+    commit(older, 10)
+
+    newer = claim(careless, conditional_writes=False)
+    before = storage.read(RECORD_KEY)
+    for _ in range(2):
+        with pytest.raises(Fenced, match="attempt 2 now owns"):
+            older.heartbeat(Progress(step=11))
+    assert storage.read(RECORD_KEY) == before
+
+    commit(newer, 20)
+    newer.heartbeat(Progress(step=21))
+    assert (steps(stored(storage)), stored(storage).progress.step) == ([10, 20], 21)
+
+
+def test_without_conditions_no_condition_is_sent(directory: Storage) -> None:
+    """Some stores answer a header that they don't know with an error."""
+    sent: list[dict[str, Any]] = []
+
+    class Listening(Wrapped):
+        def write(self, key: str, data: bytes, **conditions: Any) -> str:
+            sent.append(conditions)
+            return super().write(key, data, **conditions)
+
+    commit(claim(Listening(directory), conditional_writes=False), 10)
+    assert len(sent) == 2
+    assert not any(value for conditions in sent for value in conditions.values())
+
+
+# -- records of others ----------------------------------------------------------------------------
+
+
+def test_what_a_newer_release_wrote_stays(storage: Storage) -> None:
+    record = RunRecord(run_id="run-1", attempt=1, holder=Holder(token="t")).model_dump(mode="json")
+    record |= {"schema_version": 2, "shards": {"0": ["a"]}}
+    record["attempts"] = [{"number": 1, "holder": {"token": "t", "zone": "eu-1"}, "node": "n7"}]
+    record["checkpoints"] = [
+        {"step": 5, "attempt": 1, "key": "k/", "manifest_sha256": "0", "bytes": 1, "codec": "zstd"}
+    ]
+    storage.write(RECORD_KEY, json.dumps(record).encode())
+
+    ledger = claim(storage)
+    ledger.heartbeat(Progress(step=6))
+    ledger.close("failed", 70, "boom")
+
+    now = json.loads(storage.read(RECORD_KEY)[0])
+    assert (now["schema_version"], now["shards"]) == (2, {"0": ["a"]})
+    assert (now["attempts"][0]["node"], now["attempts"][0]["holder"]["zone"]) == ("n7", "eu-1")
+    assert now["checkpoints"][0]["codec"] == "zstd"
+    assert (now["attempt"], now["attempts"][1]["exit_code"]) == (2, 70)
+
+
+GARBAGE = [
+    b"",
+    b"{",
+    b"[]",
+    b"\xff\xfe",
+    b'{"status": "running"}',
+    b'{"run_id": "r", "attempt": "x"}',
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_is_named_and_left_alone(storage: Storage, garbage: bytes) -> None:
+    storage.write(RECORD_KEY, garbage)
+    with pytest.raises(JobError, match="is not a record of a run") as caught:
+        claim(storage)
+    assert caught.value.exit_code == 70
+    assert f"{storage.uri}/{RECORD_KEY}" in str(caught.value)
+    assert "FORGE_RUN_ID" in str(caught.value)
+    assert storage.read(RECORD_KEY)[0] == garbage
+
+
+def test_a_record_that_is_spoilt_while_the_run_goes_on(storage: Storage) -> None:
+    ledger = claim(storage)
+    storage.write(RECORD_KEY, b"{")
+    with pytest.raises(JobError, match=r"run\.json: is not a record of a run"):
+        ledger.heartbeat(Progress(step=1))
+    assert storage.read(RECORD_KEY)[0] == b"{"
+
+
+def test_a_record_that_is_deleted_while_the_run_goes_on(storage: Storage) -> None:
+    ledger = claim(storage)
+    storage.delete([RECORD_KEY])
+    with pytest.raises(JobError, match=r"run\.json: was deleted"):
+        ledger.heartbeat(Progress(step=1))
+    assert read_record(storage) is None
+
+
+def test_numbers_that_json_has_not_keep_the_record_readable(directory: Storage) -> None:
+    ledger = claim(directory)
+    nan, infinity = float("nan"), float("inf")
+    ledger.heartbeat(Progress(loss=nan, eval_loss=infinity, eta_seconds=-infinity))
+    ledger.set_fields(settings={"storage_patience_seconds": infinity}, results={"gain": [nan]})
+    progress = stored(directory).progress
+    assert (progress.loss, progress.eval_loss, progress.eta_seconds) == (None, None, None)
+    json.loads(directory.read(RECORD_KEY)[0], parse_constant=pytest.fail)
+
+
+# -- closing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("preempted", 75), ("failed", 81), ("succeeded", 0), ("gate_failed", 80)]
+)
+def test_closing_says_how_it_ended(storage: Storage, status: Status, code: int) -> None:
+    ledger = claim(storage)
+    commit(ledger, 50)
+    ledger.close(status, code, "because", Progress(step=57, phase="failed"))
+    record = stored(storage)
+    ended = record.current
+    assert (record.status, ended.exit_code, ended.reason) == (status, code, "because")
+    assert (ended.from_step, ended.to_step, record.progress.step) == (0, 50, 57)
+    assert ended.ended_at is not None
+    assert ended.ended_at >= ended.started_at
+
+
+def test_an_attempt_without_a_checkpoint_of_its_own_gets_nowhere(directory: Storage) -> None:
+    first = claim(directory)
+    commit(first, 50)
+    second = claim(directory)
+    second.close("failed", 70, "boom")
+    assert (second.record.current.from_step, second.record.current.to_step) == (50, 50)
+
+
+def test_the_record_is_for_people_too(tmp_path: Path, directory: Storage) -> None:
+    claim(directory)
+    text = (tmp_path / "out" / "run-1" / RECORD_KEY).read_text()
+    assert '\n "run_id": "run-1",\n' in text
