@@ -123,15 +123,22 @@ def _not_loaded(report: dict[str, Any]) -> list[str]:
 
 
 def _misshapen(model: Any) -> list[str]:
-    """4-bit weights are stored flat, so no shape is compared when they are loaded."""
-    from bitsandbytes.nn import Linear4bit
+    """A model that is quantized takes weights of any shape, whatever its config says."""
+    from torch.nn import Embedding, Linear
 
-    return [
-        f"{name} of {module.out_features} x {module.in_features}"
-        for name, module in model.named_modules()
-        if isinstance(module, Linear4bit)
-        and tuple(module.weight.quant_state.shape) != (module.out_features, module.in_features)
-    ]
+    found = []
+    for name, module in model.named_modules():
+        if isinstance(module, Linear):  # Linear4bit is one
+            expected = (module.out_features, module.in_features)
+        elif isinstance(module, Embedding):
+            expected = (module.num_embeddings, module.embedding_dim)
+        else:
+            continue
+        flat = getattr(module.weight, "quant_state", None)  # 4-bit weights are stored flat
+        shape = tuple((flat or module.weight).shape)
+        if shape != expected:
+            found.append(f"{name}.weight of shape {expected} (found {shape})")
+    return found
 
 
 def _nf4() -> Any:

@@ -207,11 +207,13 @@ def cut_short(folder: Path) -> None:
         ),
         pytest.param(
             with_config(intermediate_size=256),
-            "lack model.layers.0.mlp.gate_proj of 256 x 64",
+            "lack model.layers.0.mlp.gate_proj.weight of shape (256, 64)",
             id="of another size",
         ),
         pytest.param(
-            with_config(vocab_size=700), "lack lm_head.weight, model.embed_tokens", id="vocabulary"
+            with_config(vocab_size=700),
+            "lack model.embed_tokens.weight of shape (700, 64)",
+            id="vocabulary",
         ),
         pytest.param(with_config(model_type="t5"), "T5Config", id="not causal"),
         pytest.param(with_config(model_type="nonsense"), "nonsense", id="unknown type"),
