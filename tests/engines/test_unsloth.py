@@ -1,0 +1,87 @@
+"""The Unsloth engine where there is no accelerator: what it refuses, sets, and imports."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from job.engines import UnslothEngine, choose_engine, prepare_environment
+from job.engines.unsloth import from_pretrained_arguments
+from job.errors import SettingsError
+from job.profiles import PROFILES
+
+CACHES = (
+    "UNSLOTH_COMPILE_LOCATION",
+    "UNSLOTH_MEGA_CACHE_DIR",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("unsloth") is not None, reason="unsloth is installed here"
+)
+def test_without_unsloth_the_setting_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="FORGE_ENGINE: unsloth is not installed") as refused:
+        UnslothEngine().load(tmp_path, PROFILES["fast_dev"])
+    assert refused.value.exit_code == 78
+    assert "FORGE_ENGINE=reference" in str(refused.value)
+
+
+@pytest.mark.parametrize(("setting", "name"), [("unsloth", "unsloth"), ("reference", "reference")])
+def test_a_named_engine_is_taken_wherever_it_runs(setting: str, name: str) -> None:
+    assert choose_engine(setting).name == name
+
+
+def test_caches_go_to_the_work_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (*CACHES, "UNSLOTH_DISABLE_STATISTICS"):
+        monkeypatch.setenv(variable, "")  # so that it is put back after the test
+        monkeypatch.delenv(variable)
+    prepare_environment(tmp_path)
+    folders = [Path(os.environ[variable]) for variable in CACHES]
+    assert len(set(folders)) == len(CACHES)
+    assert all(tmp_path in folder.parents for folder in folders)
+    assert os.environ["UNSLOTH_DISABLE_STATISTICS"] == "1"
+
+
+def test_what_the_user_has_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = {name: f"/mine/{name}" for name in CACHES} | {"UNSLOTH_DISABLE_STATISTICS": "0"}
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+    prepare_environment(tmp_path)
+    assert dict(os.environ) == before
+
+
+def test_importing_the_engines_brings_in_nothing_heavy() -> None:
+    heavy = ["torch", "transformers", "datasets", "peft", "trl", "bitsandbytes", "boto3", "httpx"]
+    code = "import json, sys, job.engines; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+    )
+    modules = json.loads(done.stdout)
+    assert "job.engines.reference" in modules
+    assert [name for name in heavy if name in modules] == []
+
+
+@pytest.mark.parametrize(("asked", "given"), [(2048, 1024), (1024, 1024), (512, 512)])
+def test_no_more_tokens_than_the_model_has_positions(
+    tmp_path: Path, asked: int, given: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unsloth would stretch the positions, without a word."""
+    (tmp_path / "config.json").write_text('{"model_type": "x", "max_position_embeddings": 1024}')
+    hyperparameters = replace(PROFILES["fast_dev"], max_seq_length=asked)
+    assert from_pretrained_arguments(tmp_path, hyperparameters)["max_seq_length"] == given
+    assert ("FORGE_MAX_SEQ_LENGTH" in caplog.text) == (asked != given)
