@@ -76,7 +76,13 @@ def demo(output: Path, cache: Path = DEFAULT_CACHE) -> int:
     _say("preparing the model and the data (downloaded once, about 95 MB)")
     model = prepare_model(fetch_model(cache), (cache / "smollm2-135m-instruct").resolve())
     rows = cache / "demo-rows.jsonl"
-    write(convert(fetch_leaderboard(cache), DEMO.categories, max_chars=DEMO.max_chars).rows, rows)
+    conversion = convert(
+        fetch_leaderboard(cache),
+        DEMO.categories,
+        max_chars=DEMO.max_chars,
+        unique_tools=DEMO.unique_tools,
+    )
+    write(conversion.rows, rows)
     with S3Server() as server:
         server.create_bucket(BUCKET)
         env = _environment(server, model, cache)
