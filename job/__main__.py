@@ -12,13 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from job.errors import JobError, Stopped
 from job.lifecycle import StopToken
 
 if TYPE_CHECKING:
-    from job.config import Settings
+    from job.run import RunResult
 
 _TERMINATION_BYTES = 4096
 """The kubelet reads no more of a termination message."""
@@ -61,9 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run() -> int:
     stop = StopToken()
     stop.install()
-    settings: Settings | None = None
     try:
-        settings, result = _configured_run(stop)
+        result = _configured_run(stop)
     except (JobError, Stopped) as error:
         code, message = error.exit_code, f"{error.title}: {error}"
         logging.getLogger("job").error("%s (exit code %d)", message, code)
@@ -79,7 +78,7 @@ def _run() -> int:
     return code
 
 
-def _configured_run(stop: StopToken) -> tuple[Settings, Any]:
+def _configured_run(stop: StopToken) -> RunResult:
     from job.config import load_settings
     from job.logs import configure
 
@@ -90,7 +89,7 @@ def _configured_run(stop: StopToken) -> tuple[Settings, Any]:
 
     from job.run import run_job
 
-    return settings, run_job(settings, stop=stop, context=context)
+    return run_job(settings, stop=stop, context=context)
 
 
 def _validate(arguments: argparse.Namespace) -> int:
@@ -115,9 +114,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from job.status import status
 
     try:
-        return status(
-            arguments.uri, as_json=arguments.json, watch=arguments.watch, out=sys.stdout
-        )
+        return status(arguments.uri, as_json=arguments.json, watch=arguments.watch, out=sys.stdout)
     except JobError as error:
         print(error, file=sys.stderr)
         return error.exit_code

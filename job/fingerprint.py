@@ -28,7 +28,7 @@ def of_settings(settings: Settings) -> dict[str, Any]:
     h = settings.hyperparameters()
     return flatten(
         {
-            "dataset_uri": list(settings.dataset_uri),
+            "dataset_uri": ",".join(settings.dataset_uri),
             "model": settings.base_model,
             "model_family": settings.model_family,
             "loss_on": settings.loss_on,

@@ -86,6 +86,8 @@ class Monitor:
             supervised_tokens=step.supervised_tokens,
             samples=step.samples,
         )
+        if step.gpu_memory:
+            self._metrics.gpu_memory(step.gpu_memory)
 
     def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
         self._metrics.logged({**logs, "epoch": epoch})

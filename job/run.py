@@ -106,6 +106,7 @@ def _stages(run: Run) -> RunRecord:
     data = prepare_data(run, files, chat)
 
     engine = choose_engine(settings.engine)
+    metrics.engine_chosen(engine.name)
     agree_on_fingerprint(run, files, chat, engine, data)
     restored = restore(run)
 
@@ -129,8 +130,12 @@ def _already_finished(settings: Settings, storage: Storage, work_dir: Path) -> R
         return None
     record, adapter = found[0], found[0].adapter
     current = fingerprint.of_settings(settings)
-    recorded = {name: record.fingerprint.get(name) for name in current}
-    compare(recorded, current, settings.allow_fingerprint_change)
+    known = current.keys() & record.fingerprint.keys()  # a newer release may have more fields
+    compare(
+        {name: record.fingerprint[name] for name in known},
+        {name: current[name] for name in known},
+        settings.allow_fingerprint_change,
+    )
     try:
         publish.verify(storage, adapter.key, adapter.manifest_sha256, work_dir / "verify")
     except Rejected as reason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -158,6 +159,7 @@ def _take_best(run: Run, loaded: LoadedModel, last_step: int) -> int:
     if not run.settings.early_stopping_patience or champion is None or champion.step == last_step:
         return last_step
     folder = run.work_dir / "best"
+    shutil.rmtree(folder, ignore_errors=True)
     try:
         download_folder(run.storage, champion.key, champion.manifest_sha256, folder)
     except Rejected as reason:

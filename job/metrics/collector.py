@@ -120,16 +120,18 @@ class RunCollector(Collector):
     def __init__(
         self, build: BuildInfo, state: RunState, instruments: tuple[Collector, ...]
     ) -> None:
-        self._build = build
+        self.build = build
+        """Replaced once `auto` has chosen an engine."""
         self._state = state
         self._instruments = instruments
 
     def collect(self) -> Iterator[Metric]:
+        build = self.build
         yield _labelled(
             "build_info",
             "What runs: constant labels of the value 1.",
-            tuple(vars(self._build)),
-            {tuple(vars(self._build).values()): 1.0},
+            tuple(vars(build)),
+            {tuple(vars(build).values()): 1.0},
         )
         phase = self._state.phase  # read once: exactly one phase is 1 in every scrape
         yield _labelled(

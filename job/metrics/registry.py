@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -54,7 +55,12 @@ class Metrics:
             self._s3_bytes,
             self._s3_retries,
         )
-        self.registry.register(RunCollector(build, self.state, instruments))
+        self._collector = RunCollector(build, self.state, instruments)
+        self.registry.register(self._collector)
+
+    def engine_chosen(self, name: str) -> None:
+        """What `auto` came to, for `forge_build_info`."""
+        self._collector.build = replace(self._collector.build, engine=name)
 
     def phase(self, phase: Phase) -> None:
         """The run is now in this phase."""

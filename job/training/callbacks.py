@@ -77,9 +77,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved_step = state.global_step  # where it resumes, or nothing to save yet
         self._last_save = time.monotonic()
-        self._observer.began(
-            step=state.global_step, max_steps=state.max_steps, state=self.totals
-        )
+        self._observer.began(step=state.global_step, max_steps=state.max_steps, state=self.totals)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.pending_evaluation:
@@ -148,9 +146,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
 
     def _hand_over(self, args: Any, state: Any, *, finished: bool) -> None:
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        saved = replace(
-            self.totals, evaluation_pending=self.pending_evaluation, finished=finished
-        )
+        saved = replace(self.totals, evaluation_pending=self.pending_evaluation, finished=finished)
         saved.save(folder)
         self._saved_step = state.global_step
         self._last_save = time.monotonic()
@@ -172,7 +168,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
     def _count(self, state: Any) -> None:
         counts = self.trainer.batch_counts
         seconds = time.monotonic() - self.trainer.step_began
-        added = {
+        added: dict[str, int] = {
             "tokens": counts.tokens,
             "supervised_tokens": counts.supervised_tokens,
             "samples": counts.samples,
@@ -180,7 +176,13 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         totals = self.totals.plus(**added)
         self.totals = replace(totals, train_seconds=totals.train_seconds + seconds)
         self._observer.stepped(
-            Step(step=state.global_step, epoch=state.epoch or 0.0, seconds=seconds, **added)
+            Step(
+                step=state.global_step,
+                epoch=state.epoch or 0.0,
+                seconds=seconds,
+                gpu_memory=_gpu_memory(),
+                **added,
+            )
         )
 
     def _evaluate_what_was_cut_off(self, control: Any) -> None:
@@ -192,6 +194,16 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             self.trainer._save_checkpoint(self.trainer.model, trial=None)
             self._hand_over(self.trainer.args, self.trainer.state, finished=True)
             raise TrainingOver
+
+
+def _gpu_memory() -> dict[str, int]:
+    if not torch.cuda.is_available():
+        return {}
+    return {
+        "allocated": torch.cuda.memory_allocated(),
+        "reserved": torch.cuda.memory_reserved(),
+        "peak_allocated": torch.cuda.max_memory_allocated(),
+    }
 
 
 def _random_state() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,8 @@ class Step:
     """Non-padding tokens of the step."""
     supervised_tokens: int
     samples: int
+    gpu_memory: dict[str, int] = field(default_factory=dict)
+    """Bytes by kind; empty where there is no GPU."""
 
 
 @dataclass(frozen=True)

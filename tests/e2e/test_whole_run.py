@@ -94,7 +94,8 @@ def _loads_and_generates(adapter: Path, base: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    assert any(tensor.abs().sum() > 0 for n, tensor in load_file(adapter / "adapter_model.safetensors").items() if "lora_B" in n)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    assert all(tensor.abs().sum() > 0 for name, tensor in weights.items() if "lora_B" in name)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(base)), str(adapter))
     tokenizer = AutoTokenizer.from_pretrained(str(adapter))
     prompt = tokenizer.apply_chat_template(
