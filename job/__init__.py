@@ -1,8 +1,8 @@
 """Forge Job: fine-tunes models on tool-calling conversations, as a batch job that can be killed.
 
-    from job import load_settings, run_job
+from job import load_settings, run_job
 
-    result = run_job(load_settings(run_id="r1", ...), on_progress=print)
+result = run_job(load_settings(run_id="r1", ...), on_progress=print)
 """
 
 from __future__ import annotations
