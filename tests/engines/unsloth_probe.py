@@ -77,7 +77,8 @@ def main() -> dict[str, Any]:
     found["from_pretrained"] = parameters(FastLanguageModel.from_pretrained)
     found["get_peft_model"] = parameters(FastLanguageModel.get_peft_model)
     found["config"] = parameters(classes.config.__init__)
-    given = json.loads(sys.argv[1])
+    known = set(found["config"])
+    given = {name: value for name, value in json.loads(sys.argv[1]).items() if name in known}
     made = classes.config(**given)
     found["made"] = {name: plain(getattr(made, name)) for name in given}
     return found
