@@ -1,0 +1,124 @@
+"""The bare script: QLoRA with transformers, PEFT, bitsandbytes and TRL, and nothing of the job.
+
+    python -m benchmarks.bare plan.json
+
+What one would write without the job, down to its local checkpoints. `plan.json` names the model
+folder, the tokenized rows, the hyperparameters, and where to write the checkpoints and the record
+(see `benchmarks.plan`). Only three things are not a plain script's: the callback that notes when
+each step ended, and, to have the mathematics that the job has, the seed before the LoRA matrices
+and their cast back to fp32.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    TrainerCallback,
+    set_seed,
+)
+from trl import SFTConfig, SFTTrainer
+
+LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class StepClock(TrainerCallback):  # type: ignore[misc]
+    """Notes step, time and loss when the Trainer logs a step, as the job's `on_progress` does."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, float, float]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" in logs:
+            self.steps.append((state.global_step, time.perf_counter(), logs["loss"]))
+
+
+def main(plan: dict[str, Any]) -> None:
+    h = plan["hyperparameters"]
+    gpu = torch.cuda.is_available()
+    bf16 = gpu and torch.cuda.is_bf16_supported()
+    half = torch.bfloat16 if bf16 else torch.float16
+    dtype = half if gpu else torch.float32
+
+    tokenizer = AutoTokenizer.from_pretrained(plan["model"])
+    model = AutoModelForCausalLM.from_pretrained(
+        plan["model"],
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        ),
+        dtype=dtype,
+        device_map={"": "cuda:0" if gpu else "cpu"},
+        attn_implementation="sdpa",
+    )
+    model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    lora = LoraConfig(
+        r=h["lora_r"],
+        lora_alpha=h["lora_alpha"],
+        lora_dropout=h["lora_dropout"],
+        target_modules=LINEAR_LAYERS,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    set_seed(h["seed"])
+    model = get_peft_model(model, lora)
+
+    clock = StepClock()
+    set_seed(h["seed"])
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=plan["output"],
+            max_length=None,
+            per_device_train_batch_size=h["per_device_train_batch_size"],
+            gradient_accumulation_steps=h["gradient_accumulation_steps"],
+            max_steps=h["max_steps"],
+            learning_rate=h["learning_rate"],
+            warmup_steps=h["warmup_steps"],
+            weight_decay=h["weight_decay"],
+            lr_scheduler_type=h["lr_scheduler_type"],
+            optim=h["optim"],
+            seed=h["seed"],
+            data_seed=h["seed"],
+            logging_steps=1,
+            save_steps=plan["save_steps"],
+            use_cpu=not gpu,
+            bf16=bf16,
+            fp16=gpu and not bf16,
+            gradient_checkpointing=gpu,
+            gradient_checkpointing_kwargs={"use_reentrant": False} if gpu else None,
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list(json.loads(Path(plan["rows"]).read_text())),
+        processing_class=tokenizer,
+        callbacks=[clock],
+    )
+    # TRL has just cast the adapter to bf16; the job trains it in fp32.
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+    trainer.train()
+
+    record = {
+        "steps": clock.steps,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+    }
+    Path(plan["record"]).write_text(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))
