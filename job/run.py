@@ -24,7 +24,7 @@ from job.checkpoint import CheckpointUploader, Rejected
 from job.closing import close_attempt, farewell, recorded_progress
 from job.config import Settings
 from job.dataset import ChatFormat, fetch
-from job.engines import ModelSource, choose_engine, prepare_environment
+from job.engines import ModelSource, choose_engine, position_limit, prepare_environment
 from job.errors import GateFailed, OutOfDisk, Problem, SettingsError
 from job.ledger import FINISHED, Heartbeat, Ledger, RunRecord, compare, read_record
 from job.lifecycle import StopToken
@@ -101,9 +101,10 @@ def _stages(run: Run) -> RunRecord:
 
     metrics.phase("data")
     source = ModelSource(settings.base_model, run.work_dir)
-    chat = ChatFormat.load(source.tokenizer_dir())
+    tokenizer_dir = source.tokenizer_dir()
+    chat = ChatFormat.load(tokenizer_dir)
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics)
-    data = prepare_data(run, files, chat)
+    data = prepare_data(run, files, chat, position_limit(tokenizer_dir))
 
     engine = choose_engine(settings.engine)
     metrics.engine_chosen(engine.name)

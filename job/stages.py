@@ -67,10 +67,15 @@ class Trained:
     history: list[dict[str, Any]]
 
 
-def prepare_data(run: Run, files: list[DataFile], chat: ChatFormat) -> PreparedData:
+def prepare_data(
+    run: Run, files: list[DataFile], chat: ChatFormat, position_limit: int | None
+) -> PreparedData:
     """Check, render, mask and split; the data report goes to storage either way."""
+    options = PrepareOptions.from_settings(run.settings, position_limit)
+    if options.max_seq_length < run.settings.hyperparameters().max_seq_length:
+        _log.warning("the model has %d positions: longer rows don't fit", options.max_seq_length)
     try:
-        data = prepare(files, chat, PrepareOptions.from_settings(run.settings))
+        data = prepare(files, chat, options)
     except DataRejected as rejection:
         _report_data(run, rejection.report)
         raise

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from job.config import Settings
 from job.dataset import ChatFormat, DataFile, PrepareOptions, check_only, fetch, prepare
-from job.engines.source import ModelSource
+from job.engines.source import ModelSource, position_limit
 from job.errors import JobError, Unavailable
 from job.storage import open_storage, probe
 
@@ -48,7 +48,7 @@ def render(checks: list[Check]) -> str:
 
 
 def _checks(settings: Settings, work_dir: Path) -> list[Check]:
-    chats: list[ChatFormat] = []
+    chats: list[tuple[ChatFormat, int | None]] = []
     files: list[DataFile] = []
 
     def storage() -> str:
@@ -59,7 +59,8 @@ def _checks(settings: Settings, work_dir: Path) -> list[Check]:
 
     def tokenizer() -> str:
         source = ModelSource(settings.base_model, work_dir)
-        chats.append(ChatFormat.load(source.tokenizer_dir()))
+        folder = source.tokenizer_dir()
+        chats.append((ChatFormat.load(folder), position_limit(folder)))
         return f"{settings.base_model} has a tokenizer and a chat template"
 
     def fetched() -> str:
@@ -67,9 +68,11 @@ def _checks(settings: Settings, work_dir: Path) -> list[Check]:
         return f"{len(files)} file(s), {sum(file.source.size for file in files) / 1e6:.1f} MB"
 
     def rows() -> str:
-        options = PrepareOptions.from_settings(settings)
         if chats:
-            return prepare(files, chats[0], options).report.headline()
+            chat, limit = chats[0]
+            options = PrepareOptions.from_settings(settings, limit)
+            return prepare(files, chat, options).report.headline()
+        options = PrepareOptions.from_settings(settings)
         return check_only(files, options).headline() + "; lengths and masks were not checked"
 
     settled = Check("settings", "ok", f"profile {settings.profile}, run {settings.run_id}")

@@ -39,9 +39,11 @@ class PrepareOptions:
     eval_max_rows: int = 512
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> PrepareOptions:
+    def from_settings(cls, settings: Settings, position_limit: int | None = None) -> PrepareOptions:
+        """`position_limit` is the model's own: nothing longer can be trained on as it is."""
+        wanted = settings.hyperparameters().max_seq_length
         return cls(
-            max_seq_length=settings.hyperparameters().max_seq_length,
+            max_seq_length=min(wanted, position_limit or wanted),
             loss_on=settings.loss_on,
             invalid_rows=settings.invalid_rows,
             max_invalid_fraction=settings.max_invalid_fraction,

@@ -6,7 +6,7 @@ import importlib.util
 
 from job.engines.base import Engine, LoadedModel, TrainerClasses
 from job.engines.reference import ReferenceEngine
-from job.engines.source import ModelSource
+from job.engines.source import ModelSource, position_limit
 from job.engines.unsloth import UnslothEngine, prepare_environment
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "TrainerClasses",
     "UnslothEngine",
     "choose_engine",
+    "position_limit",
     "prepare_environment",
 ]
 
