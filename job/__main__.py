@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from job.errors import JobError, Stopped
+from job.errors import JobError, SettingsError, Stopped
 from job.lifecycle import StopToken
 
 if TYPE_CHECKING:
@@ -39,8 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _demo(arguments)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """As any bad setting: argparse's own 2 is no code of ours."""
+        self.print_usage(sys.stderr)
+        self.exit(SettingsError.exit_code, f"{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="forge-job",
         description="Fine-tunes a model on tool-calling conversations. Configured by FORGE_* "
         "environment variables; without a command it runs the job.",
@@ -64,15 +71,19 @@ def _run() -> int:
     try:
         result = _configured_run(stop)
     except (JobError, Stopped) as error:
+        stop.settle()
         code, message = error.exit_code, f"{error.title}: {error}"
         logging.getLogger("job").error("%s (exit code %d)", message, code)
     except MemoryError:
+        stop.settle()
         code, message = JobError.exit_code, "out of memory"
         logging.getLogger("job").exception("out of memory")
     except Exception as error:
+        stop.settle()
         code, message = JobError.exit_code, f"unexpected error: {type(error).__name__}: {error}"
         logging.getLogger("job").exception("unexpected error (exit code %d)", code)
     else:
+        stop.settle()
         code, message = 0, f"succeeded: step {result.step}, adapter at {result.adapter_uri}"
     _write_termination_message(code, message)
     return code

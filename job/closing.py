@@ -22,8 +22,13 @@ _NO_LINGER = (Stopped, SettingsError, DataError)
 """Ends that nobody has to scrape: the pod is wanted elsewhere, or nothing has run yet."""
 
 
-def recorded_progress(metrics: Metrics) -> Progress:
-    return Progress.model_validate(metrics.progress())
+def recorded_progress(metrics: Metrics, ledger: Ledger) -> Progress:
+    """For `run.json`. Until training begins, the run is where its last checkpoint left it."""
+    progress = Progress.model_validate(metrics.progress())
+    before = ledger.record.progress
+    progress.step = max(progress.step, before.step)
+    progress.max_steps = progress.max_steps or before.max_steps
+    return progress
 
 
 def close_attempt(
@@ -49,7 +54,7 @@ def close_attempt(
         code = getattr(error, "exit_code", JobError.exit_code)
         reason = redact(str(error)) or type(error).__name__
         try:
-            ledger.close(status, code, reason, recorded_progress(metrics))
+            ledger.close(status, code, reason, recorded_progress(metrics, ledger))
         except (JobError, Fenced) as failure:
             _log.error("the end of this attempt could not be recorded: %s", failure)
         except Exception:  # noqa: BLE001

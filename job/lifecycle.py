@@ -77,6 +77,10 @@ class StopToken:
         finally:
             self._deferred -= 1
 
+    def settle(self) -> None:
+        """How the process ends is decided: from now on a signal only sets the flag."""
+        self._deferred += 1
+
     def install(self) -> None:
         """Handle SIGTERM and SIGINT from now on. Main thread only."""
         for number in _SIGNALS:

@@ -186,7 +186,7 @@ def _claim(
 @contextmanager
 def _background(run: Run) -> Iterator[None]:
     def progress() -> Any:
-        return recorded_progress(run.metrics)
+        return recorded_progress(run.metrics, run.ledger)
 
     with ExitStack() as stack:
         stack.enter_context(run.uploader)

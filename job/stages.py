@@ -210,7 +210,9 @@ def publish_adapter(
     folder = run.work_dir / "adapter"
     facts = _card_facts(run, data, trained, evaluation)
     publish.save_adapter(loaded.model, loaded.tokenizer, settings.base_model, facts, folder)
-    run.ledger.heartbeat(recorded_progress(run.metrics))  # a fenced attempt must not overwrite
+    run.ledger.heartbeat(
+        recorded_progress(run.metrics, run.ledger)
+    )  # a fenced attempt must not overwrite
     scratch = run.work_dir / "verify"
     adapter = publish.publish(
         run.storage, folder, step=trained.step, promoted=failure is None, scratch=scratch
@@ -220,7 +222,7 @@ def publish_adapter(
         record.status = "gate_failed" if failure else "succeeded"
         record.adapter = adapter
         record.results = {"evaluation": _figures(evaluation), "gate": failure or "passed or unset"}
-        record.progress = recorded_progress(run.metrics)
+        record.progress = recorded_progress(run.metrics, run.ledger)
         record.progress.phase = "finished"
         record.current.ended_at = now()
         record.current.to_step = record.progress.step

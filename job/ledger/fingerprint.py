@@ -1,7 +1,8 @@
 """What makes two attempts the same run: a flat dict of everything that changes the mathematics.
 
 Names are dotted (`data.0.sha256`, `lora.r`). What only *may* change the numbers (library
-versions, where equal bytes were read from) is compared with a warning; all else is refused.
+versions, the micro-batch of an equal batch) is compared with a warning; all else is refused. Where
+the data lie is part of it: equal bytes elsewhere are accepted by name (`dataset_uri,data`).
 """
 
 from __future__ import annotations
