@@ -123,7 +123,7 @@ def restore(run: Run) -> Restored | None:
         _log.info("resuming from the checkpoint of step %d", step)
 
     def change(record: RunRecord) -> None:
-        record.current.from_step = record.current.to_step = step
+        record.current.from_step = record.current.to_step = record.progress.step = step
 
     run.ledger.update(change)
     return restored
@@ -210,9 +210,8 @@ def publish_adapter(
     folder = run.work_dir / "adapter"
     facts = _card_facts(run, data, trained, evaluation)
     publish.save_adapter(loaded.model, loaded.tokenizer, settings.base_model, facts, folder)
-    run.ledger.heartbeat(
-        recorded_progress(run.metrics, run.ledger)
-    )  # a fenced attempt must not overwrite
+    # A fenced attempt ends here, before it overwrites anything.
+    run.ledger.heartbeat(recorded_progress(run.metrics, run.ledger))
     scratch = run.work_dir / "verify"
     adapter = publish.publish(
         run.storage, folder, step=trained.step, promoted=failure is None, scratch=scratch
