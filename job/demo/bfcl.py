@@ -96,9 +96,9 @@ DEMO: Final = Recipe(
     categories=(
         Category("simple_python"),
         Category("live_simple"),
-        Category("irrelevance", limit=50),
+        Category("irrelevance", limit=60),
     ),
-    max_chars=1000,
+    max_chars=950,
     unique_tools=True,
     settings={
         "FORGE_LEARNING_RATE": "1.5e-3",
@@ -107,8 +107,8 @@ DEMO: Final = Recipe(
         "FORGE_GRADIENT_ACCUMULATION_STEPS": "1",
         "FORGE_MAX_SEQ_LENGTH": "512",
         "FORGE_EVAL_FRACTION": "0.15",
-        "FORGE_EVAL_MAX_ROWS": "44",
-        "FORGE_EVAL_STEPS": "1000",
+        "FORGE_EVAL_MAX_ROWS": "48",
+        "FORGE_EVAL_STEPS": "30",
     },
 )
 """Few short rows, so that two CPU cores are enough."""
