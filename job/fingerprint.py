@@ -61,6 +61,7 @@ def of_run(
     files: Sequence[DataFile],
     template_sha256: str,
     engine: str,
+    precision: str,
     rows: dict[str, int],
 ) -> dict[str, Any]:
     """The whole fingerprint. Compare with `job.ledger.compare`."""
@@ -71,6 +72,7 @@ def of_run(
             "rows": rows,
             "template_sha256": template_sha256,
             "engine": engine,
+            "precision": precision,
             "versions": library_versions(),
             "provenance": {
                 "etags": [s.etag for s in sources],

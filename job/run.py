@@ -118,7 +118,7 @@ def _stages(run: Run) -> RunRecord:
     trained = train_model(run, engine, loaded, data, restored)
 
     metrics.phase("evaluation")
-    evaluation = evaluate_model(run, loaded, chat, data)
+    evaluation = evaluate_model(run, engine, loaded, chat, data)
 
     metrics.phase("publishing")
     return publish_adapter(run, loaded, data, trained, evaluation)

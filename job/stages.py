@@ -95,7 +95,12 @@ def agree_on_fingerprint(
 ) -> None:
     """Refuse to go on with a run that was begun with other mathematics."""
     current = fingerprint.of_run(
-        run.settings, files, chat.template_sha256, engine.name, data.report.counts
+        run.settings,
+        files,
+        chat.template_sha256,
+        engine.name,
+        _precision(engine),
+        data.report.counts,
     )
     record = run.ledger.record
     if record.fingerprint and record.checkpoints:
@@ -107,6 +112,11 @@ def agree_on_fingerprint(
         settings=run.settings.public(),
         effective_batch_size=run.settings.hyperparameters().effective_batch_size,
     )
+
+
+def _precision(engine: Engine) -> str:
+    arguments = engine.training_arguments()
+    return "bf16" if arguments["bf16"] else "fp16" if arguments["fp16"] else "fp32"
 
 
 def restore(run: Run) -> Restored | None:
@@ -176,19 +186,20 @@ def _take_best(run: Run, loaded: LoadedModel, last_step: int) -> int:
 
 
 def evaluate_model(
-    run: Run, loaded: LoadedModel, chat: ChatFormat, data: PreparedData
+    run: Run, engine: Engine, loaded: LoadedModel, chat: ChatFormat, data: PreparedData
 ) -> dict[str, Any] | None:
     """Base against adapter on held-out tool calls; None where there are none."""
     from job.evaluation.evaluate import evaluate
 
-    evaluation = evaluate(
-        loaded.model,
-        loaded.tokenizer,
-        chat,
-        data.evaluation_rows,
-        run.stop,
-        alive=run.metrics.micro_step_done,
-    )
+    with engine.generating(loaded.model):
+        evaluation = evaluate(
+            loaded.model,
+            loaded.tokenizer,
+            chat,
+            data.evaluation_rows,
+            run.stop,
+            alive=run.metrics.micro_step_done,
+        )
     if evaluation is not None:
         run.metrics.evaluated(evaluation)
     return evaluation

@@ -24,7 +24,7 @@ REQUIRED: dict[str, Any] = {
 }
 
 MATHEMATICS = {
-    "dataset_uri": {"dataset_uri.0", "dataset_uri.1", "dataset_uri.2"},
+    "dataset_uri": {"dataset_uri"},
     "profile": {"lora.r", "lora.alpha", "lora.dropout", "num_train_epochs"}
     | {"learning_rate", "warmup.ratio"},
     "model_family": {"model", "model_family"},
@@ -101,7 +101,7 @@ def whole(
     file: DataObject = FILE, template: str = "tt", engine: str = "reference", train: int = 8
 ) -> dict[str, Any]:
     files = [DataFile(source=file, path=Path("/work/data/0"))]
-    return of_run(settings(), files, template, engine, {"train": train, "evaluation": 2})
+    return of_run(settings(), files, template, engine, "fp32", {"train": train, "evaluation": 2})
 
 
 def test_what_the_whole_holds() -> None:

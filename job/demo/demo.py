@@ -16,7 +16,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -73,6 +74,7 @@ def demo(output: Path, cache: Path = DEFAULT_CACHE) -> int:
     Raises `JobError` when an attempt ends otherwise than it should.
     """
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left behind
     _say("preparing the model and the data (downloaded once, about 95 MB)")
     model = prepare_model(fetch_model(cache), (cache / "smollm2-135m-instruct").resolve())
     rows = cache / "demo-rows.jsonl"
@@ -117,43 +119,50 @@ def _environment(server: S3Server, model: Path, cache: Path) -> dict[str, str]:
 
 def _first_attempt(env: dict[str, str]) -> None:
     _say("attempt 1: trains until it is preempted half-way, as on a spot node")
-    job = _start(env)
-    shown = False
-    while job.process.poll() is None:
-        progress = json.loads(job.get("/progress") or "{}")
-        share = progress.get("step", 0) / max(1, progress.get("max_steps", 0))
-        if not shown and share >= PREEMPT_AT / 2:
-            _show_metrics(job)
-            shown = True
-        if share >= PREEMPT_AT:
-            _say(f"SIGTERM at step {progress['step']}")
-            job.process.send_signal(signal.SIGTERM)
-            break
-        time.sleep(0.3)
-    _expect(job, Preempted.exit_code)
+    with _started(env) as job:
+        _wait_for(job, PREEMPT_AT / 2)
+        _show_metrics(job)
+        step = _wait_for(job, PREEMPT_AT)
+        _say(f"SIGTERM at step {step}")
+        job.process.send_signal(signal.SIGTERM)
+        _expect(job, Preempted.exit_code)
     _say(f"it saved its state and ended with exit code {Preempted.exit_code} (preempted)")
 
 
 def _second_attempt(env: dict[str, str]) -> None:
     _say("attempt 2: the same command; it resumes from the checkpoint in S3")
-    _expect(_start(env), 0)
+    with _started(env) as job:
+        _expect(job, 0)
 
 
-def _start(env: dict[str, str]) -> _Job:
+def _wait_for(job: _Job, share: float) -> int:
+    """Until so much of the training is done, or the process has ended; the step it is at."""
+    while True:
+        progress = json.loads(job.get("/progress") or "{}")
+        step = int(progress.get("step", 0))
+        if job.process.poll() is not None or step >= share * (progress.get("max_steps") or 10**9):
+            return step
+        time.sleep(0.3)
+
+
+@contextmanager
+def _started(env: dict[str, str]) -> Iterator[_Job]:
+    """The job's process; whatever happens here, it doesn't outlive the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "job"]
     process = subprocess.Popen(command, env={**env, "FORGE_METRICS_PORT": str(port)})
-    return _Job(process, f"http://127.0.0.1:{port}")
+    try:
+        yield _Job(process, f"http://127.0.0.1:{port}")
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
 
 
 def _expect(job: _Job, code: int) -> None:
-    try:
-        ended_with = job.process.wait()
-    except KeyboardInterrupt:
-        job.process.wait()  # it got the same Ctrl-C, and saves what it has
-        raise
+    ended_with = job.process.wait()
     if ended_with != code:
         raise JobError(f"the attempt ended with exit code {ended_with} instead of {code}")
 

@@ -1,4 +1,4 @@
-"""The seam between the job and what loads a model: four verbs, kept by two engines.
+"""The seam between the job and what loads a model: five verbs, kept by two engines.
 
 An engine gives TRL's `SFTTrainer` a 4-bit model with LoRA layers and a tokenizer; everything
 after that (data, training arguments, checkpoints, evaluation, publishing) is engine-independent.
@@ -6,6 +6,7 @@ after that (data, training arguments, checkpoints, evaluation, publishing) is en
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,4 +52,8 @@ class Engine(Protocol):
 
     def adopt(self, trainer: Any) -> None:
         """Last corrections to a trainer that has just been built."""
+        ...
+
+    def generating(self, model: Any) -> AbstractContextManager[None]:
+        """Inside `with`, the trained model generates as fast as the engine can make it."""
         ...

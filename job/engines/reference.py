@@ -6,10 +6,12 @@ quantization, LoRA on all linear layers.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from job.engines.base import LoadedModel, TrainerClasses
+from job.engines.dense import cpu_has_bf16, dense_on_cpu
 from job.engines.loading import not_loadable, quiet_libraries, refusing
 from job.profiles import LORA_TARGET_MODULES, Hyperparameters
 
@@ -54,7 +56,7 @@ class ReferenceEngine:
         import torch
 
         on_gpu = torch.cuda.is_available()
-        bf16 = on_gpu and torch.cuda.is_bf16_supported()
+        bf16 = torch.cuda.is_bf16_supported() if on_gpu else cpu_has_bf16()
         return {
             "use_cpu": not on_gpu,
             "bf16": bf16,
@@ -75,6 +77,13 @@ class ReferenceEngine:
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.float32)
+
+    def generating(self, model: Any) -> AbstractContextManager[None]:
+        import torch
+
+        if not torch.cuda.is_available():
+            return dense_on_cpu(model)
+        return torch.autocast("cuda", dtype=_compute_dtype())
 
 
 def disable_avx512_repacking(model: Any) -> None:

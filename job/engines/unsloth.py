@@ -12,6 +12,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,15 @@ class UnslothEngine:
 
     def adopt(self, trainer: Any) -> None:
         """Nothing to correct: Unsloth keeps the LoRA weights in fp32 throughout."""
+
+    @contextmanager
+    def generating(self, model: Any) -> Iterator[None]:
+        fast_language_model = _import_first()
+        fast_language_model.for_inference(model)
+        try:
+            yield
+        finally:
+            fast_language_model.for_training(model)
 
 
 def prepare_environment(work_dir: Path) -> None:
