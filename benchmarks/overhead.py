@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from benchmarks.figures import WARM_UP, Comparison, Record, by_name, compare, markdown, summary
@@ -42,6 +43,7 @@ SAVE_STEPS: Final = 4
 """By default the job saves every 50 steps; here often enough to see it in a short run."""
 HEARTBEAT_SECONDS: Final = 3.0
 SCRAPE_SECONDS: Final = 1.0
+BUSY_LOAD: Final = 0.5
 FEWEST_STEPS: Final = max(WARM_UP, SAVE_STEPS) + 2
 VERSIONS: Final = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "boto3")
 
@@ -95,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         del os.environ[name]  # a setting of whoever runs this must not reach the job
     os.environ["HF_HUB_OFFLINE"] = "1"
     load_before = os.getloadavg()[0]
+    if load_before > BUSY_LOAD:
+        _say(f"load is {load_before:.1f}: something else runs here, and the timings will be noise")
     with tempfile.TemporaryDirectory(prefix="overhead-") as folder, S3Server() as server:
         os.environ.update(server.env)
         server.create_bucket(BUCKET)
@@ -162,7 +166,6 @@ def _tiny(folder: Path, rows: Path, count: int) -> Path:
 
 def _pair(bench: Bench, number: int) -> tuple[str, Record, Record]:
     """One run of each; who is first changes, so that a drift of the machine's speed cancels."""
-    print(f"pair {number + 1}", file=sys.stderr, flush=True)
     if number % 2 == 0:
         bare = _run_bare(bench, number)
         return "bare", bare, _run_job(bench, number)
@@ -204,7 +207,9 @@ def _run(bench: Bench, name: str, module: str, plan: dict[str, Any], port: int |
             process.wait()
     if process.returncode:
         raise RunFailed(f"{name}:\n{log.read_text()[-4000:]}")
-    return Record.parse(json.loads(record.read_text()))
+    done = Record.parse(json.loads(record.read_text()))
+    _say(f"{name}: {median(done.durations().values()):.3f} s a step")
+    return done
 
 
 def _wait(process: subprocess.Popen[bytes], port: int | None) -> None:
@@ -266,6 +271,10 @@ def _machine(bare: Record, load_before: float) -> dict[str, Any]:
         "system": platform.system(),
         "architecture": platform.machine(),
     }
+
+
+def _say(text: str) -> None:
+    print(f"overhead: {text}", file=sys.stderr, flush=True)
 
 
 def _cpu_model() -> str:
