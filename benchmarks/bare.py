@@ -3,10 +3,11 @@
     python -m benchmarks.bare plan.json
 
 What one would write without the job, down to its local checkpoints. `plan.json` names the model
-folder, the tokenized rows, the hyperparameters, and where to write the checkpoints and the record
-(see `benchmarks.plan`). Only three things are not a plain script's: the callback that notes when
-each step ended, and, to have the mathematics that the job has, the seed before the LoRA matrices
-and their cast back to fp32.
+folder, the tokenized rows, the hyperparameters, the precision (device, bf16, gradient
+checkpointing), and where to write the checkpoints and the record: see `benchmarks.overhead`.
+
+Only three things are not a plain script's: the callback that notes when each step ended, and, to
+have the mathematics that the job has, the seed before the LoRA matrices and their cast to fp32.
 """
 
 from __future__ import annotations
@@ -46,8 +47,7 @@ class StepClock(TrainerCallback):  # type: ignore[misc]
 def main(plan: dict[str, Any]) -> None:
     h = plan["hyperparameters"]
     gpu = torch.cuda.is_available()
-    bf16 = gpu and torch.cuda.is_bf16_supported()
-    half = torch.bfloat16 if bf16 else torch.float16
+    half = torch.bfloat16 if plan["precision"]["bf16"] else torch.float16
     dtype = half if gpu else torch.float32
 
     tokenizer = AutoTokenizer.from_pretrained(plan["model"])
@@ -94,13 +94,9 @@ def main(plan: dict[str, Any]) -> None:
             data_seed=h["seed"],
             logging_steps=1,
             save_steps=plan["save_steps"],
-            use_cpu=not gpu,
-            bf16=bf16,
-            fp16=gpu and not bf16,
-            gradient_checkpointing=gpu,
-            gradient_checkpointing_kwargs={"use_reentrant": False} if gpu else None,
             report_to="none",
             disable_tqdm=True,
+            **plan["precision"],
         ),
         train_dataset=Dataset.from_list(json.loads(Path(plan["rows"]).read_text())),
         processing_class=tokenizer,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -21,18 +20,19 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from benchmarks.figures import WARM_UP, Comparison, Record, by_name, compare, markdown, summary
+from benchmarks.machine import machine, versions
 from job.config import PREFIX, Settings
 from job.dataset import ChatFormat, PrepareOptions, fetch, prepare
 from job.demo.assets import DEFAULT_CACHE, fetch_leaderboard, fetch_model
 from job.demo.bfcl import DEMO, convert, write
 from job.demo.model import prepare_model
 from job.demo.s3_server import S3Server
+from job.engines import ReferenceEngine
 from job.storage import open_storage
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -45,7 +45,6 @@ HEARTBEAT_SECONDS: Final = 3.0
 SCRAPE_SECONDS: Final = 1.0
 BUSY_LOAD: Final = 0.5
 FEWEST_STEPS: Final = max(WARM_UP, SAVE_STEPS) + 2
-VERSIONS: Final = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "boto3")
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         server.create_bucket(BUCKET)
         bench = _prepare(arguments.model, arguments.steps, Path(folder))
         runs = [_pair(bench, number) for number in range(arguments.pairs)]
-    result = _result(arguments, bench, runs) | {"machine": _machine(runs[0][1], load_before)}
+    result = _result(arguments, bench, runs) | {"machine": machine(runs[0][1], load_before)}
     out: Path = arguments.out
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -178,6 +177,7 @@ def _run_bare(bench: Bench, number: int) -> Record:
         "model": str(bench.model),
         "rows": str(bench.samples),
         "hyperparameters": asdict(Settings(**bench.settings("bare")).hyperparameters()),
+        "precision": ReferenceEngine().training_arguments(),
         "save_steps": SAVE_STEPS,
         "output": str(bench.folder / f"bare-{number}"),
     }
@@ -251,7 +251,7 @@ def _result(
             "heartbeat_seconds": HEARTBEAT_SECONDS,
             "scrape_seconds": SCRAPE_SECONDS,
         },
-        "versions": {"Python": platform.python_version()} | {n: version(n) for n in VERSIONS},
+        "versions": versions(),
         "same_losses": all(pair.same_losses for pair in pairs),
         "median": summary(pairs),
         "pairs": [asdict(pair) for pair in pairs],
@@ -261,27 +261,8 @@ def _result(
     }
 
 
-def _machine(bare: Record, load_before: float) -> dict[str, Any]:
-    return {
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": bare.threads,
-        "device": bare.device,
-        "load_before": load_before,
-        "system": platform.system(),
-        "architecture": platform.machine(),
-    }
-
-
 def _say(text: str) -> None:
     print(f"overhead: {text}", file=sys.stderr, flush=True)
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m benchmarks.whole plan.json
 
 Runs `job.run_job` as it is, with all that it does beside training. `plan.json` holds the settings
-and where to write the record (see `benchmarks.plan`).
+and where to write the record (see `benchmarks.overhead`).
 """
 
 from __future__ import annotations
