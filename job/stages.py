@@ -231,7 +231,10 @@ def publish_adapter(
     def finish(record: RunRecord) -> None:
         record.status = "gate_failed" if failure else "succeeded"
         record.adapter = adapter
-        record.results = {"evaluation": _figures(evaluation), "gate": failure or "passed or unset"}
+        record.results = {
+            "evaluation": _figures(evaluation),
+            "gate": failure or _unfailed(settings),
+        }
         record.progress = recorded_progress(run.metrics, run.ledger)
         record.progress.phase = "finished"
         record.current.ended_at = now()
@@ -268,6 +271,11 @@ def _card_facts(
         evaluation=evaluation,
         attempts=run.ledger.attempt,
     )
+
+
+def _unfailed(settings: Settings) -> str:
+    unset = settings.gate_min_exact is None and settings.gate_min_gain is None
+    return "not set" if unset else "passed"
 
 
 def _figures(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -156,7 +156,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stop_at_eof(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: its lock, held by this daemon thread, breaks the interpreter's exit.
+    while os.read(0, 1024):
+        pass
     stop.set()
 
 

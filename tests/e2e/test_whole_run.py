@@ -7,8 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from prometheus_client.parser import text_string_to_metric_families
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from job import Progress, load_settings, run_job
 from job.ledger import RunRecord, read_record
@@ -218,3 +219,33 @@ def test_a_resume_with_other_settings_or_data_is_refused(
     assert other_data.code == 78
     assert "data.0.sha256: was" in other_data.log
     assert record_of(open_storage(f"{bucket}/out/run")).checkpoints  # nothing was lost
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT)
+def test_early_stopping_publishes_the_best_weights(
+    job_env: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
+    env = {
+        **job_env,
+        "FORGE_LEARNING_RATE": "0.3",  # can't improve the validation loss for long
+        "FORGE_MAX_STEPS": "60",
+        "FORGE_EVAL_STEPS": "2",
+        "FORGE_EARLY_STOPPING_PATIENCE": "2",
+        "FORGE_SAVE_TOTAL_LIMIT": "1",
+    }
+    ended = run(env, tmp_path / "log")
+    assert ended.code == 0, ended.log
+    storage = open_storage(f"{bucket}/out/run")
+    record = record_of(storage)
+    assert record.adapter is not None
+    best = min(
+        (c for c in record.checkpoints if c.eval_loss is not None), key=lambda c: c.eval_loss or 0.0
+    )
+    last = record.checkpoints[-1]
+    assert best.step < last.step < 60  # it stopped early, and the best outlived the limit of one
+    assert record.adapter.step == best.step
+    published, _ = storage.read("adapter/adapter_model.safetensors")
+    checkpointed, _ = storage.read(best.key + "adapter_model.safetensors")
+    assert load(published).keys() == load(checkpointed).keys()
+    assert all(torch.equal(load(published)[n], t) for n, t in load(checkpointed).items())
