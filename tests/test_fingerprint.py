@@ -120,6 +120,7 @@ def test_what_the_whole_holds() -> None:
         "rows.evaluation": 2,
         "template_sha256": "tt",
         "engine": "reference",
+        "precision": "fp32",
         "provenance.etags.0": "e",
         "provenance.version_ids.0": "v",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from job.training.callbacks import EarlyStopping, JobCallback, TrainingOver
 from job.training.observer import TrainingObserver
 from job.training.state import TrainingState
 from job.training.trainer import job_trainer
+
+_FULL_BYTES = 1 << 16
+"""A file system with less room than this is full: a write has just failed on it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def train(
         resumed=resumed,
     )
     trainer = _build(engine, loaded, data, settings, callback, output_dir)
-    with stop.deferred(), _translated_errors():
+    with stop.deferred(), _translated_errors(output_dir):
         if resume_from is not None and _is_over(resume_from, resumed, trainer):
             _conclude(trainer, callback, resume_from)
         else:
@@ -206,7 +210,7 @@ def load_adapter(model: Any, folder: Path) -> None:
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def _translated_errors(output_dir: Path) -> Iterator[None]:
     """Out of memory and out of disk, as the job's own errors."""
     try:
         yield
@@ -214,14 +218,16 @@ def _translated_errors() -> Iterator[None]:
         hint = "lower FORGE_PER_DEVICE_TRAIN_BATCH_SIZE or FORGE_MAX_SEQ_LENGTH"
         raise OutOfGpuMemory(Problem("GPU", str(error), hint)) from error
     except (OSError, RuntimeError, SafetensorError) as error:
-        if not _is_disk_full(error):
+        if not _is_disk_full(error, output_dir):
             raise
         hint = "give the work volume more room, or lower FORGE_LORA_R"
         raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left", hint)) from error
 
 
-def _is_disk_full(error: Exception) -> bool:
-    # safetensors and torch's writer wrap the system's error in one of their own.
-    return (isinstance(error, OSError) and error.errno == errno.ENOSPC) or (
-        os.strerror(errno.ENOSPC) in str(error)
-    )
+def _is_disk_full(error: Exception, folder: Path) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    # safetensors wraps the system's error; torch's writer only says that its file is too short.
+    if os.strerror(errno.ENOSPC) in str(error):
+        return True
+    return "inline_container" in str(error) and shutil.disk_usage(folder).free < _FULL_BYTES

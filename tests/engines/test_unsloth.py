@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from job.engines import UnslothEngine, choose_engine, prepare_environment
 from job.engines.unsloth import from_pretrained_arguments
@@ -35,9 +36,15 @@ def test_without_unsloth_the_setting_is_refused_with_a_way_out(tmp_path: Path) -
     assert "FORGE_ENGINE=reference" in str(refused.value)
 
 
-@pytest.mark.parametrize(("setting", "name"), [("unsloth", "unsloth"), ("reference", "reference")])
-def test_a_named_engine_is_taken_wherever_it_runs(setting: str, name: str) -> None:
-    assert choose_engine(setting).name == name
+def test_the_reference_engine_is_taken_wherever_it_is_named() -> None:
+    assert choose_engine("reference").name == "reference"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: nothing is refused")
+def test_unsloth_without_a_gpu_is_refused() -> None:
+    with pytest.raises(SettingsError, match="FORGE_ENGINE: unsloth needs a GPU"):
+        choose_engine("unsloth")
+    assert choose_engine("auto").name == "reference"
 
 
 def test_caches_go_to_the_work_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
