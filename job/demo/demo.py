@@ -68,13 +68,15 @@ class _Job:
             return None  # not up yet, or already gone
 
 
-def demo(output: Path, cache: Path = DEFAULT_CACHE) -> int:
+def demo(
+    output: Path, cache: Path = DEFAULT_CACHE, overrides: Mapping[str, str] | None = None
+) -> int:
     """Run the demo; leaves a copy of the run's S3 folder in `output`. Returns an exit code.
 
-    Raises `JobError` when an attempt ends otherwise than it should.
+    `overrides` are settings that replace the demo's own. Puts the local S3 server into this
+    process's environment. Raises `JobError` when an attempt ends otherwise than it should.
     """
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left behind
     _say("preparing the model and the data (downloaded once, about 95 MB)")
     model = prepare_model(fetch_model(cache), (cache / "smollm2-135m-instruct").resolve())
     rows = cache / "demo-rows.jsonl"
@@ -87,7 +89,7 @@ def demo(output: Path, cache: Path = DEFAULT_CACHE) -> int:
     write(conversion.rows, rows)
     with S3Server() as server:
         server.create_bucket(BUCKET)
-        env = _environment(server, model, cache)
+        env = _environment(server, model, cache) | dict(overrides or {})
         os.environ.update(server.env)
         open_storage(f"s3://{BUCKET}").upload("data/train.jsonl", rows)
         _say(f"S3 server at {server.endpoint_url}, data at s3://{BUCKET}/data/train.jsonl")
