@@ -100,7 +100,7 @@ FILE = DataObject(uri="s3://data/train.jsonl", size=10, etag="e", version_id="v"
 def whole(
     file: DataObject = FILE, template: str = "tt", engine: str = "reference", train: int = 8
 ) -> dict[str, Any]:
-    files = [DataFile(source=file, path=Path("/work/data/0"))]
+    files = [DataFile(source=file, path=Path("/volume/data/0"))]
     return of_run(settings(), files, template, engine, "fp32", {"train": train, "evaluation": 2})
 
 
@@ -124,7 +124,7 @@ def test_what_the_whole_holds() -> None:
         "provenance.etags.0": "e",
         "provenance.version_ids.0": "v",
     }
-    assert "/work/data" not in str(found), "where it lies on this machine says nothing"
+    assert "/volume/data" not in str(found), "where it lies on this machine says nothing"
 
 
 @pytest.mark.parametrize(
