@@ -66,7 +66,7 @@ def _save_what_there_is(
     ledger: Ledger, uploader: CheckpointUploader, metrics: Metrics, stop: StopToken
 ) -> None:
     done = uploader.flush(max(0.0, stop.seconds_left() - _RECORD_SECONDS))
-    durable = max((c.step for c in ledger.record.checkpoints), default=0)
+    durable = ledger.record.durable_step
     step = metrics.progress()["step"]
     if durable < step:
         why = "its upload failed" if done else "the grace period is too short for its upload"

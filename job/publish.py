@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from job.card import CardFacts, model_card
-from job.checkpoint import StoredFolder, download_folder, upload_folder
+from job.checkpoint import download_folder, upload_folder
 from job.ledger import Adapter
 from job.storage.base import Storage
 
@@ -44,7 +44,9 @@ def publish(storage: Storage, folder: Path, *, step: int, promoted: bool, scratc
     stored = upload_folder(storage, key, folder, step)
     verify(storage, stored.key, stored.manifest_sha256, scratch)
     _log.info("adapter verified at %s/%s", storage.uri, key)
-    return _as_adapter(stored, step)
+    return Adapter(
+        key=stored.key, manifest_sha256=stored.manifest_sha256, bytes=stored.bytes, step=step
+    )
 
 
 def verify(storage: Storage, key: str, manifest_sha256: str, scratch: Path) -> None:
@@ -54,9 +56,3 @@ def verify(storage: Storage, key: str, manifest_sha256: str, scratch: Path) -> N
         download_folder(storage, key, manifest_sha256, scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _as_adapter(stored: StoredFolder, step: int) -> Adapter:
-    return Adapter(
-        key=stored.key, manifest_sha256=stored.manifest_sha256, bytes=stored.bytes, step=step
-    )

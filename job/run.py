@@ -14,7 +14,7 @@ import errno
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,7 @@ def run_job(
                     close_attempt(run.ledger, run.uploader, metrics, stop, error)
                     farewell(settings, metrics, stop, error)
                     raise
-            with stop.deferred():
-                farewell(settings, metrics, stop)
+            farewell(settings, metrics, stop)
             return _result(record, storage)
 
 
@@ -188,10 +187,8 @@ def _background(run: Run) -> Iterator[None]:
     def progress() -> Any:
         return recorded_progress(run.metrics, run.ledger)
 
-    with ExitStack() as stack:
-        stack.enter_context(run.uploader)
-        seconds = run.settings.heartbeat_seconds
-        stack.enter_context(Heartbeat(run.ledger, progress, run.stop, seconds))
+    seconds = run.settings.heartbeat_seconds
+    with run.uploader, Heartbeat(run.ledger, progress, run.stop, seconds):
         yield
 
 

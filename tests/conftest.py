@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from job.demo.s3_server import S3Server
+from job.storage import Storage, open_storage
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +48,17 @@ def bucket(s3_server: S3Server, aws_env: dict[str, str]) -> str:
     name = f"test-{uuid.uuid4().hex}"
     s3_server.create_bucket(name)
     return f"s3://{name}"
+
+
+@pytest.fixture(params=["s3", "local"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """A run's storage, on each backend in turn."""
+    if request.param == "s3":
+        return open_storage(request.getfixturevalue("bucket") + "/out/run-1")
+    return open_storage(str(tmp_path / "out" / "run-1"))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Storage:
+    """Where the backend makes no difference."""
+    return open_storage(str(tmp_path / "out" / "run-1"))

@@ -143,7 +143,7 @@ class Ledger:
             attempt.ended_at = now()
             attempt.exit_code = exit_code
             attempt.reason = reason
-            attempt.to_step = max(attempt.from_step, _durable_step(record))
+            attempt.to_step = max(attempt.from_step, record.durable_step)
 
         self.update(change)
 
@@ -196,7 +196,7 @@ def _is_held_by(record: RunRecord, holder: Holder) -> bool:
 
 
 def _open_attempt(record: RunRecord, holder: Holder, conditional_writes: bool) -> None:
-    durable = _durable_step(record)
+    durable = record.durable_step
     lost = max(0, record.progress.step - durable)
     if record.attempts and record.current.ended_at is None:
         # It was killed without a chance to say how far it got.
@@ -218,10 +218,6 @@ def _open_attempt(record: RunRecord, holder: Holder, conditional_writes: bool) -
             lost_steps=lost,
         )
     )
-
-
-def _durable_step(record: RunRecord) -> int:
-    return max((checkpoint.step for checkpoint in record.checkpoints), default=0)
 
 
 def _serialize(record: RunRecord) -> bytes:

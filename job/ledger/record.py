@@ -118,6 +118,11 @@ class RunRecord(_Part):
     attempts: list[Attempt] = Field(default_factory=list)
 
     @property
+    def durable_step(self) -> int:
+        """The newest step that a committed checkpoint holds; 0 before the first."""
+        return max((checkpoint.step for checkpoint in self.checkpoints), default=0)
+
+    @property
     def current(self) -> Attempt:
         """The attempt that owns the run."""
         return self.attempts[-1]

@@ -77,7 +77,7 @@ def train(
     )
     trainer = _build(engine, loaded, data, settings, callback, output_dir)
     with stop.deferred(), _translated_errors(output_dir):
-        if resume_from is not None and _is_over(resume_from, resumed, trainer):
+        if resume_from is not None and _is_over(resume_from, resumed):
             _conclude(trainer, callback, resume_from)
         else:
             _loop(trainer, resume_from)
@@ -184,7 +184,7 @@ def _loop(trainer: Any, resume_from: Path | None) -> None:
         return
 
 
-def _is_over(folder: Path, resumed: TrainingState, trainer: Any) -> bool:
+def _is_over(folder: Path, resumed: TrainingState) -> bool:
     state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
     return resumed.finished or (state.max_steps > 0 and state.global_step >= state.max_steps)
 

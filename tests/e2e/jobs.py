@@ -100,6 +100,15 @@ def started(env: Mapping[str, str], log: Path, *arguments: str) -> Iterator[JobP
         job.kill()
 
 
+def preempted(env: Mapping[str, str], log: Path, *, after_step: int) -> None:
+    """An attempt that gets SIGTERM once it has made so many steps, and ends with 75."""
+    with started(env, log) as job:
+        job.wait_until(lambda progress: progress.get("step", 0) >= after_step)
+        job.signal(signal.SIGTERM)
+        ended = job.ended()
+    assert ended.code == 75, ended.log
+
+
 def run(env: Mapping[str, str], log: Path, *arguments: str) -> Ended:
     """Start the job and wait for its end."""
     with started(env, log, *arguments) as job:

@@ -14,7 +14,7 @@ from safetensors.torch import load, load_file
 from job import Progress, load_settings, run_job
 from job.ledger import RunRecord, read_record
 from job.storage import Storage, open_storage
-from tests.e2e.jobs import run, started
+from tests.e2e.jobs import preempted, run, started
 
 TIMEOUT = 600
 
@@ -181,10 +181,7 @@ def test_the_same_run_as_a_call(job_env: dict[str, str], monkeypatch: pytest.Mon
 def test_a_damaged_newest_checkpoint_is_passed_over(
     job_env: dict[str, str], bucket: str, tmp_path: Path
 ) -> None:
-    with started(job_env, tmp_path / "first.log") as job:
-        job.wait_until(lambda progress: progress.get("step", 0) >= 11)
-        job.signal(signal.SIGTERM)
-        assert job.ended().code == 75
+    preempted(job_env, tmp_path / "first.log", after_step=11)
     storage = open_storage(f"{bucket}/out/run")
     newest, older = record_of(storage).checkpoints[-1], record_of(storage).checkpoints[-2]
     data, _ = storage.read(newest.key + "optimizer.pt")
@@ -204,10 +201,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
 def test_a_resume_with_other_settings_or_data_is_refused(
     job_env: dict[str, str], bucket: str, tmp_path: Path
 ) -> None:
-    with started(job_env, tmp_path / "first.log") as job:
-        job.wait_until(lambda progress: progress.get("step", 0) >= 2)
-        job.signal(signal.SIGTERM)
-        assert job.ended().code == 75
+    preempted(job_env, tmp_path / "first.log", after_step=2)
     changed = run({**job_env, "FORGE_LORA_R": "4", "FORGE_SEED": "1"}, tmp_path / "changed.log")
     assert changed.code == 78
     assert "lora.r: was 8, is now 4" in changed.log
