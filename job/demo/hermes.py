@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, Final
 
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 
 from job.demo.schema import UnknownType, first_accepted, json_schema
 
