@@ -100,7 +100,8 @@ def _call(tools: dict[str, Any], name: str, accepted: dict[str, Any]) -> dict[st
     arguments = first_accepted(accepted, schema)
     error = next(iter(Draft202012Validator(schema).iter_errors(arguments)), None)
     if error is not None:
-        raise Unusable("answer contradicts the schema", f"{error.json_path}: {error.message}")
+        path = ".".join(map(str, error.instance_path))
+        raise Unusable("answer contradicts the schema", f"{path}: {error.message}")
     return {"name": name, "arguments": arguments}
 
 
