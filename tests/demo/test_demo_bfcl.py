@@ -82,7 +82,7 @@ def test_what_contradicts_itself_is_left_out_with_the_reason(everything: Convers
         "turns don't alternate": 3,
     }
     details = {row.id: row.detail for row in everything.left_out}
-    assert details["live_multiple_595-158-1"] == "$.number_of_rooms: 2 is not of type 'string'"
+    assert details["live_multiple_595-158-1"] == 'number_of_rooms: 2 is not of type "string"'
 
 
 def test_every_category_is_read(everything: Conversion) -> None:
