@@ -36,6 +36,10 @@ class Row:
     """The row's other keys (`id`, `source`, …). They never reach the model."""
     raw: bytes = field(default=b"", repr=False, compare=False)
     """The line as it stands in the file, in case the row is refused later."""
+    warnings: tuple[RowProblem, ...] = ()
+    """What the user should know of the row. It is trained on all the same."""
+    dialect: str = "openai"
+    """How the row was written: `hermes`, `openai` or `sharegpt`."""
 
     @property
     def where(self) -> str:
