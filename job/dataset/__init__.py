@@ -6,7 +6,8 @@ data = prepare(files, ChatFormat.load(model_dir), PrepareOptions.from_settings(s
 
 from __future__ import annotations
 
-from job.dataset.chat import ChatFormat, Rendered, Sample
+from job.dataset.chat import ChatFormat
+from job.dataset.encode import Rendered, Sample
 from job.dataset.fetch import DataFile, DataObject, fetch
 from job.dataset.prepare import EvaluationRow, PreparedData, PrepareOptions, check_only, prepare
 from job.dataset.report import DataRejected, DataReport

@@ -1,61 +1,27 @@
-"""From conversations to tokens and labels, through the model's own template and tokenizer.
+"""From conversations to the text that the model reads, through the model's own template.
 
-Where an assistant turn begins and ends is found by rendering: the conversation up to the turn with
-the generation prompt, and up to and with the turn. Both must be beginnings of the whole, or else
-the template rewrites what it showed before, and the row is refused instead of being trained wrong.
+Where an assistant turn begins is found by rendering: the conversation up to the turn, with the
+generation prompt, is what the model will be given when it serves, and must be the beginning of
+what it is trained on. It ends with the first end-of-turn token after that. A row is refused where
+either doesn't hold, or where the template hides anything that the row says, instead of being
+trained wrong.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer, processors
 
+from job.dataset.encode import Encoded, Encoder, LossOn, Rendered, Span
 from job.dataset.row import Message, Row, RowRefused
 from job.dataset.template import ChatTemplate, TemplateFailed
 from job.errors import Problem, SettingsError
-
-IGNORED: Final = -100
-"""The label that no loss is computed on, as in PyTorch."""
-
-Ids: TypeAlias = npt.NDArray[np.int32]
-Span: TypeAlias = tuple[int, int]
-"""First character and the one after the last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A conversation as the model reads it."""
-
-    text: str
-    spans: tuple[Span, ...]
-    """What each assistant turn says, its end-of-turn token included."""
-    ends: tuple[int, ...]
-    """Where the text of the conversation up to and with each assistant turn ends."""
-
-    def prefix(self, turns: int) -> Rendered:
-        """The conversation up to its `turns`-th assistant turn (counted from 1)."""
-        return Rendered(self.text[: self.ends[turns - 1]], self.spans[:turns], self.ends[:turns])
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What the trainer gets of a conversation."""
-
-    input_ids: Ids
-    labels: Ids
-    """The token where it is trained, else `IGNORED`."""
-
-    @property
-    def supervised(self) -> int:
-        """Tokens that are trained."""
-        return int((self.labels != IGNORED).sum())
 
 
 class ChatFormat:
@@ -64,9 +30,12 @@ class ChatFormat:
     def __init__(self, template: ChatTemplate, tokenizer: Tokenizer) -> None:
         self._template = template
         self._tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
         self._added = tuple(
             token.content for token in tokenizer.get_added_tokens_decoder().values()
         )
+        longest_first = sorted(template.turn_tokens, key=len, reverse=True)
+        self._turn_token = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     @classmethod
     def load(cls, model_dir: Path) -> ChatFormat:
@@ -79,40 +48,72 @@ class ChatFormat:
     def template_sha256(self) -> str:
         return self._template.sha256
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, special ones included."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
     def prompt(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None) -> str:
         """The text after which the model answers. Raises `RowRefused`."""
         return self._render(messages, tools, prompt=True)
 
     def render(self, row: Row) -> Rendered:
         """Text and trained spans of `row`. Raises `RowRefused` if they can't be told for sure."""
-        self._no_turn_tokens(row)
-        text = self._render(row.messages, row.tools)
-        spans, ends = [], []
-        for index in row.assistant_turns:
-            start = self._start(row, index, text)
-            end = len(text)
-            if index + 1 < len(row.messages):
-                end = self._prefix(row, index + 1, text)
-            spans.append(self._span(row, index, text, start, end))
-            ends.append(end)
-        self._all_shown(row, text)
-        return Rendered(text, tuple(spans), tuple(ends))
+        [rendered] = self.render_all([row])
+        if isinstance(rendered, RowRefused):
+            raise rendered
+        return rendered
 
-    def encode(
-        self, batch: Sequence[Rendered], loss_on: Literal["assistant", "all"]
-    ) -> list[Sample]:
+    def render_all(self, rows: Sequence[Row]) -> list[Rendered | RowRefused]:
+        """As `render`, of many rows; fastest where they share the object of their tools."""
+        sharing = defaultdict(list)
+        for i, row in enumerate(rows):
+            sharing[id(row.tools)].append(i)
+        results: dict[int, Rendered | RowRefused] = {}
+        for places in sharing.values():
+            group = [rows[i] for i in places]
+            results |= zip(places, self._group(group, group[0].tools), strict=True)
+        return [results[i] for i in range(len(rows))]
+
+    def encode(self, batch: Sequence[Rendered], loss_on: LossOn) -> Encoded:
         """Tokens and labels; some hundred conversations at a time keep every core busy."""
-        encodings = self._tokenizer.encode_batch(
-            [rendered.text for rendered in batch], add_special_tokens=False
+        return self._encoder.encode(batch, loss_on)
+
+    def _group(
+        self, rows: Sequence[Row], tools: list[dict[str, Any]] | None
+    ) -> Iterator[Rendered | RowRefused]:
+        """Rows with the same tools."""
+        adapted = [self._template.adapted(row.messages) for row in rows]
+        texts = self._template.render_all(adapted, tools)
+        prompts = iter(
+            self._template.render_all(
+                [
+                    messages[:index]
+                    for row, messages in zip(rows, adapted, strict=True)
+                    for index in row.assistant_turns
+                ],
+                tools,
+                prompt=True,
+            )
         )
-        samples = []
-        for rendered, encoding in zip(batch, encodings, strict=True):
-            ids = np.array(encoding.ids, dtype=np.int32)
-            labels = ids
-            if loss_on == "assistant":
-                labels = np.where(_inside(encoding.offsets, rendered.spans), ids, np.int32(IGNORED))
-            samples.append(Sample(ids, labels))
-        return samples
+        for row, text in zip(rows, texts, strict=True):
+            before = [next(prompts) for _ in row.assistant_turns]
+            try:
+                yield self._located(row, text, before)
+            except RowRefused as refusal:
+                yield refusal
+
+    def _located(
+        self, row: Row, text: str | TemplateFailed, prompts: Sequence[str | TemplateFailed]
+    ) -> Rendered:
+        if isinstance(text, TemplateFailed):
+            raise _refused_by(text)
+        self._no_turn_tokens(row)
+        spans = tuple(
+            self._span(row, index, text, prompt)
+            for index, prompt in zip(row.assistant_turns, prompts, strict=True)
+        )
+        self._all_shown(row, text, spans[0][0])
+        return Rendered(text, spans)
 
     def _render(
         self, messages: Sequence[Message], tools: list[dict[str, Any]] | None, prompt: bool = False
@@ -120,47 +121,54 @@ class ChatFormat:
         try:
             return self._template.render(messages, tools, prompt=prompt)
         except TemplateFailed as error:
-            raise RowRefused("messages", f"the chat template refuses the row: {error}") from error
+            raise _refused_by(error) from error
 
-    def _start(self, row: Row, index: int, text: str) -> int:
-        """Where the turn's own text begins: after what the model is given to answer."""
-        before = row.messages[:index]
-        prompt = self._render(before, row.tools, prompt=True)
-        if text.startswith(prompt):
-            return len(prompt)
-        # Some generation prompts open a <think> block which the turns in the data don't have.
-        start = self._prefix(row, index, text)
-        if text.startswith(self._template.opening, start):
-            return start + len(self._template.opening)
-        raise _rewritten(index)
-
-    def _prefix(self, row: Row, count: int, text: str) -> int:
-        """Length of the first `count` messages' text, which must be a beginning of the whole."""
-        prefix = self._render(row.messages[:count], row.tools)
-        if not text.startswith(prefix):
-            raise _rewritten(count - 1)
-        return len(prefix)
-
-    def _span(self, row: Row, index: int, text: str, start: int, end: int) -> Span:
-        """The turn without the white space after its last token, which the model never writes."""
-        said = text[start:end].rstrip()
-        path = f"messages[{index}]"
-        if not said.endswith(self._added):
-            raise RowRefused(
-                path,
-                "the chat template ends this turn with no token of its own",
-                "trained on it, the model would never learn to stop",
-            )
+    def _span(self, row: Row, index: int, text: str, prompt: str | TemplateFailed) -> Span:
+        """The turn as it is trained: without the white space after its last token, which the
+        model never writes."""
+        start = self._start(row, index, text, prompt)
+        end = self._end(row, index, text, start)
         for shown in _texts(row.messages[index]):
-            if not _shows(said, shown):
+            if not _shows(text, shown, start, end):
                 raise RowRefused(
-                    path,
+                    f"messages[{index}]",
                     f"the chat template hides a part of this turn: {_brief(shown)}",
                     "the part would not be trained; take it out, or use a template that keeps it",
                 )
-        return start, start + len(said)
+        return start, end
 
-    def _all_shown(self, row: Row, text: str) -> None:
+    def _start(self, row: Row, index: int, text: str, prompt: str | TemplateFailed) -> int:
+        """Where the turn's own text begins: after what the model is given to answer."""
+        if isinstance(prompt, TemplateFailed):
+            raise _refused_by(prompt)
+        if text.startswith(prompt):
+            return len(prompt)
+        # Some generation prompts open a <think> block which the turns in the data don't have.
+        prefix = self._render(row.messages[:index], row.tools)
+        if text.startswith(prefix + self._template.opening):
+            return len(prefix) + len(self._template.opening)
+        raise RowRefused(
+            f"messages[{index}]",
+            "the chat template shows what comes before this turn otherwise once the conversation "
+            "goes on",
+            "what is trained would not be what the model reads; end the row before, or split it",
+        )
+
+    def _end(self, row: Row, index: int, text: str, start: int) -> int:
+        """After the token that ends the turn."""
+        token = self._turn_token.search(text, start)
+        if token is not None and token.group() in self._template.turn_ends:
+            return token.end()
+        prefix = self._render(row.messages[: index + 1], row.tools).rstrip()
+        if not text.startswith(prefix) or not prefix.endswith(self._added):
+            raise RowRefused(
+                f"messages[{index}]",
+                "the chat template ends this turn with no token of its own",
+                "trained on it, the model would never learn to stop",
+            )
+        return len(prefix)
+
+    def _all_shown(self, row: Row, text: str, first_answer: int) -> None:
         """Nothing that the row says may be missing from what the model reads."""
         for index, message in enumerate(row.messages):
             if message["role"] != "assistant" and not _shows(text, message["content"]):
@@ -169,19 +177,29 @@ class ChatFormat:
                     f"the chat template doesn't show this {message['role']} turn",
                     "the model would be trained without it",
                 )
-        if row.tools and not self._shows_tools(row):
+        if row.tools and not self._shows_tools(row, text[:first_answer]):
             raise RowRefused(
                 "tools",
                 "the chat template ignores the tools",
                 "write them into the system turn as <tools>, or use a template that knows tools",
             )
 
-    def _shows_tools(self, row: Row) -> bool:
+    def _shows_tools(self, row: Row, prompt: str) -> bool:
         before = row.messages[: row.assistant_turns[0]]
+        names = [_name(tool) for tool in row.tools or ()]
+        if not all(name in prompt for name in names):
+            return False
+        said = "".join(message["content"] for message in before)
+        if not any(name in said for name in names):
+            return True
         return self._render(before, row.tools) != self._render(before, None)
 
     def _no_turn_tokens(self, row: Row) -> None:
         """A turn that holds the tokens between turns would be read as several."""
+        if row.raw and b"\\u" not in row.raw:  # in an escape a token would go unseen
+            text = row.raw.decode()
+            if self._turn_token.search(text) is None:
+                return
         parts: list[tuple[str, str]] = [
             (f"messages[{index}].{key}", _plain(message[key]))
             for index, message in enumerate(row.messages)
@@ -198,19 +216,16 @@ class ChatFormat:
                     )
 
 
+def _refused_by(error: TemplateFailed) -> RowRefused:
+    return RowRefused("messages", f"the chat template refuses the row: {error}")
+
+
+def _name(tool: dict[str, Any]) -> str:
+    return str(tool.get("function", tool).get("name"))
+
+
 def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _inside(offsets: Sequence[Span], spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
-    """Which tokens lie inside a span with all their characters."""
-    array = np.array(offsets, dtype=np.int64).reshape(-1, 2)
-    starts, ends = array[:, 0], array[:, 1]
-    inside = np.zeros(len(array), dtype=np.bool_)
-    for first, last in spans:
-        # A token of no width stands before the character at its place.
-        inside |= (starts >= first) & (ends <= last) & (starts < last)
-    return inside
 
 
 def _texts(message: Message) -> Iterator[str]:
@@ -226,10 +241,14 @@ def _texts(message: Message) -> Iterator[str]:
                 yield value
 
 
-def _shows(rendered: str, text: str) -> bool:
+def _shows(rendered: str, text: str, start: int = 0, end: int | None = None) -> bool:
     """Templates may trim a text, change its white space, or write it as JSON."""
     text = text.strip()
-    if text in rendered or json.dumps(text, ensure_ascii=False)[1:-1] in rendered:
+    end = len(rendered) if end is None else end
+    if rendered.find(text, start, end) >= 0:
+        return True
+    rendered = rendered[start:end]
+    if json.dumps(text, ensure_ascii=False)[1:-1] in rendered:
         return True
     return "".join(text.split()) in "".join(rendered.split())
 
@@ -237,14 +256,6 @@ def _shows(rendered: str, text: str) -> bool:
 def _brief(text: str) -> str:
     text = " ".join(text.split())
     return repr(text if len(text) <= 60 else text[:60] + "…")
-
-
-def _rewritten(index: int) -> RowRefused:
-    return RowRefused(
-        f"messages[{index}]",
-        "the chat template shows this part otherwise once the conversation goes on",
-        "what is trained would not be what the model reads; end the row before, or split it",
-    )
 
 
 def _load_tokenizer(model_dir: Path) -> Tokenizer:

@@ -11,7 +11,8 @@ from itertools import islice
 from typing import Final, Literal
 
 from job.config import Settings
-from job.dataset.chat import ChatFormat, Rendered, Sample
+from job.dataset.chat import ChatFormat
+from job.dataset.encode import Rendered, Sample
 from job.dataset.fetch import DataFile
 from job.dataset.report import DataRejected, DataReport, problems_of
 from job.dataset.row import RejectedRow, Row, RowProblem, RowRefused

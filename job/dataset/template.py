@@ -45,6 +45,8 @@ class ChatTemplate:
     """What opens an assistant turn, between the turns before it and its text."""
     turn_tokens: tuple[str, ...] = ()
     """Tokens of the tokenizer that the template puts around turns."""
+    turn_ends: frozenset[str] = frozenset()
+    """Those of them with which it ends an assistant turn."""
     empty_content: str | None = None
     """What a turn with `tool_calls` alone gets as its content; templates differ."""
     arguments_as_text: bool = False
@@ -85,12 +87,44 @@ class ChatTemplate:
 
         Raises `TemplateFailed`.
         """
+        [text] = self._rendered([self.adapted(messages)], tools, prompt=prompt)
+        return text
+
+    def render_all(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        tools: list[dict[str, Any]] | None,
+        *,
+        prompt: bool = False,
+    ) -> list[str | TemplateFailed]:
+        """The text of each (of messages as `adapted` gives them), or why it has none.
+
+        One call for many saves half of the time of short ones.
+        """
+        try:
+            return list(self._rendered(conversations, tools, prompt=prompt))
+        except TemplateFailed as error:
+            if len(conversations) == 1:
+                return [error]
+        return [self.render_all([one], tools, prompt=prompt)[0] for one in conversations]
+
+    def adapted(self, messages: Sequence[Message]) -> list[Message]:
+        """Messages as this template wants calls written."""
+        return [self._adapted(turn) if "tool_calls" in turn else turn for turn in messages]
+
+    def _rendered(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        tools: list[dict[str, Any]] | None,
+        *,
+        prompt: bool,
+    ) -> list[str]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         name = _WITH_TOOLS if tools and _WITH_TOOLS in self.sources else _DEFAULT
         try:
             texts, _ = render_jinja_template(
-                conversations=[[self._adapted(message) for message in messages]],
+                conversations=conversations,
                 tools=tools,
                 chat_template=self.sources[name],
                 add_generation_prompt=prompt,
@@ -99,7 +133,7 @@ class ChatTemplate:
             )
         except Exception as error:  # the template is a program: it may raise anything
             raise TemplateFailed(f"{error}" or type(error).__name__) from error
-        return str(texts[0])
+        return [str(text) for text in texts]
 
     def _adapted(self, message: Message) -> Message:
         """The message as this template wants calls written."""
@@ -122,18 +156,40 @@ def _probed(template: ChatTemplate, model_dir: Path, added_tokens: Sequence[str]
         raise _unusable(model_dir, f"has a chat template that fails: {error}") from error
     if _USER not in whole or _ANSWER not in whole or not whole.startswith(before):
         raise _unusable(model_dir, "has a chat template that doesn't show each turn in order")
+    template = _with_call_style(template, question)
+    ends = _turn_ends(template, question, added_tokens)
+    shown = (token for token in added_tokens if token.strip() and token in whole)
     return replace(
-        _with_call_style(template, question),
+        template,
         opening=whole[len(before) : whole.index(_ANSWER)],
-        turn_tokens=tuple(token for token in added_tokens if token.strip() and token in whole),
+        turn_tokens=tuple(dict.fromkeys((*shown, *ends))),
+        turn_ends=ends,
     )
+
+
+def _turn_ends(
+    template: ChatTemplate, question: Message, added_tokens: Sequence[str]
+) -> frozenset[str]:
+    """What stands at the end of a turn of text, and of one that calls."""
+    ends = set()
+    for turn in ({"role": "assistant", "content": _ANSWER}, _probe_call(None)):
+        try:
+            text = template.render([question, turn], None).rstrip()
+        except TemplateFailed:
+            continue
+        ends |= {token for token in added_tokens if token.strip() and text.endswith(token)}
+    return frozenset(ends)
+
+
+def _probe_call(content: str | None) -> Message:
+    function = {"name": _TOOL, "arguments": json.loads("{" + _ARGUMENT + "}")}
+    call = {"type": "function", "id": "probe0000", "function": function}
+    return {"role": "assistant", "content": content, "tool_calls": [call]}
 
 
 def _with_call_style(template: ChatTemplate, question: Message) -> ChatTemplate:
     """How the template wants `tool_calls`: tried out, since nothing says it."""
-    function = {"name": _TOOL, "arguments": json.loads("{" + _ARGUMENT + "}")}
-    call = {"type": "function", "id": "probe0000", "function": function}
-    turn = {"role": "assistant", "content": None, "tool_calls": [call]}
+    turn = _probe_call(None)
     for as_text, content in product((False, True), (None, "")):
         candidate = replace(template, empty_content=content, arguments_as_text=as_text)
         try:

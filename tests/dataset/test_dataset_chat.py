@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.dataset import ChatFormat, Row, RowRefused
-from job.dataset.chat import IGNORED, Sample
+from job.dataset.encode import IGNORED, Sample
 from job.errors import SettingsError
 from tests.dataset.standin import (
     CHATML,
@@ -223,12 +223,6 @@ def test_loss_on_all_trains_every_token(chatml: ChatFormat) -> None:
     assert sample.supervised == len(sample.input_ids)
 
 
-def test_a_prefix_is_the_shorter_conversation(chatml: ChatFormat) -> None:
-    conversation, _ = CONVERSATIONS["several answers"]
-    shorter = row(*conversation.messages[:3])
-    assert chatml.render(conversation).prefix(1) == chatml.render(shorter)
-
-
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 
 
@@ -317,7 +311,7 @@ HELLO = row(turn("user", "Hello"), turn("assistant", "Hi."))
 @pytest.mark.parametrize(
     ("template", "conversation", "path", "reason"),
     [
-        (STRIPS_THINKING, THINKING, "messages[1]", "shows this part otherwise"),
+        (STRIPS_THINKING, THINKING, "messages[1]", "hides a part of this turn"),
         (
             PLAIN_CHATML.replace("message.content +", "message.content.split('</think>')[-1] +"),
             THINKING,

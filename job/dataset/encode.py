@@ -1,0 +1,280 @@
+"""From rendered conversations to token ids and labels, as fast as the tokenizer allows.
+
+A tokenizer takes its special tokens out of a text first and encodes what lies between them piece
+by piece, so a piece that was seen before (the system turn with the tools, in most rows of a tool
+server) needs no second encoding, and the ids are those of the whole text. Where the characters of
+a token lie follows from the bytes that each id of a byte-level vocabulary stands for: asking the
+tokenizer for offsets costs as much again as encoding. Both are used only with tokenizers for which
+they hold, and each conversation is checked: its tokens must add up to its bytes. All others go
+the plain way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+IGNORED: Final = -100
+"""The label that no loss is computed on, as in PyTorch."""
+
+Ids: TypeAlias = npt.NDArray[np.int32]
+Positions: TypeAlias = npt.NDArray[np.int64]
+Span: TypeAlias = tuple[int, int]
+"""First character and the one after the last."""
+LossOn: TypeAlias = Literal["assistant", "all"]
+
+_CACHED_CHARACTERS: Final = 16_000_000
+"""Text whose ids are kept, twice: some 100 MB with the ids."""
+_BYTE_LEVEL_STEPS: Final = {"ByteLevel", "Digits", "Sequence", "Split"}
+"""Pre-tokenizers that look at one piece alone and keep every byte of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation as the model reads it."""
+
+    text: str
+    spans: tuple[Span, ...]
+    """What each assistant turn says, its end-of-turn token included; in order, disjoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the trainer gets of a conversation."""
+
+    input_ids: Ids
+    labels: Ids
+    """The token where it is trained, else `IGNORED`."""
+
+    @property
+    def supervised(self) -> int:
+        """Tokens that are trained."""
+        return int((self.labels != IGNORED).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The samples of a batch, one after another in two flat arrays."""
+
+    ids: Ids
+    labels: Ids
+    bounds: Positions
+    """Where each sample begins, and where the last one ends: one more than samples."""
+    straddling: npt.NDArray[np.bool_]
+    """By sample: a token holds text of a turn's header and of its answer, and isn't trained."""
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        place = slice(self.bounds[index], self.bounds[index + 1])
+        return Sample(self.ids[place], self.labels[place])
+
+    @property
+    def lengths(self) -> Positions:
+        """Tokens of each sample."""
+        return np.diff(self.bounds)
+
+    def supervised(self) -> Positions:
+        """Trained tokens of each sample."""
+        running = np.concatenate([[0], np.cumsum(self.labels != IGNORED)])
+        return np.diff(running[self.bounds]).astype(np.int64)
+
+
+class Encoder:
+    """A tokenizer with the pieces it has seen. Not thread-safe."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._pieces = _Pieces.of(tokenizer)
+
+    def encode(self, batch: Sequence[Rendered], loss_on: LossOn) -> Encoded:
+        """Some hundred conversations at a time keep every core busy."""
+        texts = [rendered.text for rendered in batch]
+        arrays = self._pieces.encode(texts) if self._pieces else [None] * len(texts)
+        plain = [i for i, array in enumerate(arrays) if array is None]
+        offsets: dict[int, list[Span]] = {}
+        if plain:
+            encodings = self._tokenizer.encode_batch(
+                [texts[i] for i in plain], add_special_tokens=False
+            )
+            for i, encoding in zip(plain, encodings, strict=True):
+                arrays[i] = np.array(encoding.ids, dtype=np.int32)
+                offsets[i] = encoding.offsets
+        return self._labeled(batch, [a for a in arrays if a is not None], offsets, loss_on)
+
+    def _labeled(
+        self,
+        batch: Sequence[Rendered],
+        arrays: list[Ids],
+        offsets: dict[int, list[Span]],
+        loss_on: LossOn,
+    ) -> Encoded:
+        bounds = np.zeros(len(arrays) + 1, dtype=np.int64)
+        np.cumsum([len(array) for array in arrays], out=bounds[1:])
+        ids = np.concatenate([np.empty(0, dtype=np.int32), *arrays])
+        straddling = np.zeros(len(arrays), dtype=np.bool_)
+        if loss_on == "all":
+            return Encoded(ids, ids, bounds, straddling)
+        labels = np.full(len(ids), IGNORED, dtype=np.int32)
+        for i, rendered in enumerate(batch):
+            base = int(bounds[i])
+            if i in offsets:
+                places = np.array(offsets[i], dtype=np.int64).reshape(-1, 2)
+                starts, ends, spans = places[:, 0], places[:, 1], rendered.spans
+            else:
+                ends = self._ends(arrays[i])
+                starts, spans = ends - self._widths(arrays[i]), _in_bytes(rendered)
+            for first, last in spans:
+                a, b = _inside(starts, ends, first, last)
+                labels[base + a : base + b] = arrays[i][a:b]
+                straddling[i] |= a > 0 and bool(ends[a - 1] > first)
+        return Encoded(ids, labels, bounds, straddling)
+
+    def _widths(self, ids: Ids) -> Positions:
+        assert self._pieces is not None
+        return self._pieces.widths[ids]
+
+    def _ends(self, ids: Ids) -> Positions:
+        return np.cumsum(self._widths(ids))
+
+
+def _inside(starts: Positions, ends: Positions, first: int, last: int) -> tuple[int, int]:
+    """Which tokens lie in a span with all their characters: the first, and the one after the last.
+
+    A token of no width stands before the character at its place.
+    """
+    a = int(np.searchsorted(starts, first, "left"))
+    b = int(np.searchsorted(ends, last, "right"))
+    while b > a and starts[b - 1] >= last:
+        b -= 1
+    return a, max(a, b)
+
+
+def _in_bytes(rendered: Rendered) -> Sequence[Span]:
+    """The spans counted in bytes of UTF-8."""
+    text = rendered.text
+    if text.isascii():
+        return rendered.spans
+    spans, place, size = [], 0, 0
+    for first, last in rendered.spans:
+        begin = size + len(text[place:first].encode())
+        place, size = last, begin + len(text[first:last].encode())
+        spans.append((begin, size))
+    return spans
+
+
+class _Pieces:
+    """Encodes text between special tokens, each distinct piece once."""
+
+    def __init__(self, tokenizer: Tokenizer, special: dict[str, int], normalizes: bool) -> None:
+        self._tokenizer = tokenizer
+        self._normalizes = normalizes
+        self._special = {text: np.array([i], dtype=np.int32) for text, i in special.items()}
+        longest_first = sorted(map(re.escape, special), key=len, reverse=True)
+        self._split = re.compile("(" + "|".join(longest_first) + ")").split
+        self._recent: dict[str, Ids] = {}
+        self._older: dict[str, Ids] = {}
+        self._characters = 0
+        self.widths = _widths(tokenizer)
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> _Pieces | None:
+        """`None` for a tokenizer whose pieces might not be encoded as they are in the whole."""
+        description = json.loads(tokenizer.to_str())
+        added = description["added_tokens"]
+        first = [token for token in added if not token["normalized"]]
+        plain = not any(t["lstrip"] or t["rstrip"] or t["single_word"] for t in first)
+        normalizers = _steps(description["normalizer"], "normalizers")
+        pretokenizers = _steps(description["pre_tokenizer"], "pretokenizers")
+        names = {step["type"] for step in pretokenizers}
+        sound = (
+            first
+            and plain
+            and description["model"]["type"] == "BPE"
+            and not description["model"].get("dropout")
+            and all(step["type"] == "NFC" for step in normalizers)
+            and "ByteLevel" in names
+            and names <= _BYTE_LEVEL_STEPS
+            and not any(step.get("add_prefix_space") for step in pretokenizers)
+        )
+        if not sound:
+            return None
+        return cls(tokenizer, {t["content"]: t["id"] for t in first}, bool(normalizers))
+
+    def encode(self, texts: Sequence[str]) -> list[Ids | None]:
+        """Ids of each text; `None` where they don't add up to its bytes."""
+        split = [self._split(text) for text in texts]
+        known = self._known(split)
+        arrays: list[Ids | None] = []
+        for text, pieces in zip(texts, split, strict=True):
+            parts = [known[piece] for piece in pieces if piece]
+            ids = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+            size = len(text) if text.isascii() else len(text.encode())
+            arrays.append(ids if self._sound(text) and self.widths[ids].sum() == size else None)
+        return arrays
+
+    def _sound(self, text: str) -> bool:
+        """Whether the tokenizer's normalizer leaves the text as it is."""
+        return not self._normalizes or text.isascii() or unicodedata.is_normalized("NFC", text)
+
+    def _known(self, split: list[list[Any]]) -> dict[str, Ids]:
+        """Ids of every piece of a batch, encoded now where they weren't."""
+        known, missing = dict(self._special), []
+        for pieces in split:
+            for piece in pieces:
+                if piece in known or not piece:
+                    continue
+                ids = self._recent.get(piece)
+                if ids is None and (ids := self._older.get(piece)) is not None:
+                    self._keep(piece, ids)
+                if ids is None:
+                    missing.append(piece)
+                    ids = _PENDING
+                known[piece] = ids
+        encodings = self._tokenizer.encode_batch_fast(missing, add_special_tokens=False)
+        for piece, encoding in zip(missing, encodings, strict=True):
+            known[piece] = np.array(encoding.ids, dtype=np.int32)
+            self._keep(piece, known[piece])
+        return known
+
+    def _keep(self, piece: str, ids: Ids) -> None:
+        """What wasn't seen again within the last pieces is forgotten."""
+        self._recent[piece] = ids
+        self._characters += len(piece)
+        if self._characters > _CACHED_CHARACTERS:
+            self._older, self._recent, self._characters = self._recent, {}, 0
+
+
+_PENDING: Final[Ids] = np.empty(0, dtype=np.int32)
+
+
+def _steps(description: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:
+    """The steps of a part of a tokenizer, sequences taken apart."""
+    if description is None:
+        return []
+    if description["type"] == "Sequence":
+        return [step for part in description[inner] for step in _steps(part, inner)]
+    return [description]
+
+
+def _widths(tokenizer: Tokenizer) -> Positions:
+    """Bytes that each id stands for. In a byte-level vocabulary each character is one byte."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    widths = np.zeros(max(vocabulary.values(), default=-1) + 1, dtype=np.int64)
+    for token, i in vocabulary.items():
+        widths[i] = len(token)
+    for i, added in tokenizer.get_added_tokens_decoder().items():
+        widths[i] = len(added.content.encode())
+    return widths
