@@ -136,7 +136,8 @@ def _prepare(model_name: str, steps: int, folder: Path) -> Bench:
     open_storage(f"s3://{BUCKET}").upload("data/rows.jsonl", rows)
     bench = Bench(folder, model, folder / "samples.json", 0.0, steps)
     options = PrepareOptions.from_settings(Settings(**bench.settings("data")))
-    data = prepare(fetch([str(rows)], folder), ChatFormat.load(model), options)
+    files = fetch([str(rows)], folder)
+    data = prepare(files, ChatFormat.load(model), options, folder / "prepared")
     samples = [
         {"input_ids": sample.input_ids.tolist(), "labels": sample.labels.tolist()}
         for sample in data.train

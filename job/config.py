@@ -215,6 +215,9 @@ class Settings(BaseSettings):
         description="`drop`, `trim_turns` (cut at turn boundaries, never leaving a prompt without "
         "its answer), `fail`",
     )
+    min_supervised_ratio: float = Field(
+        0.002, ge=0, le=1, description="less than this share of trained tokens fails the run"
+    )
     eval_fraction: float = Field(
         0.2, ge=0, lt=1, description="share of rows held out, stable under re-ordering and growth"
     )

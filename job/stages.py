@@ -75,7 +75,7 @@ def prepare_data(
     if options.max_seq_length < run.settings.hyperparameters().max_seq_length:
         _log.warning("the model has %d positions: longer rows don't fit", options.max_seq_length)
     try:
-        data = prepare(files, chat, options)
+        data = prepare(files, chat, options, run.work_dir / "prepared")
     except DataRejected as rejection:
         _report_data(run, rejection.report)
         raise
@@ -84,10 +84,11 @@ def prepare_data(
 
 
 def _report_data(run: Run, report: DataReport) -> None:
-    for name, content in report.artifacts().items():
-        run.storage.write(f"dataset/{name}", content)
-    run.metrics.dataset(report.counts)
+    report.upload(run.storage)
+    run.metrics.dataset(report.results)
     _log.info("data: %s", report.headline())
+    for notice in report.notices():
+        _log.warning("data: %s", notice)
 
 
 def agree_on_fingerprint(

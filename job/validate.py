@@ -71,7 +71,7 @@ def _checks(settings: Settings, work_dir: Path) -> list[Check]:
         if chats:
             chat, limit = chats[0]
             options = PrepareOptions.from_settings(settings, limit)
-            return prepare(files, chat, options).report.headline()
+            return prepare(files, chat, options, work_dir / "prepared").report.headline()
         options = PrepareOptions.from_settings(settings)
         return check_only(files, options).headline() + "; lengths and masks were not checked"
 

@@ -1,7 +1,7 @@
 """The data stage: fetch, check, render and mask, split. Free of torch and `datasets`.
 
 files = fetch(uris, work_dir)
-data = prepare(files, ChatFormat.load(model_dir), PrepareOptions.from_settings(settings))
+data = prepare(files, ChatFormat.load(model_dir), PrepareOptions.from_settings(settings), folder)
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 from job.dataset.chat import ChatFormat
 from job.dataset.encode import Rendered, Sample
 from job.dataset.fetch import DataFile, DataObject, fetch
-from job.dataset.prepare import EvaluationRow, PreparedData, PrepareOptions, check_only, prepare
+from job.dataset.options import PrepareOptions
+from job.dataset.prepare import PreparedData, check_only, prepare
 from job.dataset.report import DataRejected, DataReport
 from job.dataset.row import Message, RejectedRow, Row, RowProblem, RowRefused
 from job.dataset.rows import read_rows
+from job.dataset.store import Samples
 
 __all__ = [
     "ChatFormat",
@@ -20,7 +22,6 @@ __all__ = [
     "DataObject",
     "DataRejected",
     "DataReport",
-    "EvaluationRow",
     "Message",
     "PrepareOptions",
     "PreparedData",
@@ -30,6 +31,7 @@ __all__ = [
     "RowProblem",
     "RowRefused",
     "Sample",
+    "Samples",
     "check_only",
     "fetch",
     "prepare",

@@ -9,6 +9,7 @@ trained wrong.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import defaultdict
@@ -47,6 +48,13 @@ class ChatFormat:
     @property
     def template_sha256(self) -> str:
         return self._template.sha256
+
+    @property
+    def sha256(self) -> str:
+        """Of template and tokenizer: of all that makes tokens of a conversation."""
+        return hashlib.sha256(
+            (self._template.sha256 + self._tokenizer.to_str()).encode()
+        ).hexdigest()
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, special ones included."""

@@ -33,6 +33,7 @@ LossOn: TypeAlias = Literal["assistant", "all"]
 
 _CACHED_CHARACTERS: Final = 16_000_000
 """Text whose ids are kept, twice: some 100 MB with the ids."""
+_NO_IDS: Final[Ids] = np.empty(0, dtype=np.int32)
 _BYTE_LEVEL_STEPS: Final = {"ByteLevel", "Digits", "Sequence", "Split"}
 """Pre-tokenizers that look at one piece alone and keep every byte of it."""
 
@@ -71,6 +72,18 @@ class Encoded:
     straddling: npt.NDArray[np.bool_]
     """By sample: a token holds text of a turn's header and of its answer, and isn't trained."""
 
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Encoded:
+        """A batch of samples that were made one by one."""
+        bounds = np.zeros(len(samples) + 1, dtype=np.int64)
+        np.cumsum([len(sample.input_ids) for sample in samples], out=bounds[1:])
+        return cls(
+            np.concatenate([_NO_IDS, *(sample.input_ids for sample in samples)]),
+            np.concatenate([_NO_IDS, *(sample.labels for sample in samples)]),
+            bounds,
+            np.zeros(len(samples), dtype=np.bool_),
+        )
+
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
@@ -101,53 +114,54 @@ class Encoder:
 
     def encode(self, batch: Sequence[Rendered], loss_on: LossOn) -> Encoded:
         """Some hundred conversations at a time keep every core busy."""
-        texts = [rendered.text for rendered in batch]
-        arrays = self._pieces.encode(texts) if self._pieces else [None] * len(texts)
-        plain = [i for i, array in enumerate(arrays) if array is None]
-        offsets: dict[int, list[Span]] = {}
-        if plain:
-            encodings = self._tokenizer.encode_batch(
-                [texts[i] for i in plain], add_special_tokens=False
-            )
-            for i, encoding in zip(plain, encodings, strict=True):
-                arrays[i] = np.array(encoding.ids, dtype=np.int32)
-                offsets[i] = encoding.offsets
-        return self._labeled(batch, [a for a in arrays if a is not None], offsets, loss_on)
-
-    def _labeled(
-        self,
-        batch: Sequence[Rendered],
-        arrays: list[Ids],
-        offsets: dict[int, list[Span]],
-        loss_on: LossOn,
-    ) -> Encoded:
+        tokenized = self._tokenized(batch)
+        arrays = [tokens.ids for tokens in tokenized]
         bounds = np.zeros(len(arrays) + 1, dtype=np.int64)
         np.cumsum([len(array) for array in arrays], out=bounds[1:])
-        ids = np.concatenate([np.empty(0, dtype=np.int32), *arrays])
+        ids = np.concatenate([_NO_IDS, *arrays])
         straddling = np.zeros(len(arrays), dtype=np.bool_)
         if loss_on == "all":
             return Encoded(ids, ids, bounds, straddling)
         labels = np.full(len(ids), IGNORED, dtype=np.int32)
-        for i, rendered in enumerate(batch):
-            base = int(bounds[i])
-            if i in offsets:
-                places = np.array(offsets[i], dtype=np.int64).reshape(-1, 2)
-                starts, ends, spans = places[:, 0], places[:, 1], rendered.spans
-            else:
-                ends = self._ends(arrays[i])
-                starts, spans = ends - self._widths(arrays[i]), _in_bytes(rendered)
-            for first, last in spans:
-                a, b = _inside(starts, ends, first, last)
-                labels[base + a : base + b] = arrays[i][a:b]
-                straddling[i] |= a > 0 and bool(ends[a - 1] > first)
+        for i, tokens in enumerate(tokenized):
+            for first, last in tokens.spans:
+                a, b = _inside(tokens.starts, tokens.ends, first, last)
+                labels[bounds[i] + a : bounds[i] + b] = tokens.ids[a:b]
+                straddling[i] |= a > 0 and bool(tokens.ends[a - 1] > first)
         return Encoded(ids, labels, bounds, straddling)
 
-    def _widths(self, ids: Ids) -> Positions:
-        assert self._pieces is not None
-        return self._pieces.widths[ids]
+    def _tokenized(self, batch: Sequence[Rendered]) -> list[_Tokens]:
+        """The fast way for each conversation that it holds for, the plain way for the others."""
+        fast: list[_Tokens | None] = [None] * len(batch)
+        if self._pieces is not None:
+            fast = self._pieces.encode(batch)
+        others = [rendered for rendered, tokens in zip(batch, fast, strict=True) if tokens is None]
+        encodings = iter(
+            self._tokenizer.encode_batch(
+                [rendered.text for rendered in others], add_special_tokens=False
+            )
+        )
+        return [
+            tokens or _Tokens.plain(next(encodings), rendered.spans)
+            for rendered, tokens in zip(batch, fast, strict=True)
+        ]
 
-    def _ends(self, ids: Ids) -> Positions:
-        return np.cumsum(self._widths(ids))
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """One conversation's tokens, where each lies in the text, and the trained spans of the text;
+    both counted in bytes, or both in characters."""
+
+    ids: Ids
+    starts: Positions
+    ends: Positions
+    spans: Sequence[Span]
+
+    @classmethod
+    def plain(cls, encoding: Any, spans: Sequence[Span]) -> _Tokens:
+        """With the tokenizer's own offsets."""
+        places = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+        return cls(np.array(encoding.ids, dtype=np.int32), places[:, 0], places[:, 1], spans)
 
 
 def _inside(starts: Positions, ends: Positions, first: int, last: int) -> tuple[int, int]:
@@ -167,7 +181,8 @@ def _in_bytes(rendered: Rendered) -> Sequence[Span]:
     text = rendered.text
     if text.isascii():
         return rendered.spans
-    spans, place, size = [], 0, 0
+    spans: list[Span] = []
+    place = size = 0
     for first, last in rendered.spans:
         begin = size + len(text[place:first].encode())
         place, size = last, begin + len(text[first:last].encode())
@@ -187,7 +202,7 @@ class _Pieces:
         self._recent: dict[str, Ids] = {}
         self._older: dict[str, Ids] = {}
         self._characters = 0
-        self.widths = _widths(tokenizer)
+        self._widths = _widths(tokenizer)
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> _Pieces | None:
@@ -213,17 +228,24 @@ class _Pieces:
             return None
         return cls(tokenizer, {t["content"]: t["id"] for t in first}, bool(normalizers))
 
-    def encode(self, texts: Sequence[str]) -> list[Ids | None]:
-        """Ids of each text; `None` where they don't add up to its bytes."""
-        split = [self._split(text) for text in texts]
+    def encode(self, batch: Sequence[Rendered]) -> list[_Tokens | None]:
+        """`None` where the tokens don't add up to the text's bytes."""
+        split = [self._split(rendered.text) for rendered in batch]
         known = self._known(split)
-        arrays: list[Ids | None] = []
-        for text, pieces in zip(texts, split, strict=True):
-            parts = [known[piece] for piece in pieces if piece]
-            ids = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
-            size = len(text) if text.isascii() else len(text.encode())
-            arrays.append(ids if self._sound(text) and self.widths[ids].sum() == size else None)
-        return arrays
+        return [
+            self._joined(rendered, [known[piece] for piece in pieces if piece])
+            for rendered, pieces in zip(batch, split, strict=True)
+        ]
+
+    def _joined(self, rendered: Rendered, parts: list[Ids]) -> _Tokens | None:
+        ids = np.concatenate([_NO_IDS, *parts])
+        widths = self._widths[ids]
+        ends = np.cumsum(widths)
+        text = rendered.text
+        size = len(text) if text.isascii() else len(text.encode())
+        if not self._sound(text) or (ends[-1] if len(ends) else 0) != size:
+            return None
+        return _Tokens(ids, ends - widths, ends, _in_bytes(rendered))
 
     def _sound(self, text: str) -> bool:
         """Whether the tokenizer's normalizer leaves the text as it is."""
@@ -241,7 +263,7 @@ class _Pieces:
                     self._keep(piece, ids)
                 if ids is None:
                     missing.append(piece)
-                    ids = _PENDING
+                    ids = _NO_IDS
                 known[piece] = ids
         encodings = self._tokenizer.encode_batch_fast(missing, add_special_tokens=False)
         for piece, encoding in zip(missing, encodings, strict=True):
@@ -255,9 +277,6 @@ class _Pieces:
         self._characters += len(piece)
         if self._characters > _CACHED_CHARACTERS:
             self._older, self._recent, self._characters = self._recent, {}, 0
-
-
-_PENDING: Final[Ids] = np.empty(0, dtype=np.int32)
 
 
 def _steps(description: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import orjson
 
 from job.dataset.fetch import DataObject
 from job.dataset.row import RejectedRow
+from job.dataset.tally import Counted, Example
 from job.errors import DataError, Problem
+from job.storage import Storage
 
 RESULTS: Final = (
     "train",
@@ -21,9 +23,6 @@ RESULTS: Final = (
     "overlong_dropped",
 )
 """Each row of the data is counted under one of them."""
-
-_REPORTED: Final = 10_000
-"""Rejected rows that the report holds; the quarantine has all of them."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +44,29 @@ class Lengths:
     max: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int]) -> Lengths | None:
-        """`None` for no rows."""
-        if not lengths:
+    def of(cls, counted: Mapping[int, int]) -> Lengths | None:
+        """`counted` is length → rows; `None` for no rows."""
+        if not counted:
             return None
-        array = np.asarray(lengths)
-        p50, p95 = np.percentile(array, [50, 95], method="higher")
-        mean = round(float(array.mean()), 1)
-        return cls(int(array.min()), mean, int(p50), int(p95), int(array.max()))
+        rows = sum(counted.values())
+        total = sum(length * count for length, count in counted.items())
+        return cls(
+            min=min(counted),
+            mean=round(total / rows, 1),
+            p50=_percentile(counted, rows, 50),
+            p95=_percentile(counted, rows, 95),
+            max=max(counted),
+        )
 
 
-@dataclass(frozen=True)
-class Example:
-    """A row that was trimmed, dropped, or seen before."""
-
-    uri: str
-    line: int
-    detail: str
+def _percentile(counted: Mapping[int, int], rows: int, percent: int) -> int:
+    """The shortest length that `percent` of the rows don't exceed."""
+    passed = 0
+    for length in sorted(counted):
+        passed += counted[length]
+        if passed * 100 >= percent * rows:
+            return length
+    raise ValueError("no rows")
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,18 @@ class DataReport:
     files: tuple[FileReport, ...]
     counts: dict[str, int]
     """By result; their sum is the number of rows."""
-    trimmed: int
+    dialects: dict[str, int]
+    """Rows that were read, by how they were written."""
+    trimmed: Counted
     """Rows cut at a turn; counted where they went."""
-    duplicates: int
+    dropped: Counted
+    """Rows left out as too long."""
+    duplicates: Counted
     """Rows whose conversation was seen before; they are kept."""
+    leakage: Counted
+    """Training rows whose prompt is nearly that of an evaluation row; they are kept."""
+    warnings: dict[str, Counted]
+    """What else the user should know of, by kind."""
     max_seq_length: int
     lengths: Lengths | None
     """`None` where no tokenizer was at hand; so are the next two."""
@@ -83,9 +96,13 @@ class DataReport:
     supervised_tokens: int | None
     """Of them, those with a label."""
     rejected: tuple[RejectedRow, ...]
-    dropped_examples: tuple[Example, ...]
-    trimmed_examples: tuple[Example, ...]
-    duplicate_examples: tuple[Example, ...]
+    """The first of them, without their bytes."""
+    largest_group: int = 0
+    """Rows that must stay on one side, since ids tie their prompts together."""
+    quarantine: Path | None = None
+    """A file with the invalid rows as they stood in the data, secrets masked."""
+    preview: bytes | None = None
+    """`mask-preview.html`."""
 
     @property
     def rows(self) -> int:
@@ -98,19 +115,43 @@ class DataReport:
             return None
         return self.supervised_tokens / self.tokens
 
+    @property
+    def results(self) -> dict[str, int]:
+        """`counts`, and of those rows how many were cut, seen before, or resemble the other side;
+        for the metric `dataset_rows{result}`."""
+        return self.counts | {
+            "trimmed": self.trimmed.count,
+            "duplicate": self.duplicates.count,
+            "leaked": self.leakage.count,
+        }
+
     def headline(self) -> str:
         """One line for the log."""
         counted = ", ".join(
             f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items() if count
         )
         parts = [f"{self.rows} rows: {counted}"]
-        parts += [f"{self.trimmed} trimmed"] * bool(self.trimmed)
-        parts += [f"{self.duplicates} duplicates"] * bool(self.duplicates)
+        parts += [f"{self.trimmed.count} trimmed"] * bool(self.trimmed.count)
+        parts += [f"{self.duplicates.count} duplicates"] * bool(self.duplicates.count)
         if self.lengths:
             parts.append(f"{self.lengths.p50} tokens at the median, {self.lengths.max} at most")
         if self.supervised_ratio is not None:
-            parts.append(f"{self.supervised_ratio:.0%} of the training tokens have a label")
+            parts.append(f"{self.supervised_ratio:.1%} of the training tokens have a label")
         return "; ".join(parts)
+
+    def notices(self) -> Iterator[str]:
+        """What the user should know of, a line each, with the first example."""
+        told = [
+            ("cut at a turn to fit", self.trimmed),
+            ("left out as too long", self.dropped),
+            ("the same conversation as another row", self.duplicates),
+            ("training rows whose prompt is nearly that of an evaluation row", self.leakage),
+            *self.warnings.items(),
+        ]
+        for what, found in told:
+            if found.count:
+                first = found.examples[0]
+                yield f"{found.count} × {what}; first: {first.uri}:{first.line}: {first.detail}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for reports; without the text of the rejected rows."""
@@ -118,24 +159,41 @@ class DataReport:
             "files": [asdict(file.source) | {"rows": file.rows} for file in self.files],
             "rows": self.rows,
             "counts": dict(self.counts),
-            "trimmed": self.trimmed,
-            "duplicates": self.duplicates,
+            "dialects": dict(self.dialects),
+            "trimmed": self.trimmed.count,
+            "duplicates": self.duplicates.count,
+            "leakage": self.leakage.count,
+            "largest_group": self.largest_group,
             "max_seq_length": self.max_seq_length,
             "lengths": asdict(self.lengths) if self.lengths else None,
             "tokens": self.tokens,
             "supervised_tokens": self.supervised_tokens,
             "supervised_ratio": self.supervised_ratio,
-            "rejected": [_rejected(row) for row in self.rejected[:_REPORTED]],
-            "dropped_examples": [asdict(example) for example in self.dropped_examples],
-            "trimmed_examples": [asdict(example) for example in self.trimmed_examples],
-            "duplicate_examples": [asdict(example) for example in self.duplicate_examples],
+            "warnings": {kind: asdict(found) for kind, found in self.warnings.items()},
+            "rejected": [_rejected(row) for row in self.rejected],
+            "dropped_examples": _plain(self.dropped.examples),
+            "trimmed_examples": _plain(self.trimmed.examples),
+            "duplicate_examples": _plain(self.duplicates.examples),
+            "leakage_examples": _plain(self.leakage.examples),
         }
 
-    def artifacts(self) -> dict[str, bytes]:
+    def upload(self, storage: Storage) -> None:
+        """Put the artifacts where a run has them: below `dataset/`."""
+        for name, content in self.artifacts().items():
+            if isinstance(content, Path):
+                storage.upload(f"dataset/{name}", content)
+            else:
+                storage.write(f"dataset/{name}", content)
+
+    def artifacts(self) -> dict[str, bytes | Path]:
         """Name → content of the files that go into the run's `dataset/` folder."""
-        files = {"report.json": orjson.dumps(self.as_dict(), option=orjson.OPT_INDENT_2)}
-        if self.rejected:
-            files["quarantine.jsonl"] = b"".join(row.raw + b"\n" for row in self.rejected)
+        files: dict[str, bytes | Path] = {
+            "report.json": orjson.dumps(self.as_dict(), option=orjson.OPT_INDENT_2)
+        }
+        if self.quarantine is not None:
+            files["quarantine.jsonl"] = self.quarantine
+        if self.preview is not None:
+            files["mask-preview.html"] = self.preview
         return files
 
 
@@ -150,6 +208,10 @@ class DataRejected(DataError):
 def problems_of(rejected: Sequence[RejectedRow]) -> Iterator[Problem]:
     for row in rejected:
         yield from row.as_problems()
+
+
+def _plain(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    return [asdict(example) for example in examples]
 
 
 def _rejected(row: RejectedRow) -> dict[str, Any]:

@@ -1,62 +1,100 @@
 """The held-out side, chosen by a hash of the prompt.
 
-A row's side depends on its own prompt and on nothing else, so neither growth nor another order of
-the data moves a row, and rows with the same prompt stay on one side.
+Rows with the same prompt or the same `id` are one group and stay together. A group's side depends
+on its own prompts and on nothing else, so neither growth nor another order of the data moves a row
+(unless a new row ties two groups together, by the id of one and the prompt of the other).
 """
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Final
 
-import orjson
+import numpy as np
+import numpy.typing as npt
 
-from job.dataset.row import Row
-
-T = TypeVar("T")
+from job.dataset.identity import Hashes, mixed
 
 _BITS: Final = 53
 """What a float holds exactly, so that a place is below 1."""
 
-
-def place(row: Row) -> float:
-    """Where the row's prompt (what comes before the first answer) falls in [0, 1)."""
-    prompt = row.messages[: row.assistant_turns[0]]
-    # Fixed for ever: another hash would move held-out rows into training.
-    texts = orjson.dumps([[turn["role"], turn["content"]] for turn in prompt])
-    digest = hashlib.blake2b(texts, digest_size=8).digest()
-    return float((int.from_bytes(digest) >> (64 - _BITS)) / 2**_BITS)
+Indices = npt.NDArray[np.int64]
 
 
-def content_hash(row: Row) -> int:
-    """64 bits of all that the model sees of the row."""
-    try:
-        seen = orjson.dumps((row.messages, row.tools))
-    except TypeError:  # a whole number over 64 bits
-        seen = repr((row.messages, row.tools)).encode()
-    return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest())
+@dataclass(frozen=True)
+class Split:
+    """Which rows go where, as indices into the table of rows."""
+
+    train: Indices
+    """In the order of the data."""
+    evaluation: Indices
+    """In the order of their place; so the order of the data doesn't matter."""
+    unused: int
+    """Held-out rows beyond the limit."""
+    largest_group: int
+    """Rows of the largest group that more than one prompt belongs to; 0 if there is none."""
 
 
-@dataclass
-class LowestPlaces(Generic[T]):
-    """Keeps the `limit` items with the lowest places, in memory for that many only."""
+def split(
+    prompts: Hashes, ids: Hashes, contents: Hashes, eval_fraction: float, eval_max_rows: int
+) -> Split:
+    """Hold out about `eval_fraction` of the groups; of their rows the `eval_max_rows` with the
+    lowest places are evaluated.
 
-    limit: int
-    unused: int = 0
-    """Items that were left out."""
-    _heap: list[tuple[float, int, int, T]] = field(default_factory=list)
+    `prompts`, `ids` (0: none) and `contents` are hashes, one a row.
+    """
+    groups = _groups(prompts, ids)
+    at = places(groups)
+    held_out = np.flatnonzero(at < eval_fraction)
+    in_order = held_out[np.lexsort((contents[held_out], at[held_out]))]
+    evaluation = in_order[:eval_max_rows]
+    return Split(
+        train=np.flatnonzero(at >= eval_fraction),
+        evaluation=evaluation,
+        unused=len(held_out) - len(evaluation),
+        largest_group=_largest(groups, prompts),
+    )
 
-    def add(self, place: float, tie: int, item: T) -> None:
-        """`tie` decides between equal places; of equal ties the first one stays."""
-        entry = (-place, -tie, -len(self._heap) - self.unused, item)
-        if len(self._heap) < self.limit:
-            heapq.heappush(self._heap, entry)
-        else:
-            heapq.heappushpop(self._heap, entry)
-            self.unused += 1
 
-    def items(self) -> list[T]:
-        """By place, so that the order of the data doesn't matter."""
-        return [entry[3] for entry in sorted(self._heap, key=lambda entry: entry[:3], reverse=True)]
+def places(groups: Hashes) -> npt.NDArray[np.float64]:
+    """Where each group falls in [0, 1)."""
+    # Mixed again, for a group is named after its lowest hash: large ones would all be held out.
+    return (mixed(groups) >> np.uint64(64 - _BITS)) / 2.0**_BITS
+
+
+def _groups(prompts: Hashes, ids: Hashes) -> Hashes:
+    """The lowest prompt hash of each row's group."""
+    groups = prompts.copy()
+    tied = _repeated(ids)
+    if not len(tied):
+        return groups
+    by_id, by_prompt = _runs(ids, tied), _runs(prompts, np.arange(len(prompts)))
+    while True:
+        before = groups.copy()
+        for order, firsts in (by_id, by_prompt):
+            least = np.minimum.reduceat(groups[order], firsts)
+            groups[order] = np.repeat(least, np.diff(np.append(firsts, len(order))))
+        if np.array_equal(before, groups):
+            return groups
+
+
+def _repeated(ids: Hashes) -> Indices:
+    """Rows whose id another row has, too."""
+    given = np.flatnonzero(ids)
+    _, inverse, counts = np.unique(ids[given], return_inverse=True, return_counts=True)
+    return given[counts[inverse] > 1]
+
+
+def _runs(keys: Hashes, rows: Indices) -> tuple[Indices, Indices]:
+    """`rows` ordered by key, and where in that order each key begins."""
+    order = rows[np.argsort(keys[rows], kind="stable")]
+    ordered = keys[order]
+    return order, np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+
+
+def _largest(groups: Hashes, prompts: Hashes) -> int:
+    tied = groups != prompts
+    if not tied.any():
+        return 0
+    names, counts = np.unique(groups, return_counts=True)
+    return int(counts[np.isin(names, groups[tied])].max())

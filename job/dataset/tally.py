@@ -2,89 +2,123 @@
 
 from __future__ import annotations
 
-from array import array
+import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
 from job.dataset.fetch import DataFile
-from job.dataset.report import RESULTS, DataReport, Example, FileReport, Lengths
-from job.dataset.row import RejectedRow, Row
-from job.dataset.split import content_hash
+from job.dataset.row import RejectedRow, Row, RowProblem
 
-_EXAMPLES: Final = 20
-"""Of each kind of row that is trimmed, dropped or seen before."""
+EXAMPLES: Final = 20
+"""Of each kind of row that is trimmed, dropped, or warned of."""
+REPORTED: Final = 10_000
+"""Rejected rows that are told of in the report; the quarantine has all of them."""
+_KINDS: Final = 100
+"""Kinds of warnings that are told apart."""
+
+_SPECIFIC: Final = re.compile(r"'[^']*'|\d+")
+_NUMBERED: Final = re.compile(r"\[\d+\]")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row that something is said of."""
+
+    uri: str
+    line: int
+    detail: str
+
+
+@dataclass
+class Counted:
+    """How many rows, and the first of them."""
+
+    count: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+    def add(self, uri: str, line: int, detail: str) -> None:
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(Example(uri, line, detail))
 
 
 class Tally:
-    """Figures of one pass over the data. Only the rejected rows are kept, the others counted."""
+    """Figures of one pass over the data; memory doesn't grow with it."""
 
     def __init__(self) -> None:
+        self.rows: Counter[str] = Counter()
+        """Read, by file."""
+        self.dialects: Counter[str] = Counter()
+        self.refused = 0
         self.rejected: list[RejectedRow] = []
-        self._rows: Counter[str] = Counter()
-        self._seen: set[int] = set()
-        self._duplicates: list[Example] = []
-        self._dropped: list[Example] = []
-        self._trimmed: list[Example] = []
-        self._counted: Counter[str] = Counter()
-        self._lengths = array("q")
-
-    @property
-    def rows(self) -> int:
-        """Seen so far."""
-        return self._rows.total()
+        """The first `REPORTED`, without their bytes."""
+        self.dropped = Counted()
+        self.trimmed = Counted()
+        self.too_long: list[Example] = []
+        """The first rows that a policy of `fail` objects to."""
+        self.warnings: dict[str, Counted] = {}
+        self.lengths: Counter[int] = Counter()
+        """Tokens of the valid rows before any was cut → rows."""
 
     def saw(self, row: Row | RejectedRow) -> None:
         """Count one row of a file, as it was read."""
-        self._rows[row.uri] += 1
-        if isinstance(row, RejectedRow):
-            self.refused(row)
-            return
-        digest = content_hash(row)
-        if digest in self._seen:
-            self._count("duplicates", self._duplicates, row, "the same conversation as before")
-        self._seen.add(digest)
+        self.rows[row.uri] += 1
+        if isinstance(row, Row):
+            self.dialects[row.dialect] += 1
+            for warning in row.warnings:
+                self.warn(row, warning)
 
-    def refused(self, row: RejectedRow) -> None:
+    def warn(self, row: Row, warning: RowProblem) -> None:
+        """Told, and trained on all the same."""
+        kind = _SPECIFIC.sub("…", _NUMBERED.sub("", f"{warning.path}: {warning.reason}"))
+        if kind not in self.warnings and len(self.warnings) == _KINDS:
+            kind = "others"
+        detail = f"{warning.path}: {warning.reason}"
+        self.warnings.setdefault(kind, Counted()).add(row.uri, row.line, detail)
+
+    def refuse(self, row: RejectedRow) -> None:
         """A row is not trained on, found out when it was read or later."""
-        self.rejected.append(row)
+        self.refused += 1
+        if len(self.rejected) < REPORTED:
+            self.rejected.append(RejectedRow(row.uri, row.line, b"", row.problems))
 
-    def measured(self, tokens: int) -> None:
-        """A valid row is so long, before it is cut."""
-        self._lengths.append(tokens)
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` reads them back."""
+        return {
+            "rows": dict(self.rows),
+            "dialects": dict(self.dialects),
+            "refused": self.refused,
+            "rejected": [
+                [row.uri, row.line, [asdict(problem) for problem in row.problems]]
+                for row in self.rejected
+            ],
+            "dropped": asdict(self.dropped),
+            "trimmed": asdict(self.trimmed),
+            "warnings": {kind: asdict(counted) for kind, counted in self.warnings.items()},
+            "lengths": list(self.lengths.items()),
+        }
 
-    def dropped(self, row: Row, detail: str) -> None:
-        self._count("dropped", self._dropped, row, detail)
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Tally:
+        tally = cls()
+        tally.rows.update(plain["rows"])
+        tally.dialects.update(plain["dialects"])
+        tally.refused = plain["refused"]
+        tally.rejected = [
+            RejectedRow(uri, line, b"", tuple(RowProblem(**problem) for problem in problems))
+            for uri, line, problems in plain["rejected"]
+        ]
+        tally.dropped, tally.trimmed = _counted(plain["dropped"]), _counted(plain["trimmed"])
+        tally.warnings = {kind: _counted(found) for kind, found in plain["warnings"].items()}
+        tally.lengths.update(dict(plain["lengths"]))
+        return tally
 
-    def trimmed(self, row: Row, detail: str) -> None:
-        self._count("trimmed", self._trimmed, row, detail)
+    def by_file(self, files: Sequence[DataFile]) -> list[int]:
+        """Rows of each file."""
+        return [self.rows[file.source.uri] for file in files]
 
-    def report(
-        self,
-        files: Sequence[DataFile],
-        kept: dict[str, int],
-        max_seq_length: int,
-        tokens: tuple[int, int] | None,
-    ) -> DataReport:
-        """`kept` counts the rows by side, `tokens` are those of training, all and supervised."""
-        counts = dict.fromkeys(RESULTS, 0) | kept
-        counts |= {"invalid": len(self.rejected), "overlong_dropped": self._counted["dropped"]}
-        return DataReport(
-            files=tuple(FileReport(file.source, self._rows[file.source.uri]) for file in files),
-            counts=counts,
-            trimmed=self._counted["trimmed"],
-            duplicates=self._counted["duplicates"],
-            max_seq_length=max_seq_length,
-            lengths=Lengths.of(self._lengths),
-            tokens=tokens[0] if tokens else None,
-            supervised_tokens=tokens[1] if tokens else None,
-            rejected=tuple(self.rejected),
-            dropped_examples=tuple(self._dropped),
-            trimmed_examples=tuple(self._trimmed),
-            duplicate_examples=tuple(self._duplicates),
-        )
 
-    def _count(self, what: str, examples: list[Example], row: Row, detail: str) -> None:
-        self._counted[what] += 1
-        if len(examples) < _EXAMPLES:
-            examples.append(Example(row.uri, row.line, detail))
+def _counted(plain: Mapping[str, Any]) -> Counted:
+    return Counted(plain["count"], [Example(**example) for example in plain["examples"]])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from safetensors import SafetensorError
@@ -19,7 +21,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.trainer_utils import set_seed
 
 from job.config import Settings
-from job.dataset import Sample
+from job.dataset import Samples
 from job.engines import Engine, LoadedModel
 from job.errors import OutOfDisk, OutOfGpuMemory, Problem
 from job.lifecycle import StopToken
@@ -48,8 +50,8 @@ class TrainingResult:
 class TrainingData:
     """Tokenized conversations."""
 
-    train: Sequence[Sample]
-    evaluation: Sequence[Sample]
+    train: Samples
+    evaluation: Samples
 
 
 def train(
@@ -91,16 +93,19 @@ def train(
     )
 
 
-def to_dataset(samples: Sequence[Sample]) -> datasets.Dataset:
-    """Two columns of token ids with their types given: nothing is inferred."""
-    ids = pa.list_(pa.int32())
-    table = pa.table(
-        {
-            "input_ids": pa.array([sample.input_ids for sample in samples], type=ids),
-            "labels": pa.array([sample.labels for sample in samples], type=ids),
-        }
-    )
-    return datasets.Dataset(table)
+def to_dataset(samples: Samples) -> datasets.Dataset:
+    """Two columns of token ids with their types given: nothing is inferred, and nothing copied;
+    they stay mapped from the files of the store."""
+    input_ids, labels, bounds = samples.store.columns
+    table = pa.table({"input_ids": _lists(input_ids, bounds), "labels": _lists(labels, bounds)})
+    # Given, since it would be computed from all of the data.
+    dataset = datasets.Dataset(table, fingerprint=samples.store.key)
+    return dataset.select(samples.indices)
+
+
+def _lists(values: npt.NDArray[np.int32], bounds: npt.NDArray[np.int64]) -> pa.Array:
+    flat = pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
+    return pa.LargeListArray.from_arrays(pa.array(bounds), flat)
 
 
 def training_arguments(

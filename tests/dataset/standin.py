@@ -101,8 +101,8 @@ def turn(role: str, content: str | None, **more: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **more}
 
 
-def row(*messages: dict[str, Any], tools: list[dict[str, Any]] | None = None) -> Row:
-    return Row("data.jsonl", 1, messages, tools)
+def row(*messages: dict[str, Any], tools: list[dict[str, Any]] | None = None, **meta: Any) -> Row:
+    return Row("data.jsonl", 1, messages, tools, meta)
 
 
 def call(name: str, **arguments: Any) -> dict[str, Any]:

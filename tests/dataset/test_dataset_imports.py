@@ -17,7 +17,8 @@ light = set(sys.modules)
 assert "transformers" not in light, "the renderer comes with the first template"
 chat = ChatFormat.load(Path(sys.argv[1]))
 files = fetch([sys.argv[2]], Path(sys.argv[3]))
-data = prepare(files, chat, PrepareOptions(max_seq_length=64, eval_fraction=0))
+work = Path(sys.argv[3]) / "prepared"
+data = prepare(files, chat, PrepareOptions(max_seq_length=64, eval_fraction=0), work)
 print(len(data.train), *sorted({"torch", "datasets", "trl", "peft", "boto3"} & set(sys.modules)))
 auto = ("auto_factory", "modeling_auto", "tokenization_auto")
 print(*sorted({f"transformers.models.auto.{name}" for name in auto} & set(sys.modules)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,11 @@ from job.dataset import (
     RejectedRow,
     Sample,
     check_only,
-    prepare,
 )
-from job.dataset.prepare import _MOST_REFUSED
-from job.dataset.split import place
+from job.dataset import prepare as prepare_in
+from job.dataset.tally import REPORTED
 from job.errors import DataError
+from tests.dataset.places import place
 from tests.dataset.standin import (
     PLAIN_CHATML,
     chat_row,
@@ -39,11 +41,14 @@ BAD = b'{"messages": []}'
 ROWS = [chat_row(f"question {n}", f"answer {n}") for n in range(60)]
 
 
+Prepare = Callable[[list[DataFile], ChatFormat, PrepareOptions], PreparedData]
+
+
 def options(**changes: Any) -> PrepareOptions:
     return PrepareOptions(**({"max_seq_length": 512} | changes))
 
 
-def texts(samples: list[Sample]) -> set[str]:
+def texts(samples: Sequence[Sample]) -> set[str]:
     return {tokenizer().decode(sample.input_ids.tolist()) for sample in samples}
 
 
@@ -52,6 +57,17 @@ def long_row(turns: int) -> dict[str, Any]:
     for n in range(turns):
         messages += [turn("user", f"question {n}"), turn("assistant", "word " * 20)]
     return {"messages": messages}
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Prepare:
+    """Each call with a folder of its own."""
+    numbers = itertools.count()
+
+    def call(files: list[DataFile], chat: ChatFormat, options: PrepareOptions) -> PreparedData:
+        return prepare_in(files, chat, options, tmp_path / f"prepared-{next(numbers)}")
+
+    return call
 
 
 @pytest.fixture
@@ -64,7 +80,9 @@ def file(path: Path) -> DataFile:
     return data_file(path, *ROWS)
 
 
-def test_every_row_is_on_one_side_by_its_place(file: DataFile, chatml: ChatFormat) -> None:
+def test_every_row_is_on_one_side_by_its_place(
+    prepare: Prepare, file: DataFile, chatml: ChatFormat
+) -> None:
     data = prepare([file], chatml, options())
     held_out = [
         n
@@ -85,7 +103,7 @@ def test_every_row_is_on_one_side_by_its_place(file: DataFile, chatml: ChatForma
 
 
 def test_neither_order_nor_growth_moves_a_row(
-    file: DataFile, chatml: ChatFormat, tmp_path: Path
+    prepare: Prepare, file: DataFile, chatml: ChatFormat, tmp_path: Path
 ) -> None:
     shuffled = random.Random(1).sample(ROWS, len(ROWS))
     more = [chat_row(f"more {n}", "x") for n in range(30)]
@@ -97,20 +115,23 @@ def test_neither_order_nor_growth_moves_a_row(
     assert ids(again.evaluation) == ids(before.evaluation)
 
 
-def ids(samples: list[Sample]) -> list[list[int]]:
+def ids(samples: Sequence[Sample]) -> list[list[int]]:
     return [sample.input_ids.tolist() for sample in samples]
 
 
-def test_training_keeps_the_order_of_the_data(file: DataFile, chatml: ChatFormat) -> None:
+def test_training_keeps_the_order_of_the_data(
+    prepare: Prepare, file: DataFile, chatml: ChatFormat
+) -> None:
     data = prepare([file], chatml, options(eval_fraction=0))
     assert len(data.train) == 60
     decoded = [tokenizer().decode(sample.input_ids.tolist()) for sample in data.train]
     assert all(f"question {n}\n" in text for n, text in enumerate(decoded))
-    assert data.held_out == []
+    assert len(data.evaluation) == 0
+    assert data.evaluation_rows == []
 
 
 def test_held_out_rows_over_the_cap_are_neither_trained_nor_evaluated(
-    file: DataFile, chatml: ChatFormat
+    prepare: Prepare, file: DataFile, chatml: ChatFormat
 ) -> None:
     everything = prepare([file], chatml, options())
     capped = prepare([file], chatml, options(eval_max_rows=3))
@@ -120,7 +141,7 @@ def test_held_out_rows_over_the_cap_are_neither_trained_nor_evaluated(
     assert capped.report.counts["held_out_unused"] == unused > 0
 
 
-def test_the_report_counts_tokens(file: DataFile, chatml: ChatFormat) -> None:
+def test_the_report_counts_tokens(prepare: Prepare, file: DataFile, chatml: ChatFormat) -> None:
     data = prepare([file], chatml, options())
     lengths = sorted(len(sample.input_ids) for sample in [*data.train, *data.evaluation])
     report = data.report
@@ -133,7 +154,9 @@ def test_the_report_counts_tokens(file: DataFile, chatml: ChatFormat) -> None:
     assert report.supervised_ratio == pytest.approx(report.supervised_tokens / report.tokens)
 
 
-def test_with_fail_every_invalid_row_is_told(chatml: ChatFormat, path: Path) -> None:
+def test_with_fail_every_invalid_row_is_told(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
     file = data_file(path, *ROWS[:2], BAD, b"{", ROWS[2], chat_row("", ""))
     with pytest.raises(DataRejected) as error:
         prepare([file], chatml, options())
@@ -145,10 +168,14 @@ def test_with_fail_every_invalid_row_is_told(chatml: ChatFormat, path: Path) -> 
         f"{path}:6",
     ]
     assert error.value.report.counts["invalid"] == 3
-    assert error.value.report.artifacts()["quarantine.jsonl"].startswith(BAD + b"\n{\n")
+    quarantine = error.value.report.quarantine
+    assert quarantine is not None
+    assert quarantine.read_bytes().startswith(BAD + b"\n{\n")
 
 
-def test_a_hundred_invalid_rows_are_told_in_fifty_lines(chatml: ChatFormat, path: Path) -> None:
+def test_a_hundred_invalid_rows_are_told_in_fifty_lines(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
     with pytest.raises(DataRejected) as error:
         prepare([data_file(path, *[BAD] * 100)], chatml, options())
     assert len(error.value.problems) == 100
@@ -157,22 +184,24 @@ def test_a_hundred_invalid_rows_are_told_in_fifty_lines(chatml: ChatFormat, path
 
 
 def test_reading_ends_where_nobody_would_read_on(path: Path) -> None:
-    file = data_file(path, *[BAD] * (_MOST_REFUSED + 10))
+    file = data_file(path, *[BAD] * (REPORTED + 10))
     with pytest.raises(DataRejected) as error:
         check_only([file], options())
-    assert len(error.value.problems) == _MOST_REFUSED
+    assert len(error.value.problems) == REPORTED
 
 
-def test_with_skip_invalid_rows_are_quarantined(chatml: ChatFormat, path: Path) -> None:
+def test_with_skip_invalid_rows_are_quarantined(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
     file = data_file(path, *ROWS, BAD)
     data = prepare([file], chatml, options(invalid_rows="skip", max_invalid_fraction=0.02))
     assert data.report.counts["invalid"] == 1
     assert data.report.rows == 61
-    [bad] = data.quarantine
+    [bad] = data.report.rejected
     assert isinstance(bad, RejectedRow)
-    artifacts = data.report.artifacts()
-    assert artifacts["quarantine.jsonl"] == BAD + b"\n"
-    [told] = json.loads(artifacts["report.json"])["rejected"]
+    assert data.report.quarantine is not None
+    assert data.report.quarantine.read_bytes() == BAD + b"\n"
+    [told] = data.report.as_dict()["rejected"]
     assert told == {
         "uri": str(path),
         "line": 61,
@@ -180,7 +209,9 @@ def test_with_skip_invalid_rows_are_quarantined(chatml: ChatFormat, path: Path) 
     }
 
 
-def test_with_skip_too_many_invalid_rows_fail(chatml: ChatFormat, path: Path) -> None:
+def test_with_skip_too_many_invalid_rows_fail(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
     file = data_file(path, *ROWS[:9], BAD)
     with pytest.raises(DataRejected, match="1 of 10 rows are invalid") as error:
         prepare([file], chatml, options(invalid_rows="skip", max_invalid_fraction=0.09))
@@ -188,22 +219,27 @@ def test_with_skip_too_many_invalid_rows_fail(chatml: ChatFormat, path: Path) ->
     prepare([file], chatml, options(invalid_rows="skip", max_invalid_fraction=0.1))
 
 
-def test_a_row_that_the_template_refuses_is_invalid(tmp_path: Path, path: Path) -> None:
+def test_a_row_that_the_template_refuses_is_invalid(
+    prepare: Prepare, tmp_path: Path, path: Path
+) -> None:
     chat = ChatFormat.load(model_folder(tmp_path / "model", PLAIN_CHATML))
     tools = [{"name": "weather"}]
     file = data_file(path, *ROWS, chat_row("Hello", "Hi.", tools=tools))
     with pytest.raises(DataRejected, match=f"{path}:61: tools: the chat template ignores"):
         prepare([file], chat, options())
     data = prepare([file], chat, options(invalid_rows="skip", max_invalid_fraction=0.1))
-    assert json.loads(data.quarantine[0].raw)["tools"] == tools
+    assert data.report.quarantine is not None
+    assert json.loads(data.report.quarantine.read_bytes())["tools"] == tools
     assert data.report.counts["invalid"] == 1
 
 
-def test_overlong_rows_are_dropped_and_told(chatml: ChatFormat, path: Path) -> None:
+def test_overlong_rows_are_dropped_and_told(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
     file = data_file(path, *ROWS, long_row(40))
     data = prepare([file], chatml, options())
     assert data.report.counts["overlong_dropped"] == 1
-    [example] = data.report.dropped_examples
+    [example] = data.report.dropped.examples
     assert (example.uri, example.line) == (str(path), 61)
     assert "FORGE_MAX_SEQ_LENGTH is 512" in example.detail
     assert data.report.lengths is not None
@@ -211,34 +247,36 @@ def test_overlong_rows_are_dropped_and_told(chatml: ChatFormat, path: Path) -> N
     assert max(len(sample.input_ids) for sample in data.train) <= 512
 
 
-def test_overlong_rows_fail_where_they_may_not_be(chatml: ChatFormat, path: Path) -> None:
+def test_overlong_rows_fail_where_they_may_not_be(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
     file = data_file(path, *ROWS, long_row(40), BAD)
     with pytest.raises(DataRejected) as error:
         prepare([file], chatml, options(overlong_rows="fail"))
     assert [problem.where for problem in error.value.problems] == [f"{path}:62", f"{path}:61"]
 
 
-def whole(chat: ChatFormat, path: Path, turns: int) -> Sample:
+def whole(prepare: Prepare, chat: ChatFormat, path: Path, turns: int) -> Sample:
     return prepare([data_file(path, long_row(turns))], chat, options(eval_fraction=0)).train[0]
 
 
 def test_trimmed_rows_are_the_longest_conversation_that_fits(
-    chatml: ChatFormat, path: Path, tmp_path: Path
+    prepare: Prepare, chatml: ChatFormat, path: Path, tmp_path: Path
 ) -> None:
-    three = whole(chatml, tmp_path / "three.jsonl", 3)
-    four = whole(chatml, tmp_path / "four.jsonl", 4)
+    three = whole(prepare, chatml, tmp_path / "three.jsonl", 3)
+    four = whole(prepare, chatml, tmp_path / "four.jsonl", 4)
     file = data_file(path, long_row(6))
     for limit in (len(three.input_ids), len(four.input_ids) - 1):
         changes = options(overlong_rows="trim_turns", max_seq_length=limit, eval_fraction=0)
         data = prepare([file], chatml, changes)
         assert data.train[0].input_ids.tolist() == three.input_ids.tolist()
         assert data.train[0].labels.tolist() == three.labels.tolist()
-        assert (data.report.trimmed, data.report.counts["train"]) == (1, 1)
-        assert "6 of 12 turns stay" in data.report.trimmed_examples[0].detail
+        assert (data.report.trimmed.count, data.report.counts["train"]) == (1, 1)
+        assert "6 of 12 turns stay" in data.report.trimmed.examples[0].detail
 
 
 def test_a_trimmed_row_that_is_held_out_has_the_turns_that_stay(
-    chatml: ChatFormat, path: Path
+    prepare: Prepare, chatml: ChatFormat, path: Path
 ) -> None:
     changes = options(overlong_rows="trim_turns", max_seq_length=200, eval_fraction=0.999)
     rows = [chat_row(f"q{n}", "x") for n in range(3000)]
@@ -249,16 +287,18 @@ def test_a_trimmed_row_that_is_held_out_has_the_turns_that_stay(
     assert kept.messages[-1]["role"] == "assistant"
 
 
-def test_a_first_answer_that_does_not_fit_is_dropped(chatml: ChatFormat, path: Path) -> None:
+def test_a_first_answer_that_does_not_fit_is_dropped(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
     file = data_file(path, *ROWS, chat_row("Hello", "word " * 600))
     data = prepare([file], chatml, options(overlong_rows="trim_turns"))
-    assert (data.report.trimmed, data.report.counts["overlong_dropped"]) == (0, 1)
+    assert (data.report.trimmed.count, data.report.counts["overlong_dropped"]) == (0, 1)
 
 
-def test_duplicates_are_told_and_kept(chatml: ChatFormat, path: Path) -> None:
+def test_duplicates_are_told_and_kept(prepare: Prepare, chatml: ChatFormat, path: Path) -> None:
     data = prepare([data_file(path, *ROWS, ROWS[7], ROWS[7])], chatml, options())
-    assert data.report.duplicates == 2
-    assert [example.line for example in data.report.duplicate_examples] == [61, 62]
+    assert data.report.duplicates.count == 2
+    assert [example.line for example in data.report.duplicates.examples] == [61, 62]
     assert data.report.rows == 62
 
 
@@ -273,14 +313,19 @@ def test_duplicates_are_told_and_kept(chatml: ChatFormat, path: Path) -> None:
     ],
 )
 def test_data_with_nothing_to_train_on(
-    rows: list[Any], changes: dict[str, Any], reason: str, chatml: ChatFormat, path: Path
+    prepare: Prepare,
+    rows: list[Any],
+    changes: dict[str, Any],
+    reason: str,
+    chatml: ChatFormat,
+    path: Path,
 ) -> None:
     with pytest.raises(DataRejected, match=reason):
         prepare([data_file(path, *rows)], chatml, options(**changes))
 
 
 def test_without_a_tokenizer_all_but_the_lengths_is_checked(
-    file: DataFile, chatml: ChatFormat
+    prepare: Prepare, file: DataFile, chatml: ChatFormat
 ) -> None:
     with_tokenizer = prepare([file], chatml, options(eval_max_rows=4)).report
     report = check_only([file], options(eval_max_rows=4))
@@ -291,15 +336,19 @@ def test_without_a_tokenizer_all_but_the_lengths_is_checked(
         check_only([], options())
 
 
-def test_rows_by_file(chatml: ChatFormat, tmp_path: Path) -> None:
+def test_rows_by_file(prepare: Prepare, chatml: ChatFormat, tmp_path: Path) -> None:
     files = [data_file(tmp_path / f"{n}.jsonl", *ROWS[: n * 20]) for n in (1, 2)]
     report = prepare(files, chatml, options()).report
     assert [item.rows for item in report.files] == [20, 40]
 
 
-def test_the_report_is_json_and_one_line(file: DataFile, chatml: ChatFormat) -> None:
+def test_the_report_is_json_and_one_line(
+    prepare: Prepare, file: DataFile, chatml: ChatFormat
+) -> None:
     report = prepare([file], chatml, options()).report
-    document = json.loads(report.artifacts()["report.json"])
+    artifacts = report.artifacts()
+    assert isinstance(artifacts["report.json"], bytes)
+    document = json.loads(artifacts["report.json"])
     assert document == orjson.loads(orjson.dumps(report.as_dict()))
     assert document["files"][0]["uri"] == str(file.path)
     assert set(report.artifacts()) == {"report.json"}
@@ -331,7 +380,7 @@ def test_options_are_the_settings_of_the_run() -> None:
     )
 
 
-def test_more_rows_than_a_batch(chatml: ChatFormat, path: Path) -> None:
+def test_more_rows_than_a_batch(prepare: Prepare, chatml: ChatFormat, path: Path) -> None:
     rows = [chat_row(f"q{n}", "x") for n in range(2500)]
     data: PreparedData = prepare([data_file(path, *rows)], chatml, options(eval_max_rows=9999))
     assert data.report.rows == 2500

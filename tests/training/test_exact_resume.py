@@ -17,6 +17,7 @@ from job.engines import ReferenceEngine
 from job.errors import Diverged, Preempted, Unavailable
 from job.lifecycle import StopToken
 from job.training import Saved, Step, TrainingData, TrainingResult, TrainingState, train
+from tests.stored import stored
 from tests.tiny import build_model
 
 SETTINGS: dict[str, Any] = {
@@ -81,7 +82,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data() -> TrainingData:
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
     chosen = np.random.default_rng(0)
 
     def sample() -> Sample:
@@ -90,7 +91,11 @@ def data() -> TrainingData:
         labels[: len(ids) // 2] = -100
         return Sample(input_ids=ids, labels=labels)
 
-    return TrainingData([sample() for _ in range(30)], [sample() for _ in range(6)])
+    folder = tmp_path_factory.mktemp("data")
+    return TrainingData(
+        stored(folder / "train", [sample() for _ in range(30)]),
+        stored(folder / "evaluation", [sample() for _ in range(6)]),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,37 @@
+"""The settings that decide what becomes of a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from job.config import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """Their names are those in `Settings`."""
+
+    max_seq_length: int
+    loss_on: Literal["assistant", "all"] = "assistant"
+    invalid_rows: Literal["fail", "skip"] = "fail"
+    max_invalid_fraction: float = 0.01
+    overlong_rows: Literal["drop", "trim_turns", "fail"] = "drop"
+    min_supervised_ratio: float = 0.002
+    eval_fraction: float = 0.2
+    eval_max_rows: int = 512
+
+    @classmethod
+    def from_settings(cls, settings: Settings, position_limit: int | None = None) -> PrepareOptions:
+        """`position_limit` is the model's own: nothing longer can be trained on as it is."""
+        wanted = settings.hyperparameters().max_seq_length
+        return cls(
+            max_seq_length=min(wanted, position_limit or wanted),
+            loss_on=settings.loss_on,
+            invalid_rows=settings.invalid_rows,
+            max_invalid_fraction=settings.max_invalid_fraction,
+            overlong_rows=settings.overlong_rows,
+            min_supervised_ratio=settings.min_supervised_ratio,
+            eval_fraction=settings.eval_fraction,
+            eval_max_rows=settings.eval_max_rows,
+        )

@@ -1,0 +1,205 @@
+"""The pass over the data: rows are read and checked here, rendered, and tokenized behind it.
+
+Reading and rendering are Python and hold its lock; the tokenizer works outside of it. So while one
+batch is tokenized and written by a thread, the next one is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from job.dataset.chat import ChatFormat
+from job.dataset.encode import Encoded, Rendered, Sample
+from job.dataset.fetch import DataFile
+from job.dataset.identity import asked, content_hash, id_hash, prompt_hash, sketches
+from job.dataset.options import PrepareOptions
+from job.dataset.row import RejectedRow, Row, RowProblem, RowRefused
+from job.dataset.rows import read_rows
+from job.dataset.store import ROW, Rows, StoreWriter
+from job.dataset.tally import REPORTED, Example, Tally
+from job.redact import redact as mask_secrets
+
+log = logging.getLogger(__name__)
+
+QUARANTINE: Final = "quarantine.jsonl"
+_BATCH_ROWS: Final = 500
+_BATCH_BYTES: Final = 8_000_000
+_IN_FLIGHT: Final = 2
+"""Batches that wait for the tokenizer: with the limits above, what memory there is to hold."""
+_TOLD_EVERY: Final = 15.0
+"""Seconds between lines of the log."""
+
+
+class Scan:
+    """The state of one pass."""
+
+    def __init__(
+        self,
+        files: Sequence[DataFile],
+        chat: ChatFormat | None,
+        options: PrepareOptions,
+        writer: StoreWriter,
+        quarantine: Path,
+    ) -> None:
+        self.tally = Tally()
+        self._files = {file.source.uri: n for n, file in enumerate(files)}
+        self._chat = chat
+        self._options = options
+        self._writer = writer
+        self._quarantine = quarantine.open("wb")
+
+    def run(self, files: Sequence[DataFile]) -> Tally:
+        """Read `files` to their end, or to where nobody would read a longer list of faults.
+
+        Raises `DataError` where a file is damaged, and `OutOfDisk`.
+        """
+        told = time.monotonic()
+        pending: deque[Future[None]] = deque()
+        with self._quarantine, ThreadPoolExecutor(1, "tokenize") as tokenizing:
+            for batch in _batches(read_rows(files)):
+                valid = self._sorted_out(batch)
+                if len(pending) == _IN_FLIGHT:
+                    pending.popleft().result()
+                pending.append(tokenizing.submit(self._finish, valid))
+                if time.monotonic() - told > _TOLD_EVERY:
+                    told = time.monotonic()
+                    log.info("data: %d rows read", self.tally.rows.total())
+                if self._options.invalid_rows == "fail" and self.tally.refused >= REPORTED:
+                    break
+            while pending:
+                pending.popleft().result()
+        order = self._files
+        self.tally.rejected.sort(key=lambda row: (order[row.uri], row.line))
+        return self.tally
+
+    def _sorted_out(
+        self, batch: Sequence[Row | RejectedRow]
+    ) -> tuple[list[Row], list[Rendered] | None]:
+        """The valid rows of a batch, and their text where there is a tokenizer."""
+        rows = []
+        for row in batch:
+            self.tally.saw(row)
+            if isinstance(row, Row):
+                rows.append(row)
+            else:
+                self._refuse(row)
+        if self._chat is None:
+            return rows, None
+        kept, texts = [], []
+        for row, text in zip(rows, self._chat.render_all(rows), strict=True):
+            if isinstance(text, RowRefused):
+                self._refuse(row.rejected(text.problem))
+            else:
+                kept.append(row)
+                texts.append(text)
+        return kept, texts
+
+    def _finish(self, valid: tuple[list[Row], list[Rendered] | None]) -> None:
+        rows, texts = valid
+        if texts is None or self._chat is None:
+            self._writer.append_row(self._records(rows, None))
+            return
+        samples = self._chat.encode(texts, self._options.loss_on)
+        self.tally.lengths.update(samples.lengths.tolist())
+        rows, samples = self._fitting(self._chat, rows, samples)
+        self._writer.append(samples, self._records(rows, samples))
+
+    def _fitting(
+        self, chat: ChatFormat, rows: list[Row], samples: Encoded
+    ) -> tuple[list[Row], Encoded]:
+        """Without the rows that are too long or train nothing, and with those that were cut."""
+        lengths, supervised = samples.lengths, samples.supervised()
+        for place in np.flatnonzero(samples.straddling):
+            self.tally.warn(rows[place], _STRADDLES)
+        too_long = lengths > self._options.max_seq_length
+        for place in np.flatnonzero(~too_long & (supervised == 0)):
+            self._refuse(rows[place].rejected(_NOTHING_TRAINED))
+        kept = ~too_long & (supervised > 0)
+        if kept.all():
+            return rows, samples
+        parts: list[tuple[Row, Sample]] = []
+        for i, row in enumerate(rows):
+            if kept[i]:
+                parts.append((row, samples[i]))
+            elif too_long[i] and (cut := self._shortened(chat, row, int(lengths[i]))):
+                parts.append(cut)
+        return [row for row, _ in parts], Encoded.of([sample for _, sample in parts])
+
+    def _shortened(self, chat: ChatFormat, row: Row, tokens: int) -> tuple[Row, Sample] | None:
+        """The row and its sample as they fit, or `None` if the row is left out."""
+        limit, policy = self._options.max_seq_length, self._options.overlong_rows
+        found = f"has {tokens} tokens, FORGE_MAX_SEQ_LENGTH is {limit}"
+        if policy == "fail" and len(self.tally.too_long) < REPORTED:
+            self.tally.too_long.append(Example(row.uri, row.line, found))
+        if policy == "trim_turns" and (cut := self._trimmed(chat, row)):
+            turns, left = len(cut[0].messages), len(cut[1].input_ids)
+            detail = f"{found}; {turns} of {len(row.messages)} turns stay, {left} tokens"
+            self.tally.trimmed.add(row.uri, row.line, detail)
+            return cut
+        self.tally.dropped.add(row.uri, row.line, found)
+        return None
+
+    def _trimmed(self, chat: ChatFormat, row: Row) -> tuple[Row, Sample] | None:
+        """The longest beginning that ends with an answer, fits, and trains something."""
+        best: tuple[Row, Sample] | None = None
+        turns = row.assistant_turns
+        fewest, most = 1, len(turns) - 1
+        while fewest <= most:
+            middle = (fewest + most) // 2
+            shorter = replace(row, messages=row.messages[: turns[middle - 1] + 1])
+            [text] = chat.render_all([shorter])
+            if isinstance(text, RowRefused):
+                return best
+            [sample] = chat.encode([text], self._options.loss_on)
+            if len(sample.input_ids) <= self._options.max_seq_length:
+                best, fewest = (shorter, sample), middle + 1
+            else:
+                most = middle - 1
+        return best if best is None or best[1].supervised else None
+
+    def _records(self, rows: Sequence[Row], samples: Encoded | None) -> Rows:
+        records = np.zeros(len(rows), dtype=ROW)
+        records["file"] = [self._files[row.uri] for row in rows]
+        records["line"] = [row.line for row in rows]
+        records["turns"] = [len(row.messages) for row in rows]
+        records["content"] = [content_hash(row) for row in rows]
+        records["prompt"] = [prompt_hash(row) for row in rows]
+        records["id"] = [id_hash(row) for row in rows]
+        records["bands"] = sketches([asked(row) for row in rows])
+        if samples is not None:
+            records["tokens"] = samples.lengths
+            records["supervised"] = samples.supervised()
+        return records
+
+    def _refuse(self, row: RejectedRow) -> None:
+        self.tally.refuse(row)
+        text = row.raw.decode("utf-8", "surrogateescape")
+        self._quarantine.write(mask_secrets(text).encode("utf-8", "surrogateescape") + b"\n")
+
+
+_NOTHING_TRAINED: Final = RowProblem("messages", "no token of any assistant turn can be trained")
+_STRADDLES: Final = RowProblem(
+    "messages", "the first token of an answer holds a part of the turn's header, and isn't trained"
+)
+
+
+def _batches(rows: Iterable[Row | RejectedRow]) -> Iterator[list[Row | RejectedRow]]:
+    batch: list[Row | RejectedRow] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row.raw)
+        if len(batch) == _BATCH_ROWS or size > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
