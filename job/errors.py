@@ -2,6 +2,7 @@
 
     JobError                     70  unexpected, or no progress over several attempts
     ├── DataError                65  data rejected or changed
+    │   └── DataChanged          65  the data of an earlier attempt are no longer to be had
     ├── Unavailable              69  storage or model source unreachable after retries
     ├── OutOfDisk                70  the work volume is full
     ├── OutOfGpuMemory           71  out of GPU memory at micro-batch 1
@@ -52,6 +53,10 @@ class JobError(Exception):
 class DataError(JobError):
     exit_code = 65
     title = "data rejected"
+
+
+class DataChanged(DataError):
+    title = "resume refused: the data were changed since this run began"
 
 
 class Unavailable(JobError):

@@ -31,6 +31,7 @@ CONTRACT = {
 CLASSES: dict[type[JobError | Stopped], int] = {
     errors.JobError: 70,
     errors.DataError: 65,
+    errors.DataChanged: 65,
     errors.Unavailable: 69,
     errors.OutOfDisk: 70,
     errors.OutOfGpuMemory: 71,

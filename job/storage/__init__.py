@@ -8,6 +8,7 @@ from __future__ import annotations
 from job.errors import Problem, SettingsError
 from job.storage.base import Conflict, NotFound, ObjectInfo, Storage
 from job.storage.faults import NotSupported
+from job.storage.kept import keep
 from job.storage.keys import S3_SCHEME, split_s3_uri
 from job.storage.local import LocalStorage
 from job.storage.observer import Observer
@@ -21,6 +22,7 @@ __all__ = [
     "ObjectInfo",
     "Observer",
     "Storage",
+    "keep",
     "open_storage",
     "probe",
     "split_s3_uri",

@@ -9,6 +9,7 @@ never start with one. Every backend maps its faults once, here named in each ver
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -74,6 +75,18 @@ class Storage(Protocol):
     ) -> None:
         """Get an object of any size into `path`. Raises `NotFound`, or `Conflict` when `etag` or
         `version_id` is given and that object is no longer to be had."""
+        ...
+
+    def stream(
+        self, key: str, offset: int = 0, *, etag: str | None = None, version_id: str | None = None
+    ) -> AbstractContextManager[Iterator[bytes]]:
+        """The bytes of an object of any size from `offset` on, in chunks, one after the other.
+
+        `offset` is below the object's size, or 0. Entering or iterating raises `NotFound`, or
+        `Conflict` when the object changes meanwhile, or when `etag` or `version_id` is given and
+        that object is no longer to be had. What the caller does with a chunk, and what it raises,
+        is no business of the storage.
+        """
         ...
 
     def delete(self, keys: Iterable[str]) -> None:

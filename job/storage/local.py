@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import Final
@@ -100,16 +101,24 @@ class LocalStorage:
         Raises `NotFound`, and `Conflict` for another ETag than `etag` or for any `version_id`:
         a directory keeps no versions.
         """
-        pinned = etag is not None or version_id is not None
-        try:
-            with self._mapped(key), self._open(key) as source:
-                if version_id is not None or (etag is not None and etag_of_file(source) != etag):
-                    raise Conflict(f"{self._root}/{key}: is no longer what was pinned")
-                copied_whole(source, path)
-        except NotFound as error:
-            if pinned:
-                raise Conflict(f"{self._root}/{key}: the pinned object is gone") from error
-            raise
+        with self._mapped(key), self._open_pinned(key, etag, version_id) as source:
+            copied_whole(source, path)
+
+    @contextmanager
+    def stream(
+        self, key: str, offset: int = 0, *, etag: str | None = None, version_id: str | None = None
+    ) -> Iterator[Iterator[bytes]]:
+        """Of the object as it was when the stream was opened. Raises as `download` does."""
+
+        def next_chunk(source: BufferedReader) -> bytes:
+            with self._mapped(key):
+                return source.read(CHUNK_BYTES)
+
+        with self._mapped(key):
+            source = self._open_pinned(key, etag, version_id)
+        with source:
+            source.seek(offset)
+            yield iter(partial(next_chunk, source), b"")
 
     def delete(self, keys: Iterable[str]) -> None:
         """Folders that are left empty go too."""
@@ -137,6 +146,18 @@ class LocalStorage:
             return path.open("rb")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise NotFound(str(path)) from None
+
+    def _open_pinned(self, key: str, etag: str | None, version_id: str | None) -> BufferedReader:
+        try:
+            source = self._open(key)
+        except NotFound as error:
+            if etag is not None or version_id is not None:
+                raise Conflict(f"{self._root}/{key}: the pinned object is gone") from error
+            raise
+        if version_id is not None or (etag is not None and etag_of_file(source) != etag):
+            source.close()
+            raise Conflict(f"{self._root}/{key}: is no longer what was pinned")
+        return source
 
     def _keys(self) -> Iterator[str]:
         root = self._root.resolve()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import builtins
 import mimetypes
 from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from boto3.s3.transfer import create_transfer_manager
 from botocore.exceptions import ClientError
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from job.errors import AccessDenied, JobError, Problem, SettingsError
 from job.storage.base import Conflict, NotFound, ObjectInfo
@@ -23,15 +24,15 @@ from job.storage.faults import NotSupported
 from job.storage.keys import checked_key, checked_prefix, split_s3_uri
 from job.storage.observer import NoObserver, Observer
 from job.storage.s3_client import TRANSFER, open_client
-from job.storage.s3_faults import TORN, S3Faults
-from job.storage.s3_transfer import Pin, Received, Sent
+from job.storage.s3_faults import READ_ATTEMPTS, STREAM_ATTEMPTS, S3Faults, again_if_torn
+from job.storage.s3_stream import S3Stream
+from job.storage.s3_transfer import Sent, download_subscribers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 _DELETE_BATCH: Final = 1000
 """Keys that DeleteObjects takes at most."""
-_READ_ATTEMPTS: Final = 3
 
 
 class _Condition(TypedDict, total=False):
@@ -96,13 +97,7 @@ class S3Storage:
 
     def read(self, key: str) -> tuple[bytes, str]:
         """Content and ETag, from one response. Raises `NotFound`."""
-        again = Retrying(
-            retry=retry_if_exception_type(TORN),
-            stop=stop_after_attempt(_READ_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.1, max=2),
-            before_sleep=lambda _: self._observer.retried("GetObject"),
-            reraise=True,
-        )
+        again = again_if_torn(self._observer, READ_ATTEMPTS)
         with self._faults.mapped(self._where(key)):
             data, etag = again(self._get, self._full(key))
         self._observer.received(len(data))
@@ -163,15 +158,36 @@ class S3Storage:
         `SettingsError` if `path` can't be written. An object that changes meanwhile is `Conflict`
         too, pinned or not: no file is ever made of two versions.
         """
-        pinned = etag is not None or version_id is not None
-        try:
-            with self._faults.mapped(self._where(key)):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._fetch(self._full(key), path, etag, version_id)
-        except NotFound as error:
-            if pinned:
-                raise Conflict(f"{self._where(key)}: the pinned object is gone") from error
-            raise
+        with self._asked_for(key, etag, version_id):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with create_transfer_manager(self._client, TRANSFER) as transfers:
+                transfers.download(
+                    self._bucket,
+                    self._full(key),
+                    str(path),
+                    extra_args={"VersionId": version_id} if version_id is not None else {},
+                    subscribers=download_subscribers(self._observer, etag),
+                ).result()
+
+    @contextmanager
+    def stream(
+        self, key: str, offset: int = 0, *, etag: str | None = None, version_id: str | None = None
+    ) -> Iterator[Iterator[bytes]]:
+        """A connection that breaks off or stalls is replaced by one that goes on from there; only
+        several in a row without a chunk between them are `Unavailable`."""
+        again = again_if_torn(self._observer, STREAM_ATTEMPTS)
+
+        def next_chunk(stream: S3Stream) -> bytes:
+            with self._asked_for(key, etag, version_id):
+                chunk: bytes = again(stream.next_chunk)
+            self._observer.received(len(chunk))
+            return chunk
+
+        full = self._full(key)
+        with closing(
+            S3Stream(self._client, self._bucket, full, offset, etag, version_id)
+        ) as stream:
+            yield iter(partial(next_chunk, stream), b"")
 
     def delete(self, keys: Iterable[str]) -> None:
         """In batches of 1000. Raises after a batch in which any key was refused."""
@@ -192,22 +208,20 @@ class S3Storage:
     def _where(self, key: str) -> str:
         return f"{self._uri}/{key}"
 
+    @contextmanager
+    def _asked_for(self, key: str, etag: str | None, version_id: str | None) -> Iterator[None]:
+        """Faults of a download: that a pinned object isn't there is a broken condition."""
+        try:
+            with self._faults.mapped(self._where(key)):
+                yield
+        except NotFound as error:
+            if etag is not None or version_id is not None:
+                raise Conflict(f"{self._where(key)}: the pinned object is gone") from error
+            raise
+
     def _get(self, full: str) -> tuple[bytes, str]:
         got = self._client.get_object(Bucket=self._bucket, Key=full)
         return got["Body"].read(), got["ETag"].strip('"')
-
-    def _fetch(self, full: str, path: Path, etag: str | None, version_id: str | None) -> None:
-        subscribers: builtins.list[Any] = [Received(self._observer)]
-        if etag is not None:
-            subscribers.append(Pin(etag))
-        with create_transfer_manager(self._client, TRANSFER) as transfers:
-            transfers.download(
-                self._bucket,
-                full,
-                str(path),
-                extra_args={"VersionId": version_id} if version_id is not None else {},
-                subscribers=subscribers,
-            ).result()
 
     def _delete_batch(self, batch: builtins.list[str]) -> None:
         objects: builtins.list[ObjectIdentifierTypeDef] = [{"Key": full} for full in batch]

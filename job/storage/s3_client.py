@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _MIB: Final = 1024 * 1024
 _ATTEMPTS: Final = 5
 _TRANSFER_THREADS: Final = 8
+_STALLED_SECONDS: Final = 60
+"""A connection that sends nothing for so long is given up."""
 
 TRANSFER: Final = TransferConfig(
     multipart_threshold=16 * _MIB,
@@ -69,7 +71,7 @@ def _config(attempts: int) -> Config:
     return Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=5,
-        read_timeout=60,
+        read_timeout=_STALLED_SECONDS,
         tcp_keepalive=True,
         # The uploader's and the downloader's threads, the heartbeat and the main thread.
         max_pool_connections=4 * _TRANSFER_THREADS,

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from botocore import exceptions as boto
 from s3transfer.exceptions import (
@@ -16,14 +17,20 @@ from s3transfer.exceptions import (
     S3DownloadFailedError,
     S3ValidationError,
 )
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from job.errors import AccessDenied, JobError, Problem, SettingsError, Unavailable
 from job.redact import redact
 from job.storage.base import Conflict, NotFound
 from job.storage.faults import NotSupported, work_disk_fault
+from job.storage.observer import Observer
 
 TORN = (boto.IncompleteReadError, boto.ResponseStreamingError, boto.ReadTimeoutError)
 """A response whose body broke off. botocore retries requests, not bodies."""
+
+READ_ATTEMPTS: Final = 3
+STREAM_ATTEMPTS: Final = 5
+"""Without a byte of progress between them."""
 
 _UNREACHABLE = (
     *TORN,
@@ -91,7 +98,7 @@ _CREDENTIALS_HINT = (
 )
 _PERMISSION_HINT = (
     "the role needs s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "
-    "the prefix, and s3:ListBucket on the bucket"
+    "the prefix, s3:ListBucket on the bucket, and s3:GetObjectVersion where it keeps versions"
 )
 _ENDPOINT_HINT = "set AWS_ENDPOINT_URL_S3 to http(s)://host[:port], or unset it for AWS itself"
 
@@ -161,6 +168,17 @@ class S3Faults:
         if status == 501 or code == "NotImplemented":
             return NotSupported(Problem(where, said, "the store does not implement this request"))
         return _refused(code, status, Problem(where, said))
+
+
+def again_if_torn(observer: Observer, attempts: int) -> Retrying:
+    """Calls a function that reads a body, once more each time that the body breaks off."""
+    return Retrying(
+        retry=retry_if_exception_type(TORN),
+        stop=stop_after_attempt(attempts),
+        wait=wait_random_exponential(multiplier=0.2, max=5),
+        before_sleep=lambda _: observer.retried("GetObject"),
+        reraise=True,
+    )
 
 
 def configuration_fault(error: Exception, where: str) -> SettingsError | None:

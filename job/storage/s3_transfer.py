@@ -9,6 +9,11 @@ from s3transfer.subscribers import BaseSubscriber
 from job.storage.observer import Observer
 
 
+def download_subscribers(observer: Observer, etag: str | None) -> list[BaseSubscriber]:
+    """Those of one download, which is for the object with that ETag where one is given."""
+    return [Received(observer), *([Pin(etag)] if etag is not None else [])]
+
+
 class Pin(BaseSubscriber):
     """Makes every request of a download conditional on the object's ETag.
 

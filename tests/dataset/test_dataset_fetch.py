@@ -11,7 +11,9 @@ import boto3
 import pytest
 
 from job.dataset import Row, fetch, read_rows
-from job.dataset.fetch import _download, _Found
+from job.dataset.bring import bring_found
+from job.dataset.find import Buckets
+from job.dataset.objects import Found
 from job.errors import DataError, SettingsError
 from job.storage import open_storage
 from tests.dataset.standin import chat_row, data_file
@@ -98,18 +100,18 @@ def test_an_object_that_changes_meanwhile(versioned: bool, bucket: str, work_dir
         )
     storage.write("a.jsonl", LINE)
     info = storage.stat("a.jsonl")
-    found = _Found(f"{bucket}/a.jsonl", info.size, info.etag, info.version_id)
+    found = Found(f"{bucket}/a.jsonl", info.size, info.etag, info.version_id)
     storage.write("a.jsonl", LINE * 2)
     if versioned:
-        assert _download(found, work_dir, 0, None).read_bytes() == LINE
+        assert bring_found(found, work_dir, Buckets()).path.read_bytes() == LINE
     else:
         with pytest.raises(DataError, match="was changed or removed"):
-            _download(found, work_dir, 0, None)
+            bring_found(found, work_dir, Buckets())
 
 
 def test_an_object_that_goes_away_meanwhile(bucket: str, work_dir: Path) -> None:
     with pytest.raises(DataError, match="was changed or removed"):
-        _download(_Found(f"{bucket}/a.jsonl", 1, "0" * 32), work_dir, 0, None)
+        bring_found(Found(f"{bucket}/a.jsonl", 1, "0" * 32), work_dir, Buckets())
 
 
 def test_local_files_are_read_where_they_are(tmp_path: Path, work_dir: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,6 +71,15 @@ class Wrapped:
             "download",
             key,
             lambda: self.inner.download(key, path, etag=etag, version_id=version_id),
+        )
+
+    def stream(
+        self, key: str, offset: int = 0, *, etag: str | None = None, version_id: str | None = None
+    ) -> AbstractContextManager[Iterator[bytes]]:
+        return self._do(
+            "stream",
+            key,
+            lambda: self.inner.stream(key, offset, etag=etag, version_id=version_id),
         )
 
     def delete(self, keys: Iterable[str]) -> None:
