@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count, takewhile
 from typing import Any
 
 from job.config import Settings
-from job.dataset import DataFile
-from job.ledger import flatten
+from job.dataset import DataFile, DataObject
+from job.ledger import RunRecord, compare, flatten
 
 _LIBRARIES = (
     "accelerate",
@@ -80,6 +81,47 @@ def of_run(
             },
         }
     )
+
+
+def refuse_other_settings(record: RunRecord, settings: Settings) -> None:
+    """Hold against a run's record what is known before anything is fetched.
+
+    Raises `FingerprintMismatch`. Fields that only one release knows are left to the whole.
+    """
+    current = of_settings(settings)
+    known = current.keys() & record.fingerprint.keys()
+    compare(
+        {name: record.fingerprint[name] for name in known},
+        {name: current[name] for name in known},
+        settings.allow_fingerprint_change,
+    )
+
+
+def pins(record: RunRecord, settings: Settings) -> list[DataObject]:
+    """The data objects that a run with checkpoints has to go on with; none where they may differ.
+
+    Raises `FingerprintMismatch` for other settings, which are told before other data.
+    """
+    if not record.checkpoints:
+        return []
+    refuse_other_settings(record, settings)
+    here = record.fingerprint.get("dataset_uri") == ",".join(settings.dataset_uri)
+    free = any(name.split(".")[0] == "data" for name in settings.allow_fingerprint_change)
+    return recorded_data(record.fingerprint) if here and not free else []
+
+
+def recorded_data(fingerprint: Mapping[str, Any]) -> list[DataObject]:
+    """The data objects of a whole fingerprint, in their order: what `of_run` was given."""
+    return [
+        DataObject(
+            uri=fingerprint[f"data.{n}.uri"],
+            size=fingerprint[f"data.{n}.size"],
+            etag=fingerprint.get(f"provenance.etags.{n}"),
+            version_id=fingerprint.get(f"provenance.version_ids.{n}"),
+            sha256=fingerprint[f"data.{n}.sha256"],
+        )
+        for n in takewhile(lambda n: f"data.{n}.uri" in fingerprint, count())
+    ]
 
 
 def library_versions() -> dict[str, str | None]:

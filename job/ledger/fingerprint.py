@@ -13,6 +13,8 @@ from typing import Any
 from job.errors import FingerprintMismatch, Problem
 
 _MAY_DIFFER = ("versions.", "provenance.")
+_FOLLOWS = {"data": "rows"}
+"""Whoever accepts the one accepts the other: other data have other numbers of rows."""
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -33,11 +35,13 @@ def compare(
 ) -> list[str]:
     """Hold the run's fingerprint against the present one.
 
-    `accepted` names fields (or their dotted parents) whose change is allowed. Returns a line for
-    each tolerated difference. Raises `FingerprintMismatch` with one problem for each refused one.
-    Fields that only `recorded` or only `current` knows are differences too.
+    `accepted` names fields (or their dotted parents) whose change is allowed; with `data` goes
+    `rows`. Returns a line for each tolerated difference. Raises `FingerprintMismatch` with one
+    problem for each refused one. Fields that only `recorded` or only `current` knows are
+    differences too.
     """
     accepted = tuple(accepted)
+    accepted += tuple(_FOLLOWS[name] for name in accepted if name in _FOLLOWS)
     refused: list[Problem] = []
     tolerated: list[str] = []
     for name in sorted(recorded.keys() | current.keys()):
