@@ -26,7 +26,7 @@ from job.config import Settings
 from job.dataset import ChatFormat, fetch
 from job.engines import ModelSource, choose_engine, position_limit, prepare_environment
 from job.errors import GateFailed, OutOfDisk, Problem, SettingsError
-from job.ledger import FINISHED, Heartbeat, Ledger, RunRecord, compare, read_record
+from job.ledger import FINISHED, Heartbeat, Ledger, RunRecord, read_record
 from job.lifecycle import StopToken
 from job.logs import LogContext
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
@@ -102,7 +102,8 @@ def _stages(run: Run) -> RunRecord:
     source = ModelSource(settings.base_model, run.work_dir)
     tokenizer_dir = source.tokenizer_dir()
     chat = ChatFormat.load(tokenizer_dir)
-    files = fetch(settings.dataset_uri, run.work_dir / "data", metrics)
+    pins = fingerprint.pins(run.ledger.record, settings)
+    files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins)
     data = prepare_data(run, files, chat, position_limit(tokenizer_dir))
 
     engine = choose_engine(settings.engine)
@@ -129,13 +130,7 @@ def _already_finished(settings: Settings, storage: Storage, work_dir: Path) -> R
     if found is None or found[0].status not in FINISHED or found[0].adapter is None:
         return None
     record, adapter = found[0], found[0].adapter
-    current = fingerprint.of_settings(settings)
-    known = current.keys() & record.fingerprint.keys()  # a newer release may have more fields
-    compare(
-        {name: record.fingerprint[name] for name in known},
-        {name: current[name] for name in known},
-        settings.allow_fingerprint_change,
-    )
+    fingerprint.refuse_other_settings(record, settings)
     try:
         publish.verify(storage, adapter.key, adapter.manifest_sha256, work_dir / "verify")
     except Rejected as reason:
