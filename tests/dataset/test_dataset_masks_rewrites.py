@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 import pytest
@@ -143,10 +144,16 @@ def test_an_answer_to_tools_keeps_its_thinking() -> None:
     )
 
 
+R1_FIRST_RELEASE: Final = "b6835114b7303ddd78919a82e4d9f7d8c26ed0d7dfc36beeb12d524f6144eab1"
+"""SHA-256 of its template."""
+
+
 def test_the_first_release_of_r1_gives_the_same_text() -> None:
     """Its generation prompt alone was another: it didn't open the thinking."""
     family = FAMILIES["deepseek-r1"]
-    first = chat_of(family, family.source().replace("<think>\\n", ""))
+    source = family.source().replace("<think>\\n", "")
+    assert hashlib.sha256(source.encode()).hexdigest() == R1_FIRST_RELEASE
+    first = chat_of(family, source)
     now = chat_format("deepseek-r1")
     for name in ("several answers", "H several rounds"):
         conversation = as_read()[name]
