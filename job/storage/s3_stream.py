@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 CHUNK_BYTES: Final = 256 * 1024
-"""What is lost at most when a connection breaks: a chunk that isn't whole is fetched again."""
+"""What is lost at most when a connection breaks, and is fetched again."""
 
 
 class _Conditions(TypedDict, total=False):

@@ -47,6 +47,8 @@ def test_missing_object_is_not_found(storage: Storage, tmp_path: Path) -> None:
             storage.stat(key)
         with pytest.raises(NotFound):
             storage.download(key, tmp_path / "in" / "target")
+        with pytest.raises(NotFound), storage.stream(key) as chunks:
+            list(chunks)
     assert list(tmp_path.glob("in/*")) == []
 
 
@@ -155,6 +157,44 @@ def test_download_replaces(storage: Storage, tmp_path: Path) -> None:
     assert target.read_bytes() == b"short"
 
 
+@pytest.mark.parametrize("offset", [0, 1, 262_144, 699_999])
+def test_stream_from_an_offset(storage: Storage, offset: int) -> None:
+    content = bytes(range(256)) * 2735
+    etag = storage.write("key", content)
+
+    with storage.stream("key", offset) as chunks:
+        assert b"".join(chunks) == content[offset:]
+    with storage.stream("key", offset, etag=etag) as chunks:
+        assert b"".join(chunks) == content[offset:]
+
+
+def test_stream_of_an_empty_object(storage: Storage) -> None:
+    storage.write("key", b"")
+    with storage.stream("key") as chunks:
+        assert list(chunks) == []
+
+
+def test_pinned_stream(storage: Storage) -> None:
+    etag = storage.write("key", b"pinned")
+    storage.write("key", b"another")
+    with pytest.raises(Conflict), storage.stream("key", 2, etag=etag) as chunks:
+        list(chunks)
+    storage.delete(["key"])
+    with pytest.raises(Conflict), storage.stream("key", 2, etag=etag) as chunks:
+        list(chunks)
+
+
+def test_errors_of_who_reads_a_stream_stay_their_own(storage: Storage, tmp_path: Path) -> None:
+    storage.write("key", b"content")
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(NotADirectoryError, match="below"),
+        storage.stream("key") as chunks,
+        (tmp_path / "file" / "below").open("wb") as file,
+    ):
+        file.write(next(chunks))
+
+
 def test_delete(storage: Storage) -> None:
     for key in ("a", "b/c", "b/d"):
         storage.write(key, b"")
@@ -180,6 +220,8 @@ def test_keys_that_could_leave_the_root_are_refused(
         storage.upload(key, tmp_path / "file")
     with pytest.raises(ValueError, match="key"):
         storage.download(key, tmp_path / "target")
+    with pytest.raises(ValueError, match="key"), storage.stream(key):
+        pass
     with pytest.raises(ValueError, match="key"):
         storage.delete([key])
     assert list(storage.list()) == []
@@ -203,7 +245,16 @@ def test_probe_passes_and_leaves_nothing(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("mount", ["size=64k", "ro"])
-def test_work_volume_that_takes_nothing(storage: Storage, tmp_path: Path, mount: str) -> None:
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "storage.download('large', volume / 'target')",
+        "keep(storage, storage.stat('large'), volume / 'target')",
+    ],
+)
+def test_work_volume_that_takes_nothing(
+    storage: Storage, tmp_path: Path, verb: str, mount: str
+) -> None:
     """A real file system that is full, or read-only, in a mount namespace of its own."""
     storage.write("large", b"x" * 1_000_000)
     volume = tmp_path / "volume"
@@ -215,11 +266,11 @@ def test_work_volume_that_takes_nothing(storage: Storage, tmp_path: Path, mount:
     script = (
         "import sys, pathlib\n"
         "from job.errors import JobError\n"
-        "from job.storage import open_storage\n"
-        "volume = pathlib.Path(sys.argv[2])\n"
-        "try: open_storage(sys.argv[1]).download('large', volume / 'target')\n"
+        "from job.storage import keep, open_storage\n"
+        "storage, volume = open_storage(sys.argv[1]), pathlib.Path(sys.argv[2])\n"
+        f"try: {verb}\n"
         "except JobError as error: print(type(error).__name__, error)\n"
-        "print('left', [path.name for path in volume.iterdir()])\n"
+        "print('left', [path.name for path in volume.iterdir() if path.name != '.lock'])\n"
     )
     done = subprocess.run(
         [*unshare, mounted, "sh", mount, volume, sys.executable, "-c", script, storage.uri, volume],

@@ -28,6 +28,11 @@ def every_verb(storage: Storage, tmp_path: Path) -> dict[str, JobError]:
     """What each verb raises when nothing works."""
     source = tmp_path / "source"
     source.write_bytes(b"x")
+
+    def stream() -> object:
+        with storage.stream("key") as chunks:
+            return list(chunks)
+
     verbs: dict[str, Callable[[], object]] = {
         "stat": lambda: storage.stat("key"),
         "list": lambda: list(storage.list()),
@@ -38,6 +43,7 @@ def every_verb(storage: Storage, tmp_path: Path) -> dict[str, JobError]:
         "upload": lambda: storage.upload("key", source),
         "download": lambda: storage.download("key", tmp_path / "target"),
         "pinned download": lambda: storage.download("key", tmp_path / "target", etag="0"),
+        "stream": stream,
         "delete": lambda: storage.delete(["key"]),
         "probe": lambda: probe(storage),
     }

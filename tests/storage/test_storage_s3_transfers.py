@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections import Counter
 from pathlib import Path
 
 import boto3
@@ -19,28 +18,8 @@ from job.errors import (
 )
 from job.lifecycle import StopToken
 from job.storage import Conflict, open_storage, split_s3_uri
+from tests.storage.counts import Counts
 from tests.storage.wire import Answer, Call, Interpose, s3_error
-
-
-class Counts:
-    """An observer that remembers. The tests below use one thread at a time to look at it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.bytes: Counter[str] = Counter()
-        self.retries: Counter[str] = Counter()
-
-    def sent(self, count: int) -> None:
-        with self.lock:
-            self.bytes["sent"] += count
-
-    def received(self, count: int) -> None:
-        with self.lock:
-            self.bytes["received"] += count
-
-    def retried(self, operation: str) -> None:
-        with self.lock:
-            self.retries[operation] += 1
 
 
 def test_torn_download_is_fetched_again(interpose: Interpose, bucket: str, tmp_path: Path) -> None:

@@ -35,8 +35,18 @@ class Answer:
     """Only so many bytes of the body are sent before the connection is closed."""
 
 
-Rule = Callable[[Call], Answer | None]
-"""Answers itself, or returns None and the request goes to S3."""
+@dataclass(frozen=True)
+class Cut:
+    """What a rule returns for S3's own answer, broken off."""
+
+    after: int
+    """Bytes of the body that get through."""
+    held: threading.Event | None = None
+    """The connection stays open, and silent, until this is set."""
+
+
+Rule = Callable[[Call], Answer | Cut | None]
+"""Answers itself, or has the answer of S3 cut; with None the request just goes to S3."""
 
 
 def s3_error(status: int, code: str, message: str = "said the test") -> Answer:
@@ -52,7 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_one(self) -> None:
         size = int(self.headers.get("Content-Length", 0))
         call = Call(self.command, self.path, dict(self.headers), self.rfile.read(size))
-        answer = type(self).rule(call) or self._forward(call)
+        ruled = type(self).rule(call)
+        answer = ruled if isinstance(ruled, Answer) else self._forward(call)
+        sent = ruled.after if isinstance(ruled, Cut) else answer.sent
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
@@ -60,8 +72,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(answer.body[: answer.sent])
-        self.close_connection = answer.sent is not None
+            self.wfile.write(answer.body[:sent])
+        if isinstance(ruled, Cut) and ruled.held is not None:
+            self.wfile.flush()
+            ruled.held.wait(60)
+        self.close_connection = sent is not None
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_one  # noqa: N815
 
