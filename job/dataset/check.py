@@ -1,36 +1,60 @@
-"""What a conversation must be, beyond its shape: the order of turns, calls that were declared,
-answers that belong to a call."""
+"""What a conversation must be, beyond its shape: the order of turns, calls that were declared and
+fit their schema, answers that belong to a call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from job.dataset.hermes import Malformed, declared_tools, parse_tool_calls
-from job.dataset.normalise import tool_name
+from job.dataset.answers import Answers
+from job.dataset.draft import Draft
+from job.dataset.hermes import Malformed, ToolCall, call_blocks, parse_call
+from job.dataset.repeats import may_repeat, repeated_keys
 from job.dataset.row import Message, Problems
+from job.dataset.schema import Schema
+from job.dataset.tools import ONCE, Toolbox, ToolReader
+from job.dataset.words import brief
+
+_AS_JSON = 'write <tool_call>\\n{"name": "…", "arguments": {…}}\\n</tool_call>'
 
 
-def check(messages: Sequence[Message], tools: list[dict[str, Any]] | None, found: Problems) -> None:
-    """Add everything that is wrong to `found`."""
-    _order(messages, found)
-    _calls(messages, _declared(messages, tools, found), found)
-    _pairs(messages, found)
-
-
-def _order(messages: Sequence[Message], found: Problems) -> None:
-    before = ""
-    for i, message in enumerate(messages):
+def check(draft: Draft, tools: ToolReader, found: Problems) -> None:
+    """Add everything that is wrong with a draft that is whole to `found`; tell its dialect."""
+    for index, reason, hint in _order(tuple([message["role"] for message in draft.messages])):
+        found.add(draft.places.turn(index), reason, hint)
+    declared, in_text = _declared(draft, tools, found)
+    answers = Answers(draft.places, found)
+    structured = False
+    for index, message in enumerate(draft.messages):
         role = message["role"]
-        if reason := _misplaced(role, before, i):
-            found.add(f"messages[{i}]", *reason)
+        if role == "tool":
+            answers.answer(index, message)
+        elif role == "assistant":
+            written = _turn(index, message, draft, declared, found)
+            in_text |= bool(written)
+            calls = message.get("tool_calls", ())
+            structured |= bool(calls)
+            answers.called(index, calls, written)
+        else:
+            answers.nothing_more()
+    if in_text and not structured and draft.dialect == "openai":
+        draft.dialect = "hermes"
+
+
+@lru_cache(maxsize=4096)
+def _order(roles: tuple[str, ...]) -> tuple[tuple[int, str, str], ...]:
+    """(index, reason, hint) of each turn that stands where it may not."""
+    faults = []
+    before = ""
+    for index, role in enumerate(roles):
+        if fault := _misplaced(role, before, index):
+            faults.append((index, *fault))
         before = role
     if before != "assistant":
-        found.add(
-            f"messages[{len(messages) - 1}]",
-            f"the last turn is '{before}', so nothing answers it",
-            "end the conversation with an assistant turn",
-        )
+        reason = f"the last turn is '{before}', so nothing answers it"
+        faults.append((len(roles) - 1, reason, "end the conversation with an assistant turn"))
+    return tuple(faults)
 
 
 def _misplaced(role: str, before: str, index: int) -> tuple[str, str] | None:
@@ -45,97 +69,104 @@ def _misplaced(role: str, before: str, index: int) -> tuple[str, str] | None:
 
 
 def _declared(
-    messages: Sequence[Message], tools: list[dict[str, Any]] | None, found: Problems
-) -> set[str]:
-    """Names of the tools that the model is told of."""
-    declared = list(tools or ())
-    if messages[0]["role"] == "system" and messages[0]["content"]:
-        try:
-            for tool in declared_tools(messages[0]["content"]):
-                if tool_name(tool) is None:
-                    found.add("messages[0].content", "a tool in <tools> has no name")
-                else:
-                    declared.append(tool)
-        except ValueError as error:
-            found.add("messages[0].content", f"<tools> {error}", "write tools as JSON")
-    return {name for tool in declared if (name := tool_name(tool))}
+    draft: Draft, tools: ToolReader, found: Problems
+) -> tuple[Mapping[str, Schema], bool]:
+    """The tools that the model is told of, and whether the text of the system turn tells them."""
+    schemas: Mapping[str, Schema] = draft.toolbox.schemas
+    first = draft.messages[0]
+    if first["role"] != "system" or not first["content"]:
+        return schemas, False
+    box = tools.from_text(first["content"], draft.places.text(0), found)
+    if box is None:
+        return schemas, False
+    if schemas:
+        _declared_twice(draft, box, found)
+        return {**schemas, **box.schemas}, True
+    return box.schemas, True
 
 
-def _calls(messages: Sequence[Message], declared: set[str], found: Problems) -> None:
-    called = False
-    for i, message in enumerate(messages):
-        path = f"messages[{i}]"
-        if message["role"] == "tool":
-            if not called:
-                found.add(path, "a tool turn, but no assistant turn before it calls a tool")
-        elif message["role"] == "assistant":
-            called = _turn(message, path, declared, found)
-        else:
-            called = False
+def _declared_twice(draft: Draft, box: Toolbox, found: Problems) -> None:
+    """Tools beside the messages and in the text, as in Hermes' public data: shown only once."""
+    if draft.toolbox.schemas.keys() <= box.schemas.keys():
+        reason = "are left out: <tools> in the system turn declares them already"
+        found.warn("tools", reason, "the model would read them twice")
+        draft.toolbox = Toolbox(draft.toolbox.schemas)
+    else:
+        reason = "are others than those of <tools> in the system turn"
+        found.add("tools", reason, "declare all tools in one place")
 
 
-def _turn(message: Message, path: str, declared: set[str], found: Problems) -> bool:
-    """Check one assistant turn; whether it calls (or means to)."""
-    text, calls = message["content"] or "", message.get("tool_calls", [])
-    written = parse_tool_calls(text)
-    for call in written:
-        if isinstance(call, Malformed):
-            found.add(f"{path}.content", f"a tool call {call.reason}", _AS_JSON)
-        else:
-            _known(call.name, f"{path}.content", declared, found)
+def _turn(
+    index: int, message: Message, draft: Draft, declared: Mapping[str, Schema], found: Problems
+) -> int:
+    """Check one assistant turn; how many calls there are in its text, or what is meant as such."""
+    text, calls = message["content"], message.get("tool_calls", ())
     for n, call in enumerate(calls):
-        _known(call["function"]["name"], f"{path}.tool_calls[{n}]", declared, found)
-    if not text.strip() and not calls:
-        found.add(f"{path}.content", "the assistant's turn is empty")
-    return bool(written or calls)
+        function = call["function"]
+        schema = declared.get(function["name"])
+        if schema is None:
+            _unknown(function["name"], draft.places.call(index, n), declared, found)
+        else:
+            path = draft.places.arguments(index, n)
+            _arguments(schema, function["name"], function["arguments"], path, True, found)
+    if not text:
+        if not calls and text is not None:
+            found.add(draft.places.text(index), "the assistant's turn is empty")
+        return 0
+    if "tool_call>" in text:
+        return _written(text, draft.places.text(index), declared, found)
+    if text.isspace() and not calls:
+        found.add(draft.places.text(index), "the assistant's turn is empty")
+    return 0
 
 
-_AS_JSON = 'write <tool_call>\\n{"name": "…", "arguments": {…}}\\n</tool_call>'
-
-
-def _known(name: str, path: str, declared: set[str], found: Problems) -> None:
-    if name not in declared:
-        names = ", ".join(sorted(declared)[:8]) or "no tools at all"
-        found.add(path, f"calls '{name[:80]}', which is not declared", f"declared: {names}")
-
-
-def _pairs(messages: Sequence[Message], found: Problems) -> None:
-    """Ids of calls and of the answers to them, where they are given."""
-    open_ids: dict[str, str] = {}
-    any_ids = False
-    for i, message in enumerate(messages):
-        if message["role"] == "tool":
-            _answer(message, f"messages[{i}].tool_call_id", open_ids, any_ids, found)
+def _written(text: str, path: str, declared: Mapping[str, Schema], found: Problems) -> int:
+    """Check the calls in the text of a turn; their number."""
+    blocks = call_blocks(text)
+    for block in blocks:
+        call = block if isinstance(block, Malformed) else parse_call(block)
+        if isinstance(call, Malformed):
+            found.add(path, f"a tool call {brief(call.reason, 200)}", _AS_JSON)
             continue
-        _unanswered(open_ids.values(), found)
-        open_ids = _ids(message, f"messages[{i}].tool_calls", found)
-        any_ids = bool(open_ids)
-    # A conversation may end with a call: what is still open after the last turn is no problem.
+        assert isinstance(block, str)
+        _once(block, call, path, found)
+        schema = declared.get(call.name)
+        if schema is None:
+            _unknown(call.name, path, declared, found)
+        else:
+            _arguments(schema, call.name, call.arguments, path, False, found)
+    return len(blocks)
 
 
-def _answer(
-    message: Message, path: str, open_ids: dict[str, str], any_ids: bool, found: Problems
+def _once(block: str, call: ToolCall, path: str, found: Problems) -> None:
+    """No key twice in the JSON of a call, which had no other keys than its own."""
+    if may_repeat(block, {"name": call.name, "arguments": call.arguments}):
+        for where, key in repeated_keys(block):
+            at = f" at '{where.removeprefix('.')}'" if where else ""
+            reason = f"a tool call has the key '{key}'{at} twice in one object"
+            found.add(path, reason, ONCE)
+
+
+def _arguments(
+    schema: Schema,
+    name: str,
+    arguments: dict[str, Any],
+    path: str,
+    structured: bool,
+    found: Problems,
 ) -> None:
-    given = message.get("tool_call_id")
-    if given is None:
-        if any_ids:
-            found.add(path, "is missing, though the calls have ids")
-    elif open_ids.pop(given, None) is None:
-        found.add(path, f"'{given[:80]}' is the id of no open call in the turn before")
+    """Whether the arguments are what the tool asks for."""
+    for fault in schema.faults(arguments):
+        where = fault.path.removeprefix(".")
+        what = f"the argument '{where}'" if where else "the arguments"
+        reason = f"{what} of '{brief(name)}' {fault.reason}"
+        found.add(path + fault.path if structured else path, reason, fault.hint)
+    for fault in schema.undeclared(arguments):
+        reason = f"the argument '{fault.path.removeprefix('.')}' of '{brief(name)}' {fault.reason}"
+        found.warn(path + fault.path if structured else path, reason, fault.hint)
 
 
-def _unanswered(paths: Iterable[str], found: Problems) -> None:
-    for path in paths:
-        found.add(path, "no tool turn answers this call", "add it, or end the conversation here")
-
-
-def _ids(message: Message, path: str, found: Problems) -> dict[str, str]:
-    """Id → path of each call of a turn that has one."""
-    ids: dict[str, str] = {}
-    for n, call in enumerate(message.get("tool_calls", [])):
-        if (given := call.get("id")) is None:
-            continue
-        if given in ids:
-            found.add(f"{path}[{n}].id", f"'{given[:80]}' is the id of another call, too")
-        ids[given] = f"{path}[{n}]"
-    return ids
+def _unknown(name: str, path: str, declared: Mapping[str, Schema], found: Problems) -> None:
+    names = ", ".join(sorted(declared)[:8]) or "no tools at all"
+    reason = f"calls '{brief(name, 80)}', which is not declared"
+    found.add(path, reason, f"declared: {brief(names, 200)}")

@@ -18,7 +18,8 @@ MAX_DEPTH: Final = 64
 
 _TAG: Final = re.compile(r"</?tool_call>")
 _THINKING: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
-_TOOLS: Final = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
+_LARGEST: Final = 2.0**63
+"""Floats from here on may have been whole numbers that orjson doesn't hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +42,43 @@ def parse_tool_calls(text: str) -> list[ToolCall | Malformed]:
 
     What stands inside `<think>` is no call. A tag without its partner is `Malformed`.
     """
-    text = _THINKING.sub("", text)
-    calls: list[ToolCall | Malformed] = []
+    return [
+        block if isinstance(block, Malformed) else parse_call(block) for block in call_blocks(text)
+    ]
+
+
+def call_blocks(text: str) -> list[str | Malformed]:
+    """What stands between the tags of each `<tool_call>` block, in order."""
+    if "tool_call>" not in text:
+        return []
+    if "<think>" in text:
+        text = _THINKING.sub("", text)
+    blocks: list[str | Malformed] = []
     start: int | None = None
     for tag in _TAG.finditer(text):
         opens = tag.group() == "<tool_call>"
         if opens and start is None:
             start = tag.end()
         elif opens:
-            calls.append(Malformed("<tool_call> opens inside another one"))
+            blocks.append(Malformed("<tool_call> opens inside another one"))
             start = tag.end()
         elif start is None:
-            calls.append(Malformed("</tool_call> closes what was not opened"))
+            blocks.append(Malformed("</tool_call> closes what was not opened"))
         else:
-            calls.append(_call(text[start : tag.start()]))
+            blocks.append(text[start : tag.start()])
             start = None
     if start is not None:
-        calls.append(Malformed("<tool_call> is not closed"))
-    return calls
+        blocks.append(Malformed("<tool_call> is not closed"))
+    return blocks
+
+
+def parse_call(block: str) -> ToolCall | Malformed:
+    """The call in one block."""
+    try:
+        value = orjson.loads(block)
+    except orjson.JSONDecodeError as error:
+        return Malformed(f"is not JSON: {error.msg}{_python_hint(block)}")
+    return read_call(value)
 
 
 def read_call(value: object) -> ToolCall | Malformed:
@@ -70,7 +90,7 @@ def read_call(value: object) -> ToolCall | Malformed:
         return Malformed("has no 'name' that is a string")
     if not isinstance(arguments, dict):
         return Malformed(f"the 'arguments' of '{name}' are not a JSON object")
-    if too_deep(arguments):
+    if not is_simple(arguments) and too_deep(arguments):
         return Malformed(f"the 'arguments' of '{name}' nest deeper than {MAX_DEPTH} levels")
     return ToolCall(name, arguments)
 
@@ -82,11 +102,45 @@ def declared_tools(text: str) -> list[Any]:
     Raises `ValueError` with the reason if a block is not JSON. An empty block is prose ("within
     <tools></tools> tags").
     """
-    tools: list[Any] = []
-    for block in _TOOLS.findall(text):
-        for value in _json_values(block.strip()):
-            tools += value if isinstance(value, list) else [value]
-    return tools
+    return [tool for block in tool_blocks(text) for tool in tools_of(block)]
+
+
+def tool_blocks(text: str) -> list[str]:
+    """What stands between the tags of each `<tools>` block that isn't empty."""
+    blocks, end = [], 0
+    while (start := text.find("<tools>", end)) >= 0:
+        if (end := text.find("</tools>", start)) < 0:
+            break
+        if block := text[start + len("<tools>") : end].strip():
+            blocks.append(block)
+    return blocks
+
+
+def tools_of(block: str, decoder: json.JSONDecoder | None = None) -> list[Any]:
+    """The tools in one block, read by `decoder` if one is given. Raises `ValueError`."""
+    values = _one_after_another(block, decoder) if decoder else _json_values(block)
+    return [tool for value in values for tool in (value if isinstance(value, list) else [value])]
+
+
+def is_simple(arguments: dict[str, Any]) -> bool:
+    """Whether all values are scalars that were read exactly: the common case, told quickly."""
+    for value in arguments.values():
+        kind = type(value)
+        if kind is str or kind is int or kind is bool or value is None:
+            continue
+        if kind is not float or not -_LARGEST < value < _LARGEST:
+            return False
+    return True
+
+
+def is_inexact(value: object) -> bool:
+    """Whether there is a float in it that may have been a whole number of more than 64 bits."""
+    level: list[Any] = [value]
+    while level:
+        if any(isinstance(item, float) and abs(item) >= _LARGEST for item in level):
+            return True
+        level = [child for item in level for child in _children(item)]
+    return False
 
 
 def too_deep(value: object, limit: int = MAX_DEPTH) -> bool:
@@ -105,26 +159,21 @@ def _children(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _call(block: str) -> ToolCall | Malformed:
-    try:
-        value = orjson.loads(block)
-    except orjson.JSONDecodeError as error:
-        return Malformed(f"is not JSON: {error.msg}{_python_hint(block)}")
-    return read_call(value)
-
-
 def _python_hint(block: str) -> str:
     return ", it looks like Python" if re.match(r"\s*\{\s*'", block) else ""
 
 
 def _json_values(text: str) -> list[Any]:
     """One value after another. One alone, or one a line, is read the fast way."""
-    for parts in ([text] if text else [], text.splitlines()):
-        try:
-            return [orjson.loads(part) for part in parts if part]
-        except orjson.JSONDecodeError:
-            continue
-    decoder, values, position = json.JSONDecoder(), [], 0
+    lines = text.splitlines() if "\n{" in text else [text]
+    try:
+        return [orjson.loads(line) for line in lines if line]
+    except orjson.JSONDecodeError:
+        return _one_after_another(text, _STRICT)
+
+
+def _one_after_another(text: str, decoder: json.JSONDecoder) -> list[Any]:
+    values, position = [], 0
     while position < len(text):
         try:
             value, position = decoder.raw_decode(text, position)
@@ -134,3 +183,11 @@ def _json_values(text: str) -> list[Any]:
         while position < len(text) and text[position] in " \t\r\n,":
             position += 1
     return values
+
+
+def no_constant(name: str) -> None:
+    """Python's reader takes NaN and Infinity for numbers. Raises `ValueError`."""
+    raise ValueError(f"JSON has no {name}")
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=no_constant)

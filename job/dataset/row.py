@@ -86,8 +86,18 @@ class RowRefused(Exception):
 class Problems:
     """Gathers what is wrong with one row, so that all of it is told at once."""
 
+    __slots__ = ("found", "inexact", "warned")
+
     def __init__(self) -> None:
         self.found: list[RowProblem] = []
+        self.warned: list[RowProblem] = []
+        self.inexact = False
+        """A whole number of the calls or tools may have lost digits when the line was parsed."""
 
     def add(self, path: str, reason: str, hint: str = "") -> None:
+        """For this the row is refused."""
         self.found.append(RowProblem(path, reason, hint))
+
+    def warn(self, path: str, reason: str, hint: str = "") -> None:
+        """This is told; the row is trained on all the same."""
+        self.warned.append(RowProblem(path, reason, hint))

@@ -1,9 +1,8 @@
-"""Rows of the data, one line at a time, every one checked."""
+"""Rows of the data, every one checked. Lines are read and screened some hundred at a time."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -12,19 +11,15 @@ import orjson
 from job.dataset.check import check
 from job.dataset.fetch import DataFile
 from job.dataset.lines import MAX_LINE_BYTES, Line, read_lines
-from job.dataset.normalise import Draft, normalise
+from job.dataset.normalise import normalise
 from job.dataset.row import Problems, RejectedRow, Row, RowProblem
+from job.dataset.screen import examine, nothing_odd
+from job.dataset.tools import ToolReader
+from job.dataset.unreadable import BOM, unreadable
+from job.errors import DataError
 
-_BOM: Final = b"\xef\xbb\xbf"
-_NOT_JSON_LINES: Final = (
-    (b"\x1f\x8b", "the file looks like gzip: name it .jsonl.gz"),
-    (b"\x28\xb5\x2f\xfd", "the file looks like zstd: name it .jsonl.zst"),
-    (b"PAR1", "the file looks like Parquet: write it as JSON lines"),
-    (b"\xff\xfe", "the file looks like UTF-16: write it as UTF-8"),
-    (b"\xfe\xff", "the file looks like UTF-16: write it as UTF-8"),
-    (b"[", "the file looks like one JSON array: write one object a line"),
-)
-_LONG_NUMBER: Final = re.compile(rb"\d{19}")
+_BATCH_BYTES: Final = 256 * 1024
+"""Few enough that their parsed JSON stays in the processor's cache."""
 _RAW_OF_CUT: Final = 4096
 """Bytes of an absurdly long line that are kept for the quarantine."""
 
@@ -32,71 +27,87 @@ _RAW_OF_CUT: Final = 4096
 def read_rows(files: Iterable[DataFile]) -> Iterator[Row | RejectedRow]:
     """Every row of `files` in order; blank lines are skipped.
 
-    Raises `DataError` where a compressed file is damaged.
+    Raises `DataError` where a compressed file is damaged, after the rows before the damage.
     """
+    tools = ToolReader()
     for file in files:
+        for batch in _batches(file):
+            yield from _rows(file.source.uri, batch, tools)
+
+
+def read_row(uri: str, line: Line) -> Row | RejectedRow:
+    """One line that isn't blank, once more: as `read_rows` reads it."""
+    [row] = _rows(uri, [line], ToolReader())
+    return row
+
+
+def _batches(file: DataFile) -> Iterator[list[Line]]:
+    batch: list[Line] = []
+    size = 0
+    try:
         for line in read_lines(file):
-            if line.cut or line.data.strip(b" \t\r\x0b\x0c"):
-                yield _row(file.source.uri, line)
+            if not line.data or line.data.isspace():
+                continue
+            batch.append(line)
+            size += len(line.data)
+            if size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+    except DataError:
+        yield batch
+        raise
+    yield batch
 
 
-def _row(uri: str, line: Line) -> Row | RejectedRow:
+def _rows(uri: str, lines: list[Line], tools: ToolReader) -> Iterator[Row | RejectedRow]:
+    read = [_parsed(uri, line) for line in lines]
+    good = [n for n, value in enumerate(read) if not isinstance(value, RejectedRow)]
+    clear = nothing_odd([_text(lines[n]) for n in good], [read[n] for n in good])
+    for line, value in zip(lines, read, strict=True):
+        if isinstance(value, RejectedRow):
+            yield value
+        else:
+            yield _row(uri, line, value, clear, tools)
+
+
+def _text(line: Line) -> bytes:
+    return line.data.removeprefix(BOM) if line.number == 1 else line.data
+
+
+def _parsed(uri: str, line: Line) -> object:
+    """The JSON of a line, or a `RejectedRow`."""
     if line.cut:
         reason = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB"
         problem = RowProblem("", reason, "split the conversation")
         return RejectedRow(uri, line.number, line.data[:_RAW_OF_CUT], (problem,))
-    data = line.data.removeprefix(_BOM) if line.number == 1 else line.data
-    problems = Problems()
+    data = _text(line)
     try:
-        draft = normalise(_parsed(data), problems)
-    except ValueError as error:
-        problems.add("", *_unreadable(data, line.number, error))
-        return RejectedRow(uri, line.number, line.data, tuple(problems.found))
-    return _checked(uri, line, draft, problems)
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        problem = RowProblem("", *unreadable(data, line.number, error))
+        return RejectedRow(uri, line.number, line.data, (problem,))
 
 
-def _checked(uri: str, line: Line, draft: Draft, problems: Problems) -> Row | RejectedRow:
-    messages = tuple(message for message in draft.messages if message is not None)
-    # With a turn missing in between, every remark on the order would be noise.
-    if messages and len(messages) == len(draft.messages):
-        check(messages, draft.tools, problems)
-    if problems.found:
-        return RejectedRow(uri, line.number, line.data, tuple(problems.found))
-    return Row(uri, line.number, messages, draft.tools, draft.meta, line.data)
-
-
-def _parsed(data: bytes) -> object:
-    """The JSON of a line. Raises `ValueError`."""
-    value = orjson.loads(data)
-    # orjson makes a float of a whole number over 64 bits; calls and tools must keep theirs exact.
-    if (b'"tool_calls"' in data or b'"tools"' in data) and _LONG_NUMBER.search(data):
-        try:
-            return json.loads(data)
-        except RecursionError:
-            raise ValueError("is nested too deeply") from None
-    return value
-
-
-def _unreadable(data: bytes, number: int, error: ValueError) -> tuple[str, str]:
-    """Reason and hint for a line that is no JSON."""
-    if number == 1:
-        for magic, hint in _NOT_JSON_LINES:
-            if data.startswith(magic):
-                return ("is not JSON", hint)
-    if b"\0" in data:
-        return ("holds NUL bytes", "the file was damaged or not written to its end")
-    try:
-        data.decode()
-    except UnicodeDecodeError as undecodable:
-        return (f"is not UTF-8 at byte {undecodable.start + 1} of the line", "write it as UTF-8")
-    if isinstance(error, orjson.JSONDecodeError):
-        return (f"is not JSON: {error.msg} (column {error.pos + 1})", _json_hint(data))
-    return (f"can't be read: {error}", "")
-
-
-def _json_hint(data: bytes) -> str:
-    if data.lstrip().startswith(b"{'"):
-        return "it looks like Python: write double quotes"
-    if re.search(rb":\s*-?(NaN|Infinity)\b", data):
-        return "JSON has no NaN or Infinity"
-    return "one whole JSON object a line"
+def _row(uri: str, line: Line, value: object, clear: bool, tools: ToolReader) -> Row | RejectedRow:
+    found = Problems()
+    draft = normalise(value, tools, found)
+    if found.inexact:
+        # orjson makes a float of a whole number over 64 bits; calls and tools must keep theirs.
+        value, found = json.loads(_text(line)), Problems()
+        draft = normalise(value, tools, found)
+    if draft.whole:
+        check(draft, tools, found)
+    if not clear and not nothing_odd([_text(line)], [value]):
+        examine(_text(line), value, draft, found)
+    if found.found:
+        return RejectedRow(uri, line.number, line.data, tuple(found.found))
+    return Row(
+        uri,
+        line.number,
+        tuple(draft.messages),
+        draft.toolbox.form,
+        draft.meta,
+        line.data,
+        tuple(found.warned),
+        draft.dialect,
+    )

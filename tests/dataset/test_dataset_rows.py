@@ -336,7 +336,7 @@ def test_byte_order_mark_carriage_returns_and_blank_lines_are_borne(tmp_path: Pa
 
 
 def test_line_separators_inside_a_text_split_nothing(tmp_path: Path) -> None:
-    text = "a\u2028b\u0085c\x0bd\r"
+    text = "a\u2028b\u0085c\u2029d\r"
     raw = json.dumps(chat_row(text, "Hi."), ensure_ascii=False).encode()
     [row] = read_rows([data_file(tmp_path / "data.jsonl", raw)])
     assert isinstance(row, Row)

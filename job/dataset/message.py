@@ -1,0 +1,190 @@
+"""One message in the OpenAI form: from parsed JSON to what a chat template may see of it."""
+
+from __future__ import annotations
+
+from json import loads as exact_json
+from typing import Any, Final
+
+import orjson
+
+from job.dataset.hermes import Malformed, ToolCall, is_inexact, is_simple, read_call, too_deep
+from job.dataset.repeats import may_repeat, repeated_keys
+from job.dataset.row import Message, Problems
+from job.dataset.tools import ONCE
+from job.dataset.words import brief, kind
+
+ROLES: Final = ("system", "user", "assistant", "tool")
+_RENAMED: Final = {
+    "developer": "system",
+    "human": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "ipython": "tool",
+}
+_ROLES_HINT: Final = "one of " + ", ".join(ROLES)
+_CALL_HINT: Final = 'write {"function": {"name": …, "arguments": {…}}}'
+
+_TEXT_KEYS: Final = ("tool_call_id", "name", "reasoning_content")
+"""Beside `role`, `content` and `tool_calls`, all that a chat template may see of a message."""
+
+_REFUSED: Final = {
+    "function_call": "the old form: write 'tool_calls'",
+    "audio": "only text is trained",
+    "images": "only text is trained",
+    "videos": "only text is trained",
+    "audios": "only text is trained",
+}
+"""Keys without which a message would mean something else."""
+_UNREAD: Final = ("reasoning", "thinking")
+
+
+def read_message(raw: object, path: str, found: Problems) -> Message | None:
+    """A message with no keys but the known ones; `None` if that can't be told."""
+    if not isinstance(raw, dict):
+        found.add(path, f"is {kind(raw)}, not an object")
+        return None
+    role = raw.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        _bad_role(raw, path, found)
+        return None
+    message: Message = {"role": role, "content": None}
+    calls = raw.get("tool_calls")
+    has_calls = calls is not None and calls != []
+    if has_calls:
+        if role != "assistant":
+            found.add(f"{path}.tool_calls", f"stands in a {role} turn", "only assistants call")
+        message["tool_calls"] = _tool_calls(calls, f"{path}.tool_calls", found)
+    message["content"] = read_text(raw, "content", path, found, optional=has_calls)
+    for key in _TEXT_KEYS:
+        text = raw.get(key)
+        if isinstance(text, str):
+            message[key] = text
+        elif text is not None:
+            found.add(f"{path}.{key}", f"is {kind(text)}, not a string")
+    if not raw.keys() <= _KNOWN:
+        refuse_losses(raw, role, path, found)
+    # Without one of its calls, remarks on those that answer them would be noise.
+    return None if has_calls and len(message["tool_calls"]) < _length(calls) else message
+
+
+_KNOWN: Final = {"role", "content", "tool_calls", *_TEXT_KEYS}
+
+
+def read_text(
+    raw: dict[str, Any], key: str, path: str, found: Problems, *, optional: bool
+) -> str | None:
+    """The text of a turn. `optional`: it may be missing, as beside calls."""
+    text = raw.get(key)
+    if isinstance(text, str):
+        return text or (None if optional else text)
+    if text is None and optional:
+        return None
+    if text is None:
+        found.add(f"{path}.{key}", "is null" if key in raw else "is missing")
+    else:
+        hint = "write a tool's answer as a string of JSON" if isinstance(text, dict) else ""
+        hint = "join the parts into one string" if isinstance(text, list) else hint
+        found.add(f"{path}.{key}", f"is {kind(text)}, not a string", hint)
+    return None
+
+
+def refuse_losses(raw: dict[str, Any], role: str, path: str, found: Problems) -> None:
+    """Keys that the model would not see, or the trainer not heed, but which change the meaning."""
+    for key, hint in _REFUSED.items():
+        if raw.get(key):
+            found.add(f"{path}.{key}", "would be lost", hint)
+    if role != "assistant":
+        return
+    weight = raw.get("weight")
+    if weight is not None and weight in (0, False):
+        hint = "end the conversation before it, or take the key out to train it"
+        found.add(f"{path}.weight", "is 0, but every assistant turn is trained", hint)
+    for key in _UNREAD:
+        if isinstance(raw.get(key), str) and raw[key].strip():
+            found.warn(f"{path}.{key}", "is not trained", "write it as 'reasoning_content'")
+
+
+def read_calls(
+    calls: list[Any], paths: list[str], inner: str, found: Problems
+) -> list[dict[str, Any]]:
+    """Calls with their arguments as objects, which is what chat templates expect.
+
+    `inner` is what leads from a call's path to its name and arguments. Those that can't be read
+    are left out.
+    """
+    read = [_call(call, path, inner, found) for call, path in zip(calls, paths, strict=True)]
+    return [call for call in read if call is not None]
+
+
+def _length(calls: object) -> int:
+    return len(calls) if isinstance(calls, list) else 1
+
+
+def _tool_calls(calls: object, path: str, found: Problems) -> list[dict[str, Any]]:
+    if not isinstance(calls, list):
+        found.add(path, f"is {kind(calls)}, not a list")
+        return []
+    paths = [f"{path}[{index}]" for index in range(len(calls))]
+    return read_calls(calls, paths, ".function", found)
+
+
+def _call(call: object, path: str, inner: str, found: Problems) -> dict[str, Any] | None:
+    if not isinstance(call, dict):
+        found.add(path, f"is {kind(call)}, not an object", _CALL_HINT)
+        return None
+    function = call.get("function", call)
+    if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+        arguments = _from_string(function["arguments"], f"{path}{inner}.arguments", found)
+        if arguments is None:
+            return None
+        read = read_call({"name": function.get("name"), "arguments": arguments})
+    else:
+        read = read_call(function)
+        if isinstance(read, ToolCall) and not is_simple(read.arguments):
+            found.inexact |= is_inexact(read.arguments)
+    if isinstance(read, Malformed):
+        found.add(path, read.reason, _CALL_HINT)
+        return None
+    normal: dict[str, Any] = {
+        "type": "function",
+        "function": {"name": read.name, "arguments": read.arguments},
+    }
+    given = call.get("id")
+    if isinstance(given, str):
+        normal["id"] = given
+    elif given is not None:
+        found.add(f"{path}.id", f"is {kind(given)}, not a string")
+    return normal
+
+
+def _from_string(text: str, path: str, found: Problems) -> object:
+    """Arguments given as a string of JSON; `None` if they can't be read."""
+    # An empty string is what OpenAI's API gives for a call without arguments.
+    if not text or text.isspace():
+        return {}
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        found.add(path, f"are not JSON: {error.msg}")
+        return None
+    if not isinstance(value, dict) or (not is_simple(value) and too_deep(value)):
+        return value if value is not None else []  # refused for what it is
+    if may_repeat(text, value):
+        for where, key in repeated_keys(text):
+            found.add(path + where, f"the key '{key}' stands twice in one object", ONCE)
+    if not is_simple(value) and is_inexact(value):
+        return exact_json(text)
+    return value
+
+
+def _bad_role(raw: dict[str, Any], path: str, found: Problems) -> None:
+    role = raw.get("role")
+    if "role" not in raw:
+        found.add(f"{path}.role", "is missing", _ROLES_HINT)
+    elif not isinstance(role, str):
+        found.add(f"{path}.role", f"is {kind(role)}, not a string", _ROLES_HINT)
+    else:
+        known = _RENAMED.get(role, next((name for name in ROLES if name == role.lower()), None))
+        hint = f"write '{known}'" if known else _ROLES_HINT
+        found.add(f"{path}.role", f"'{brief(role, 40)}' is not a role", hint)

@@ -1,0 +1,208 @@
+"""The tools that a conversation declares, beside its messages or in the text of its system turn.
+
+Most rows of a file share them, so what was read once is kept, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from job.dataset.hermes import MAX_DEPTH, is_inexact, too_deep, tool_blocks, tools_of
+from job.dataset.recent import Recent
+from job.dataset.repeats import DECODER, find_repeated, may_repeat, repeated_keys
+from job.dataset.row import Problems
+from job.dataset.schema import PLAIN_TOOLS, Schema
+from job.dataset.words import brief, kind
+
+MAX_TOOLS: Final = 4096
+
+_KEPT_BYTES: Final = 4 * 1024 * 1024
+"""Of tools as text; parsed they take some ten times as much, twice."""
+
+_FORM: Final = 'write {"type": "function", "function": {"name": …, "parameters": {…}}}'
+_ELSEWHERE: Final = ("inputSchema", "input_schema")
+"""Where MCP and Anthropic's API have the parameters."""
+
+
+@dataclass(slots=True)
+class Toolbox:
+    """Declared tools, with what is to be said of them: (index, reason, hint), index -1 for all."""
+
+    schemas: dict[str, Schema] = field(default_factory=dict)
+    """By the tool's name."""
+    form: list[dict[str, Any]] | None = None
+    """As chat templates take them, in the OpenAI form; shared by rows, so not to be changed."""
+    problems: list[tuple[int, str, str]] = field(default_factory=list)
+    warnings: list[tuple[int, str, str]] = field(default_factory=list)
+    inexact: bool = False
+    """orjson may have made floats of whole numbers in it."""
+
+
+class ToolReader:
+    """Reads tools, the same ones only once."""
+
+    def __init__(self) -> None:
+        self._by_json: Recent[bytes | str, Toolbox] = Recent(_KEPT_BYTES)
+        self._by_text: Recent[str, Toolbox] = Recent(_KEPT_BYTES)
+
+    def from_key(self, raw: object, found: Problems) -> Toolbox:
+        """Tools from the row's key `tools`: a list, or a string of JSON."""
+        if raw is None or raw == []:
+            return Toolbox()
+        box = self._from_json(raw)
+        for index, reason, hint in box.problems:
+            found.add("tools" if index < 0 else f"tools[{index}]", reason, hint)
+        for index, reason, hint in box.warnings:
+            found.warn(f"tools[{index}]", reason, hint)
+        return box
+
+    def _from_json(self, raw: object) -> Toolbox:
+        try:
+            key = raw if isinstance(raw, str) else orjson.dumps(raw)
+        except TypeError:  # whole numbers that orjson doesn't hold
+            return _from_value(raw)
+        box = self._by_json.get(key, len(key))
+        if box is None:
+            box = _from_string(raw) if isinstance(raw, str) else _from_value(raw)
+            self._by_json.put(key, box, len(key))
+        return box
+
+    def from_text(self, text: str, path: str, found: Problems) -> Toolbox | None:
+        """Tools from the `<tools>` blocks of a system turn; `None` if there are no such blocks."""
+        if "<tools>" not in text:
+            return None
+        box = self._by_text.get(text, len(text))
+        if box is None:
+            self._by_text.put(text, box := _from_text(text), len(text))
+        for index, reason, hint in box.problems:
+            found.add(path, _in_text(index, reason), hint)
+        for index, reason, hint in box.warnings:
+            found.warn(path, _in_text(index, reason), hint)
+        return box if box.schemas or box.problems else None
+
+
+def read_toolbox(raw: list[Any]) -> Toolbox:
+    """Tools in the OpenAI form or bare, each checked."""
+    box = Toolbox(form=[])
+    if len(raw) > MAX_TOOLS:
+        box.problems.append((-1, f"declares {len(raw)} tools, more than {MAX_TOOLS}", ""))
+        return box
+    plain = PLAIN_TOOLS.is_valid(raw)
+    box.inexact = not plain and is_inexact(raw)
+    for index, tool in enumerate(raw):
+        name = tool_name(tool)
+        if name is None:
+            box.problems.append((index, "has no name that is a string", _FORM))
+        elif name in box.schemas:
+            box.problems.append((index, f"'{brief(name)}' is declared twice", ""))
+        elif not plain and too_deep(tool):
+            box.problems.append((index, f"'{brief(name)}' is nested too deeply", ""))
+        else:
+            box.schemas[name] = _schema(tool, index, plain, box)
+            assert box.form is not None
+            # Serving hands tools to the template in this form, so training does too.
+            box.form.append(tool if "function" in tool else {"type": "function", "function": tool})
+    return box
+
+
+def tool_name(tool: object) -> str | None:
+    """The name a declared tool goes by, in the OpenAI form or bare."""
+    inner = tool.get("function", tool) if isinstance(tool, dict) else None
+    name = inner.get("name") if isinstance(inner, dict) else None
+    return name if isinstance(name, str) and name else None
+
+
+def _schema(tool: dict[str, Any], index: int, plain: bool, box: Toolbox) -> Schema:
+    function = tool.get("function", tool)
+    if plain:
+        return Schema(function["parameters"], plain=True)
+    name = brief(function["name"])
+    raw = _parameters(function, name, index, box)
+    if not isinstance(raw, dict):
+        reason = f"the parameters of '{name}' are {kind(raw)}, not a JSON Schema"
+        box.problems.append((index, reason, 'write {"type": "object", "properties": {…}}'))
+        return Schema({}, plain=True)
+    schema = Schema(raw)
+    if schema.flaw:
+        reason = f"the parameters of '{name}' are not JSON Schema: {schema.flaw}"
+        box.problems.append((index, reason, _HINT))
+    elif schema.foreign:
+        names = ", ".join(f"'{brief(name)}'" for name in schema.foreign[:8])
+        reason = f"the parameters of '{name}' have types that JSON Schema doesn't: {names}"
+        box.warnings.append((index, reason, "calls are checked against the types that are meant"))
+    return schema
+
+
+_HINT: Final = (
+    "types are string, number, integer, boolean, array, object, null; 'required' is a list of "
+    "names; references stay inside the schema"
+)
+
+
+def _parameters(function: dict[str, Any], name: str, index: int, box: Toolbox) -> object:
+    if function.get("parameters") is not None:
+        return function["parameters"]
+    for key in _ELSEWHERE:
+        if function.get(key) is not None:
+            reason = f"'{name}' has its parameters in '{key}'"
+            hint = "write 'parameters', as a server with OpenAI's API hands them to the model"
+            box.warnings.append((index, reason, hint))
+            return function[key]
+    return {}
+
+
+def _from_value(raw: object) -> Toolbox:
+    if not isinstance(raw, list):
+        return Toolbox(problems=[(-1, f"is {kind(raw)}, not a list", "")])
+    return read_toolbox(raw)
+
+
+def _from_string(raw: str) -> Toolbox:
+    if not raw.strip():
+        return Toolbox()
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        reason = f"is a string that is not JSON: {error.msg}"
+        return Toolbox(problems=[(-1, reason, "write a list of tools")])
+    if value is None or value == []:
+        return Toolbox()
+    box = _from_value(value)
+    if box.inexact:
+        box = _from_value(json.loads(raw))
+        box.inexact = False
+    if may_repeat(raw, value) and not too_deep(value, 2 * MAX_DEPTH):
+        box.problems.extend(_twice(*found) for found in repeated_keys(raw))
+    return box
+
+
+def _from_text(text: str) -> Toolbox:
+    box = Toolbox()
+    for block in tool_blocks(text):
+        try:
+            tools = tools_of(block)
+            repeated = find_repeated(tools_of(block, DECODER)) if may_repeat(block, tools) else ()
+        except ValueError as error:
+            box.problems.append((-1, brief(str(error), 160), "write tools as JSON"))
+            continue
+        more = read_toolbox(tools)
+        box.problems.extend([*more.problems, *(_twice(*found) for found in repeated)])
+        box.warnings.extend(more.warnings)
+        box.schemas.update(more.schemas)
+    return box
+
+
+def _twice(path: str, key: str) -> tuple[int, str, str]:
+    where = f" at '{path.removeprefix('.')}'" if path else ""
+    return -1, f"the key '{key}'{where} stands twice in one object", ONCE
+
+
+ONCE: Final = "readers differ in which value they take"
+
+
+def _in_text(index: int, reason: str) -> str:
+    return f"<tools> {reason}" if index < 0 else f"tool {index + 1} in <tools>: {reason}"
