@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("run", help="the batch job (the default)")
     validate = commands.add_parser("validate", help="check everything that needs no GPU")
     validate.add_argument("--json", action="store_true", help="for machines")
+    validate.add_argument(
+        "--report-to", metavar="URI", help="put the data's report and mask preview there, too"
+    )
     status = commands.add_parser("status", help="what a run's record says")
     status.add_argument("uri", help="<output>/<run id>")
     status.add_argument("--json", action="store_true", help="the record, for machines")
@@ -109,17 +112,17 @@ def _validate(arguments: argparse.Namespace) -> int:
     from job.logs import configure
 
     configure("auto", os.environ.get("FORGE_RUN_ID"))
+    from job.validate import refused, render, validate
+
     try:
-        settings = load_settings()
+        validation = validate(load_settings(), arguments.report_to)
     except JobError as error:
         print(error, file=sys.stderr)
-        return error.exit_code
-    from job.validate import render, validate
-
-    checks = validate(settings)
-    shown = json.dumps([check.as_dict() for check in checks]) if arguments.json else render(checks)
-    print(shown)
-    return next((check.exit_code for check in checks if check.exit_code), 0)
+        validation = refused(error)
+        if not arguments.json:
+            return validation.exit_code
+    print(json.dumps(validation.as_json()) if arguments.json else render(validation))
+    return validation.exit_code
 
 
 def _status(arguments: argparse.Namespace) -> int:

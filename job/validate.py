@@ -13,10 +13,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from job.config import Settings
-from job.dataset import ChatFormat, DataFile, PrepareOptions, check_only, fetch, prepare
+from job.dataset import (
+    ChatFormat,
+    DataFile,
+    DataRejected,
+    DataReport,
+    PrepareOptions,
+    check_only,
+    fetch,
+    prepare,
+)
+from job.dataset.table import table
 from job.engines.source import ModelSource, position_limit
 from job.errors import JobError, Unavailable
 from job.storage import open_storage, probe
+
+_ROWS = "rows"
 
 
 @dataclass(frozen=True)
@@ -32,59 +44,117 @@ class Check:
         return asdict(self)
 
 
-def validate(settings: Settings) -> list[Check]:
-    """Check storage, tokenizer and data of a run whose settings are sound already."""
+@dataclass(frozen=True)
+class Validation:
+    """Everything that was looked at, and what is in the data."""
+
+    checks: list[Check]
+    report: DataReport | None = None
+    """`None` where the data could not be read at all."""
+
+    @property
+    def exit_code(self) -> int:
+        """The code that the run would have died with, 0 if it would not."""
+        return next((check.exit_code for check in self.checks if check.exit_code), 0)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """One object a check; that of the rows has the data's report."""
+        return [
+            check.as_dict()
+            | ({"report": self.report.as_dict()} if check.name == _ROWS and self.report else {})
+            for check in self.checks
+        ]
+
+
+def validate(settings: Settings, report_to: str | None = None) -> Validation:
+    """Check storage, tokenizer and data of a run whose settings are sound already.
+
+    With `report_to` (`s3://bucket/prefix` or a folder) the data's report, the quarantine and the
+    mask preview go there, into `dataset/` as in a run.
+    """
     with tempfile.TemporaryDirectory(prefix="forge-validate-") as folder:
-        return _checks(settings, Path(folder))
+        return _Validator(settings, Path(folder)).run(report_to)
 
 
-def render(checks: list[Check]) -> str:
+def refused(error: JobError) -> Validation:
+    """What there is to say where the settings themselves are wrong."""
+    return Validation([Check("settings", "failed", f"{error}", error.exit_code)])
+
+
+def render(validation: Validation) -> str:
     """A table for people."""
-    width = max(len(check.name) for check in checks)
-    return "\n".join(
+    width = max(len(check.name) for check in validation.checks)
+    lines = [
         f"{check.name:<{width}}  {check.result:<11}  " + check.detail.replace("\n", f"\n{'':15}")
-        for check in checks
-    )
+        for check in validation.checks
+    ]
+    if validation.report is not None:
+        lines += ["", *table(validation.report)]
+    return "\n".join(lines)
 
 
-def _checks(settings: Settings, work_dir: Path) -> list[Check]:
-    chats: list[tuple[ChatFormat, int | None]] = []
-    files: list[DataFile] = []
+class _Validator:
+    """Makes the checks one after another; later ones use what earlier ones found."""
 
-    def storage() -> str:
-        conditional = probe(open_storage(settings.run_uri))
-        return f"{settings.run_uri} takes writes" + (
+    def __init__(self, settings: Settings, work_dir: Path) -> None:
+        self._settings = settings
+        self._work_dir = work_dir
+        self._files: list[DataFile] = []
+        self._chat: ChatFormat | None = None
+        self._position_limit: int | None = None
+        self._report: DataReport | None = None
+
+    def run(self, report_to: str | None) -> Validation:
+        settings = self._settings
+        settled = f"profile {settings.profile}, run {settings.run_id}"
+        checks = [
+            Check("settings", "ok", settled),
+            _check("storage", self._storage),
+            _check("tokenizer", self._tokenizer, may_be_out_of_reach=True),
+            _check("data set", self._fetched),
+        ]
+        if self._files:
+            checks.append(_check(_ROWS, self._rows))
+        report = self._report
+        if report_to is not None and report is not None:
+            checks.append(_check("report", lambda: _uploaded(report, report_to)))
+        return Validation(checks, report)
+
+    def _storage(self) -> str:
+        uri = self._settings.run_uri
+        conditional = probe(open_storage(uri))
+        return f"{uri} takes writes" + (
             " and honours conditions" if conditional else ", but ignores conditions: weak fencing"
         )
 
-    def tokenizer() -> str:
-        source = ModelSource(settings.base_model, work_dir)
-        folder = source.tokenizer_dir()
-        chats.append((ChatFormat.load(folder), position_limit(folder)))
-        return f"{settings.base_model} has a tokenizer and a chat template"
+    def _tokenizer(self) -> str:
+        folder = ModelSource(self._settings.base_model, self._work_dir).tokenizer_dir()
+        self._chat, self._position_limit = ChatFormat.load(folder), position_limit(folder)
+        return f"{self._settings.base_model} has a tokenizer and a chat template"
 
-    def fetched() -> str:
-        files.extend(fetch(settings.dataset_uri, work_dir / "data"))
-        return f"{len(files)} file(s), {sum(file.source.size for file in files) / 1e6:.1f} MB"
+    def _fetched(self) -> str:
+        self._files = fetch(self._settings.dataset_uri, self._work_dir / "data")
+        size = sum(file.source.size for file in self._files)
+        return f"{len(self._files)} file(s), {size / 1e6:.1f} MB"
 
-    def rows() -> str:
-        if chats:
-            chat, limit = chats[0]
-            options = PrepareOptions.from_settings(settings, limit)
-            return prepare(files, chat, options, work_dir / "prepared").report.headline()
-        options = PrepareOptions.from_settings(settings)
-        return check_only(files, options).headline() + "; lengths and masks were not checked"
+    def _rows(self) -> str:
+        options = PrepareOptions.from_settings(self._settings, self._position_limit)
+        try:
+            if self._chat is None:
+                self._report = check_only(self._files, options)
+                return self._report.headline() + "; lengths and masks were not checked"
+            folder = self._work_dir / "prepared"
+            self._report = prepare(self._files, self._chat, options, folder).report
+        except DataRejected as rejection:
+            self._report = rejection.report
+            raise
+        return self._report.headline()
 
-    settled = Check("settings", "ok", f"profile {settings.profile}, run {settings.run_id}")
-    checks = [
-        settled,
-        _check("storage", storage),
-        _check("tokenizer", tokenizer, may_be_out_of_reach=True),
-        _check("data set", fetched),
-    ]
-    if files:
-        checks.append(_check("rows", rows))
-    return checks
+
+def _uploaded(report: DataReport, uri: str) -> str:
+    storage = open_storage(uri)
+    report.upload(storage)
+    return ", ".join(f"{storage.uri}/dataset/{name}" for name in report.artifacts())
 
 
 def _check(name: str, look: Callable[[], str], *, may_be_out_of_reach: bool = False) -> Check:

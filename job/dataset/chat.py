@@ -20,7 +20,9 @@ from typing import Any
 from tokenizers import Tokenizer, processors
 
 from job.dataset.encode import Encoded, Encoder, LossOn, Rendered, Span
+from job.dataset.hermes import ToolCall, parse_tool_calls
 from job.dataset.row import Message, Row, RowRefused
+from job.dataset.shown import Reader
 from job.dataset.template import ChatTemplate, TemplateFailed
 from job.errors import Problem, SettingsError
 
@@ -32,9 +34,6 @@ class ChatFormat:
         self._template = template
         self._tokenizer = tokenizer
         self._encoder = Encoder(tokenizer)
-        self._added = tuple(
-            token.content for token in tokenizer.get_added_tokens_decoder().values()
-        )
         longest_first = sorted(template.turn_tokens, key=len, reverse=True)
         self._turn_token = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
@@ -116,12 +115,23 @@ class ChatFormat:
         if isinstance(text, TemplateFailed):
             raise _refused_by(text)
         self._no_turn_tokens(row)
-        spans = tuple(
-            self._span(row, index, text, prompt)
-            for index, prompt in zip(row.assistant_turns, prompts, strict=True)
-        )
-        self._all_shown(row, text, spans[0][0])
-        return Rendered(text, spans)
+        spans: list[Span] = []
+        reader = Reader(text)
+        for index, prompt in zip(row.assistant_turns, prompts, strict=True):
+            start = self._start(row, index, text, prompt)
+            since = row.assistant_turns[len(spans) - 1] + 1 if spans else 0
+            _all_shown(row, range(since, index), reader, start)
+            end = self._end(row, index, text, start)
+            _all_said(row, index, Reader(text, start), text, (start, end))
+            reader = Reader(text, end)
+            spans.append((start, end))
+        if row.tools and not self._shows_tools(row, text[: spans[0][0]]):
+            raise RowRefused(
+                "tools",
+                "the chat template ignores the tools",
+                "write them into the system turn as <tools>, or use a template that knows tools",
+            )
+        return Rendered(text, tuple(spans))
 
     def _render(
         self, messages: Sequence[Message], tools: list[dict[str, Any]] | None, prompt: bool = False
@@ -130,20 +140,6 @@ class ChatFormat:
             return self._template.render(messages, tools, prompt=prompt)
         except TemplateFailed as error:
             raise _refused_by(error) from error
-
-    def _span(self, row: Row, index: int, text: str, prompt: str | TemplateFailed) -> Span:
-        """The turn as it is trained: without the white space after its last token, which the
-        model never writes."""
-        start = self._start(row, index, text, prompt)
-        end = self._end(row, index, text, start)
-        for shown in _texts(row.messages[index]):
-            if not _shows(text, shown, start, end):
-                raise RowRefused(
-                    f"messages[{index}]",
-                    f"the chat template hides a part of this turn: {_brief(shown)}",
-                    "the part would not be trained; take it out, or use a template that keeps it",
-                )
-        return start, end
 
     def _start(self, row: Row, index: int, text: str, prompt: str | TemplateFailed) -> int:
         """Where the turn's own text begins: after what the model is given to answer."""
@@ -163,34 +159,28 @@ class ChatFormat:
         )
 
     def _end(self, row: Row, index: int, text: str, start: int) -> int:
-        """After the token that ends the turn."""
+        """After the token that ends the turn: the white space after it is none that the model
+        writes."""
+        message = row.messages[index]
         token = self._turn_token.search(text, start)
         if token is not None and token.group() in self._template.turn_ends:
-            return token.end()
-        prefix = self._render(row.messages[: index + 1], row.tools).rstrip()
-        if not text.startswith(prefix) or not prefix.endswith(self._added):
-            raise RowRefused(
-                f"messages[{index}]",
-                "the chat template ends this turn with no token of its own",
-                "trained on it, the model would never learn to stop",
-            )
-        return len(prefix)
+            # Some templates end a turn that calls only once its answer has come.
+            if "tool_calls" not in message or self._ends_at(row, index, text) == token.end():
+                return token.end()
+        elif (end := self._ends_at(row, index, text)) > start:
+            return end
+        raise RowRefused(
+            f"messages[{index}]",
+            "the chat template ends this turn with no token of its own",
+            "trained on it, the model would never learn to stop",
+        )
 
-    def _all_shown(self, row: Row, text: str, first_answer: int) -> None:
-        """Nothing that the row says may be missing from what the model reads."""
-        for index, message in enumerate(row.messages):
-            if message["role"] != "assistant" and not _shows(text, message["content"]):
-                raise RowRefused(
-                    f"messages[{index}]",
-                    f"the chat template doesn't show this {message['role']} turn",
-                    "the model would be trained without it",
-                )
-        if row.tools and not self._shows_tools(row, text[:first_answer]):
-            raise RowRefused(
-                "tools",
-                "the chat template ignores the tools",
-                "write them into the system turn as <tools>, or use a template that knows tools",
-            )
+    def _ends_at(self, row: Row, index: int, text: str) -> int:
+        """Where the text of the conversation up to and with a turn ends; -1 if that text isn't the
+        beginning of the whole, or doesn't end with the token that ends turns."""
+        prefix = self._render(row.messages[: index + 1], row.tools).rstrip()
+        whole = text.startswith(prefix) and prefix.endswith(tuple(self._template.turn_ends))
+        return len(prefix) if whole else -1
 
     def _shows_tools(self, row: Row, prompt: str) -> bool:
         before = row.messages[: row.assistant_turns[0]]
@@ -236,29 +226,37 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _texts(message: Message) -> Iterator[str]:
-    """All that an assistant turn says."""
-    for text in (message["content"], message.get("reasoning_content")):
-        if text:
-            yield text
-    for call in message.get("tool_calls", ()):
-        yield call["function"]["name"]
-        for key, value in call["function"]["arguments"].items():
-            yield key
-            if isinstance(value, str):
-                yield value
+def _all_shown(row: Row, between: range, reader: Reader, end: int) -> None:
+    """What stands before an answer may not be missing from what the model reads."""
+    for index in between:
+        if reader.missing(row.messages[index], end) is not None:
+            raise RowRefused(
+                f"messages[{index}]",
+                f"the chat template doesn't show this {row.messages[index]['role']} turn",
+                "the model would be trained without it",
+            )
 
 
-def _shows(rendered: str, text: str, start: int = 0, end: int | None = None) -> bool:
-    """Templates may trim a text, change its white space, or write it as JSON."""
-    text = text.strip()
-    end = len(rendered) if end is None else end
-    if rendered.find(text, start, end) >= 0:
-        return True
-    rendered = rendered[start:end]
-    if json.dumps(text, ensure_ascii=False)[1:-1] in rendered:
-        return True
-    return "".join(text.split()) in "".join(rendered.split())
+def _all_said(row: Row, index: int, reader: Reader, text: str, span: Span) -> None:
+    """Nor may a part of an answer; and a server must read from it the calls that the row has."""
+    message, path = row.messages[index], f"messages[{index}]"
+    if (lost := reader.missing(message, span[1])) is not None:
+        raise RowRefused(
+            path,
+            f"the chat template hides a part of this turn: {_brief(lost)}",
+            "the part would not be trained; take it out, or use a template that keeps it",
+        )
+    if message.get("tool_calls") and "<tool_call>" in text[slice(*span)]:
+        calls = [
+            ToolCall(call["function"]["name"], call["function"]["arguments"])
+            for call in message["tool_calls"]
+        ]
+        if parse_tool_calls(text[slice(*span)]) != calls:
+            raise RowRefused(
+                f"{path}.tool_calls",
+                "as the chat template writes them, a server would read other calls",
+                "is there a <tool_call> tag in an argument or in the text?",
+            )
 
 
 def _brief(text: str) -> str:

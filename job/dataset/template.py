@@ -170,15 +170,18 @@ def _probed(template: ChatTemplate, model_dir: Path, added_tokens: Sequence[str]
 def _turn_ends(
     template: ChatTemplate, question: Message, added_tokens: Sequence[str]
 ) -> frozenset[str]:
-    """What stands at the end of a turn of text, and of one that calls."""
-    ends = set()
-    for turn in ({"role": "assistant", "content": _ANSWER}, _probe_call(None)):
+    """What stands at the end of a turn of text, and of one that calls if serving stops there."""
+
+    def last(turn: Message) -> set[str]:
         try:
             text = template.render([question, turn], None).rstrip()
         except TemplateFailed:
-            continue
-        ends |= {token for token in added_tokens if token.strip() and text.endswith(token)}
-    return frozenset(ends)
+            return set()
+        return {token for token in added_tokens if token.strip() and text.endswith(token)}
+
+    ends = last({"role": "assistant", "content": _ANSWER})
+    stops = ends | {template.special_tokens.get("eos_token", "")}
+    return frozenset(ends | (last(_probe_call(None)) & stops))
 
 
 def _probe_call(content: str | None) -> Message:
