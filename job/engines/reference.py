@@ -13,6 +13,7 @@ from typing import Any
 from job.engines.base import LoadedModel, TrainerClasses
 from job.engines.dense import cpu_has_bf16, dense_on_cpu
 from job.engines.loading import not_loadable, quiet_libraries, refusing
+from job.engines.tokenizer import faithful
 from job.profiles import LORA_TARGET_MODULES, Hyperparameters
 
 
@@ -35,7 +36,9 @@ class ReferenceEngine:
             task_type="CAUSAL_LM",
         )
         with refusing(model_dir):
-            tokenizer = AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True)
+            tokenizer = faithful(
+                AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True), model_dir
+            )
             model = _load_quantized(model_dir)
             disable_avx512_repacking(model)
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)

@@ -20,6 +20,7 @@ from typing import Any
 from job.engines.base import LoadedModel, TrainerClasses
 from job.engines.loading import quiet_libraries, refusing
 from job.engines.source import position_limit
+from job.engines.tokenizer import faithful
 from job.errors import JobError, Problem, SettingsError
 from job.profiles import LORA_TARGET_MODULES, Hyperparameters
 
@@ -77,6 +78,7 @@ class UnslothEngine:
             model = fast_language_model.get_peft_model(
                 model, **get_peft_model_arguments(hyperparameters)
             )
+            tokenizer = faithful(tokenizer, model_dir)
         device = torch.cuda.get_device_name()
         return LoadedModel(model, tokenizer, {"loaded_from": str(model_dir), "device": device})
 
