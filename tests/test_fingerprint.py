@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from job.config import Settings, load_settings
-from job.dataset import DataFile
-from job.dataset.fetch import DataObject
+from job.dataset import DataFile, DataObject
 from job.errors import FingerprintMismatch
-from job.fingerprint import library_versions, of_run, of_settings
-from job.ledger import compare
+from job.fingerprint import library_versions, of_run, of_settings, pins, recorded_data
+from job.ledger import Checkpoint, RunRecord, compare
 from tests.settings import GIVEN
 
 REQUIRED: dict[str, Any] = {
@@ -141,6 +140,58 @@ def test_what_the_whole_holds() -> None:
 )
 def test_data_template_and_engine_are_part_of_it(other: dict[str, Any], fields: set[str]) -> None:
     assert refused(whole(), other) == fields
+
+
+LOCAL = DataObject(uri="/data/a.jsonl", size=0, etag=None, version_id=None, sha256="bb")
+
+
+@pytest.mark.parametrize("sources", [[FILE], [LOCAL, FILE], [FILE] * 12, []])
+def test_the_data_can_be_read_out_of_it_again(sources: list[DataObject]) -> None:
+    files = [DataFile(source, Path("/volume/data/0")) for source in sources]
+    found = of_run(settings(), files, "tt", "reference", "fp32", {"train": 8})
+    assert recorded_data(json.loads(json.dumps(found))) == sources
+
+
+def record(*, checkpoints: int = 1) -> RunRecord:
+    listed = [
+        Checkpoint(step=8, attempt=1, key="checkpoints/8/", manifest_sha256="0" * 64, bytes=1)
+    ]
+    return RunRecord(run_id="run-1", fingerprint=whole(), checkpoints=listed * checkpoints)
+
+
+def test_a_run_with_checkpoints_goes_on_with_its_data() -> None:
+    assert pins(record(), settings()) == [FILE]
+    assert pins(record(), settings(allow_fingerprint_change="seed", seed=1)) == [FILE]
+    assert pins(record(), settings(grace_seconds=60)) == [FILE]
+
+
+def test_a_run_without_checkpoints_may_begin_anew_with_other_data() -> None:
+    assert pins(record(checkpoints=0), settings(seed=1)) == []
+
+
+@pytest.mark.parametrize("accepted", ["data", "data.0.sha256,data.0.size", "seed,data"])
+def test_data_that_may_differ_are_not_pinned(accepted: str) -> None:
+    assert pins(record(), settings(allow_fingerprint_change=accepted)) == []
+
+
+def test_the_same_data_elsewhere() -> None:
+    moved: dict[str, Any] = {"dataset_uri": "s3://data/moved.jsonl"}
+    with pytest.raises(FingerprintMismatch, match="dataset_uri: was"):
+        pins(record(), settings(**moved))
+    accepted = settings(**moved, allow_fingerprint_change="dataset_uri,data")
+    assert pins(record(), accepted) == []
+
+
+def test_other_settings_are_refused_before_the_data_are_looked_at() -> None:
+    with pytest.raises(FingerprintMismatch, match="seed: was 3407, is now 1"):
+        pins(record(), settings(seed=1))
+
+
+def test_a_field_of_another_release_is_left_to_the_whole() -> None:
+    older = record()
+    del older.fingerprint["early_stopping_patience"]
+    older.fingerprint["a_field_of_a_newer_one"] = 1
+    assert pins(older, settings()) == [FILE]
 
 
 def test_it_survives_the_record() -> None:

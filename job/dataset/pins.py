@@ -105,18 +105,15 @@ def _warn_of_newcomers(uris: Sequence[str], pins: Sequence[DataObject], buckets:
 
 def _difference(before: DataObject, now: DataObject | Found) -> Problem:
     """What differs; the SHA-256 always, if only to say that the size was enough."""
-    hash_now = now.sha256[:_DIGITS] if isinstance(now, DataObject) else "not read"
+    sha256 = now.sha256[:_DIGITS] if isinstance(now, DataObject) else "not read"
     fields = [
-        ("size", f"{before.size}", f"{now.size} bytes"),
-        ("ETag", f"{before.etag}", f"{now.etag}"),
-        ("version", f"{before.version_id}", f"{now.version_id}"),
-        ("SHA-256", before.sha256[:_DIGITS], hash_now),
+        ("size in bytes", before.size, now.size),
+        ("ETag", before.etag, now.etag),
+        ("version", before.version_id, now.version_id),
+        ("SHA-256", before.sha256[:_DIGITS], sha256),
     ]
-    return Problem(
-        before.uri,
-        "was changed: "
-        + ", ".join(f"{name} {was} -> {is_now}" for name, was, is_now in fields if was != is_now),
-    )
+    differing = [f"{name} {was} -> {now_is}" for name, was, now_is in fields if was != now_is]
+    return Problem(before.uri, "was changed: " + ", ".join(differing))
 
 
 def _describe(pin: DataObject) -> str:

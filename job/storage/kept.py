@@ -77,8 +77,8 @@ def _fetch(storage: Storage, info: ObjectInfo, part: Path) -> str:
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256")
         offset = file.tell()
-        if offset:
-            _log.info("%s/%s goes on at byte %d of %d", storage.uri, info.key, offset, info.size)
+        begun = f", of which {offset / 1e6:.1f} are here" if offset else ""
+        _log.info("fetching %s/%s: %.1f MB%s", storage.uri, info.key, info.size / 1e6, begun)
         if offset < info.size:
             with storage.stream(
                 info.key, offset, etag=info.etag, version_id=info.version_id

@@ -94,6 +94,16 @@ def test_accepted_by_name_or_by_parent(accepted: Any) -> None:
     assert compare(RECORDED, RECORDED | {"lora.r": 8}, accepted) == ["lora.r: was 16, is now 8"]
 
 
+def test_who_accepts_other_data_accepts_other_row_counts() -> None:
+    recorded = RECORDED | {"rows.train": 8}
+    current = recorded | {"rows.train": 9, "data.0.sha256": "bb"}
+    assert len(compare(recorded, current, ["data"])) == 2
+    with pytest.raises(FingerprintMismatch, match=r"data\.0\.sha256"):
+        compare(recorded, current, ["rows"])
+    with pytest.raises(FingerprintMismatch, match=r"rows\.train"):
+        compare(recorded, current, ["data.0.sha256"])
+
+
 def test_a_list_that_can_be_read_once_covers_every_field() -> None:
     current = RECORDED | {"lora.r": 8, "lora.dropout": 0.5, "seed": 1}
     assert len(compare(RECORDED, current, iter(["lora", "seed"]))) == 3
