@@ -45,7 +45,8 @@ LOOK = """{
 }"""
 STYLES = """['pre.text', 'pre.text > i', 'pre.text mark', 'pre.text mark i'].map(place => {
   const style = getComputedStyle(document.querySelector(place));
-  return [style.color, style.backgroundColor, style.textDecorationLine, style.whiteSpaceCollapse];
+  const space = `${style.whiteSpaceCollapse} ${style.textWrapMode}`;
+  return [style.color, style.backgroundColor, style.textDecorationLine, space];
 }).concat([[getComputedStyle(document.querySelector('pre .n'), '::before').content]])"""
 
 
@@ -122,7 +123,7 @@ def test_trained_text_stands_out_and_all_can_be_read(
     assert len(set(grounds)) == 4, "tokens and their states have grounds of their own"
     for style in (plain, plain_shade, trained, trained_shade):
         assert contrast(style[0], style[1]) >= 4.5, "WCAG 2.2, 1.4.3"
-        assert style[3] == "preserve", "white space as it is"
+        assert style[3] == "preserve wrap", "white space as it is, long lines wrapped"
     assert mark == ['"↵"']
     dim = [luminance(color) < 0.5 for color in grounds]
     assert dim == [dark] * 4

@@ -80,6 +80,9 @@ def test_a_secret_over_several_lines() -> None:
 def test_words_of_a_secret_elsewhere_do_not_uncover_it() -> None:
     text = f"A correct horse, a battery, a staple: {PASSWORD}. The horse is correct."
     assert hide(text, mask) == text.replace(PASSWORD, "•" * len(PASSWORD))
+    # What lies between the two could be taken for the middle of the first.
+    text = f"{PASSWORD}-battery-{PASSWORD}"
+    assert hide(text, mask) == "•" * len(text)
 
 
 def test_text_that_repeats_itself_stays() -> None:
