@@ -81,11 +81,12 @@ def sketches(prompts: Sequence[str]) -> npt.NDArray[np.uint32]:
     """
     if not prompts:
         return np.empty((0, BANDS), dtype=np.uint32)
-    texts = [prompt.encode()[:_SKETCHED].ljust(_SHINGLE) for prompt in prompts]
-    data = b" ".join(texts) + b" " * _SHINGLE
-    bounds = np.cumsum([0] + [len(text) + 1 for text in texts])
-    letters = np.frombuffer(data, dtype=np.uint8)
-    starts = np.flatnonzero(letters[: bounds[-1] - 1] == ord(" ")) + 1
+    texts = [prompt.encode()[:_SKETCHED] for prompt in prompts]
+    gap = b" " * _SHINGLE  # no shingle reaches into the next prompt
+    data = gap.join(texts) + gap
+    bounds = np.cumsum([0] + [len(text) + _SHINGLE for text in texts])
+    blank = np.frombuffer(data, dtype=np.uint8) == ord(" ")
+    starts = np.flatnonzero(blank[:-1] & ~blank[1:]) + 1
     # Every prompt has at least the shingle that it begins with.
     starts = np.union1d(starts, bounds[:-1])
     shingles = _mixed(_words(data, starts) ^ _mixed(_words(data, starts + 8)))

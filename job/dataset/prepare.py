@@ -25,6 +25,7 @@ from job.dataset.report import DataReport, FileReport, Lengths
 from job.dataset.reread import rows_at
 from job.dataset.row import Row
 from job.dataset.scan import QUARANTINE, Scan
+from job.dataset.showcase import page, shown
 from job.dataset.split import Split, split
 from job.dataset.store import Rows, Samples, Store, StoreWriter
 from job.dataset.tally import Counted, Tally
@@ -64,13 +65,15 @@ def prepare(
     report = _report(files, tally, store.rows, sides, options)
     resembling = candidates(store.rows, sides.train, sides.evaluation)
     partners = [index for found in resembling.values() for index in found]
-    wanted = {*sides.evaluation.tolist(), *resembling, *partners}
+    on_page = shown(store.rows, sides)
+    wanted = {*sides.evaluation.tolist(), *resembling, *partners, *on_page}
     rows = rows_at(files, store.rows, wanted)
     report = replace(
         report,
         leakage=leaked(resembling, rows.__getitem__),
-        quarantine=_quarantine(folder, tally),
+        quarantine=folder / QUARANTINE if tally.refused else None,
     )
+    report = replace(report, preview=page(on_page, rows, store, chat, report.as_dict()))
     judge(report, tally.too_long, options)
     return PreparedData(
         train=Samples(store, sides.train),
@@ -172,7 +175,3 @@ def _duplicates(files: Sequence[DataFile], rows: Rows) -> Counted:
         where = f"{files[int(other['file'])].source.uri}:{other['line']}"
         counted.add(file.source.uri, int(rows[index]["line"]), f"the conversation of {where}")
     return counted
-
-
-def _quarantine(folder: Path, tally: Tally) -> Path | None:
-    return folder / QUARANTINE if tally.refused else None

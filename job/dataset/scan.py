@@ -24,9 +24,9 @@ from job.dataset.identity import asked, content_hash, id_hash, prompt_hash, sket
 from job.dataset.options import PrepareOptions
 from job.dataset.row import RejectedRow, Row, RowProblem, RowRefused
 from job.dataset.rows import read_rows
+from job.dataset.secrets import mask_secrets
 from job.dataset.store import ROW, Rows, StoreWriter
 from job.dataset.tally import REPORTED, Example, Tally
-from job.redact import redact as mask_secrets
 
 log = logging.getLogger(__name__)
 

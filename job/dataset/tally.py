@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from job.dataset.fetch import DataFile
 from job.dataset.row import RejectedRow, Row, RowProblem
+from job.dataset.secrets import mask_secrets
 
 EXAMPLES: Final = 20
 """Of each kind of row that is trimmed, dropped, or warned of."""
@@ -41,7 +42,7 @@ class Counted:
     def add(self, uri: str, line: int, detail: str) -> None:
         self.count += 1
         if len(self.examples) < EXAMPLES:
-            self.examples.append(Example(uri, line, detail))
+            self.examples.append(Example(uri, line, mask_secrets(detail)))
 
 
 class Tally:
@@ -82,7 +83,13 @@ class Tally:
         """A row is not trained on, found out when it was read or later."""
         self.refused += 1
         if len(self.rejected) < REPORTED:
-            self.rejected.append(RejectedRow(row.uri, row.line, b"", row.problems))
+            problems = tuple(
+                replace(
+                    problem, path=mask_secrets(problem.path), reason=mask_secrets(problem.reason)
+                )
+                for problem in row.problems
+            )
+            self.rejected.append(RejectedRow(row.uri, row.line, b"", problems))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` reads them back."""

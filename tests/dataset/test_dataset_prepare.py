@@ -351,7 +351,7 @@ def test_the_report_is_json_and_one_line(
     document = json.loads(artifacts["report.json"])
     assert document == orjson.loads(orjson.dumps(report.as_dict()))
     assert document["files"][0]["uri"] == str(file.path)
-    assert set(report.artifacts()) == {"report.json"}
+    assert set(artifacts) == {"report.json", "mask-preview.html"}
     assert "\n" not in report.headline()
     assert report.headline().startswith(f"60 rows: {report.counts['train']} train, ")
 
