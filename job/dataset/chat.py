@@ -116,15 +116,14 @@ class ChatFormat:
             raise _refused_by(text)
         self._no_turn_tokens(row)
         spans: list[Span] = []
-        reader = Reader(text)
+        before = 0
         for index, prompt in zip(row.assistant_turns, prompts, strict=True):
             start = self._start(row, index, text, prompt)
-            since = row.assistant_turns[len(spans) - 1] + 1 if spans else 0
-            _all_shown(row, range(since, index), reader, start)
+            self._all_shown(row, range(before, index), text, spans[-1:], start)
             end = self._end(row, index, text, start)
-            _all_said(row, index, Reader(text, start), text, (start, end))
-            reader = Reader(text, end)
+            _all_said(row, index, text, (start, end))
             spans.append((start, end))
+            before = index + 1
         if row.tools and not self._shows_tools(row, text[: spans[0][0]]):
             raise RowRefused(
                 "tools",
@@ -161,19 +160,12 @@ class ChatFormat:
     def _end(self, row: Row, index: int, text: str, start: int) -> int:
         """After the token that ends the turn: the white space after it is none that the model
         writes."""
-        message = row.messages[index]
         token = self._turn_token.search(text, start)
         if token is not None and token.group() in self._template.turn_ends:
-            # Some templates end a turn that calls only once its answer has come.
-            if "tool_calls" not in message or self._ends_at(row, index, text) == token.end():
-                return token.end()
-        elif (end := self._ends_at(row, index, text)) > start:
+            return token.end()
+        if (end := self._ends_at(row, index, text)) > start:
             return end
-        raise RowRefused(
-            f"messages[{index}]",
-            "the chat template ends this turn with no token of its own",
-            "trained on it, the model would never learn to stop",
-        )
+        raise _unended(index)
 
     def _ends_at(self, row: Row, index: int, text: str) -> int:
         """Where the text of the conversation up to and with a turn ends; -1 if that text isn't the
@@ -181,6 +173,23 @@ class ChatFormat:
         prefix = self._render(row.messages[: index + 1], row.tools).rstrip()
         whole = text.startswith(prefix) and prefix.endswith(tuple(self._template.turn_ends))
         return len(prefix) if whole else -1
+
+    def _all_shown(
+        self, row: Row, between: range, text: str, answer: Sequence[Span], end: int
+    ) -> None:
+        """What stands between the `answer` before, if there is one, and the next may not be
+        missing from what the model reads."""
+        reader = Reader(text, answer[0][1] if answer else 0)
+        for index in between:
+            if reader.missing(row.messages[index], end) is None:
+                continue
+            if answer and self._ends_at(row, between[0] - 1, text) != answer[0][1]:
+                raise _unended(between[0] - 1)
+            raise RowRefused(
+                f"messages[{index}]",
+                f"the chat template doesn't show this {row.messages[index]['role']} turn",
+                "the model would be trained without it",
+            )
 
     def _shows_tools(self, row: Row, prompt: str) -> bool:
         before = row.messages[: row.assistant_turns[0]]
@@ -214,6 +223,14 @@ class ChatFormat:
                     )
 
 
+def _unended(index: int) -> RowRefused:
+    return RowRefused(
+        f"messages[{index}]",
+        "the chat template ends this turn with no token of its own",
+        "trained on it, the model would never learn to stop",
+    )
+
+
 def _refused_by(error: TemplateFailed) -> RowRefused:
     return RowRefused("messages", f"the chat template refuses the row: {error}")
 
@@ -226,21 +243,11 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _all_shown(row: Row, between: range, reader: Reader, end: int) -> None:
-    """What stands before an answer may not be missing from what the model reads."""
-    for index in between:
-        if reader.missing(row.messages[index], end) is not None:
-            raise RowRefused(
-                f"messages[{index}]",
-                f"the chat template doesn't show this {row.messages[index]['role']} turn",
-                "the model would be trained without it",
-            )
-
-
-def _all_said(row: Row, index: int, reader: Reader, text: str, span: Span) -> None:
-    """Nor may a part of an answer; and a server must read from it the calls that the row has."""
+def _all_said(row: Row, index: int, text: str, span: Span) -> None:
+    """No part of an answer may be missing, and a server must read from it the calls that the row
+    has."""
     message, path = row.messages[index], f"messages[{index}]"
-    if (lost := reader.missing(message, span[1])) is not None:
+    if (lost := Reader(text, span[0]).missing(message, span[1])) is not None:
         raise RowRefused(
             path,
             f"the chat template hides a part of this turn: {_brief(lost)}",

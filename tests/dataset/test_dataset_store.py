@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     """/dev/full refuses every write as a full disk does."""
     with StoreWriter(tmp_path) as writer:
         writer._files["ids"].close()
-        writer._files["ids"] = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+        writer._files["ids"] = io.BufferedWriter(io.FileIO("/dev/full", "wb"), 8)
         with pytest.raises(OutOfDisk, match="FORGE_WORK_DIR: no space left") as error:
             writer.append(Encoded.of(SAMPLES), np.zeros(3, dtype=ROW))
     assert isinstance(error.value.__cause__, OSError)
