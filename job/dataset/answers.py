@@ -15,14 +15,14 @@ _ADD: Final = "add it, or end the conversation here"
 class Answers:
     """Follows a conversation turn by turn: which calls are still to be answered."""
 
-    __slots__ = ("_answers", "_at", "_calls", "_found", "_ids", "_open", "_places", "_written")
+    __slots__ = ("_answers", "_at", "_found", "_ids", "_open", "_places", "_written", "awaited")
 
     def __init__(self, places: Places, found: Problems) -> None:
         self._places = places
         self._found = found
         self._at = 0
         """The turn that called last."""
-        self._calls = 0
+        self.awaited = 0
         """How many calls it made; none if it's no longer the turn to be answered."""
         self._written = False
         """They stand in its text."""
@@ -34,10 +34,10 @@ class Answers:
 
     def called(self, index: int, calls: Sequence[dict[str, Any]], written: int) -> None:
         """An assistant turn with `calls`, and `written` ones in its text."""
-        if self._calls:
+        if self.awaited:
             self.nothing_more()
-        self._calls = len(calls) + written
-        if self._calls:
+        self.awaited = len(calls) + written
+        if self.awaited:
             self._at, self._answers, self._written = index, 0, bool(written)
             self._open = {}
             self._ids = any("id" in call for call in calls)
@@ -46,7 +46,7 @@ class Answers:
 
     def answer(self, index: int, message: Message) -> None:
         """A tool turn."""
-        if not self._calls:
+        if not self.awaited:
             reason = "a tool turn, but no assistant turn before it calls a tool"
             self._found.add(self._places.turn(index), reason)
             return
@@ -59,8 +59,8 @@ class Answers:
         elif self._ids:
             reason = "is missing, though the calls have ids"
             self._found.add(f"{self._places.turn(index)}.tool_call_id", reason)
-        elif self._answers > self._calls:
-            reason = f"answers no call: the turn before makes {self._calls}"
+        elif self._answers > self.awaited:
+            reason = f"answers no call: the turn before makes {self.awaited}"
             self._found.add(self._places.turn(index), reason, "one tool turn a call")
 
     def nothing_more(self) -> None:
@@ -71,13 +71,13 @@ class Answers:
         for call in self._open.values():
             path = self._places.call(self._at, call)
             self._found.add(path, "no tool turn answers this call", _ADD)
-        if not self._ids and self._answers < self._calls:
+        if not self._ids and self._answers < self.awaited:
             # One turn may hold the answers to all calls that are written in a text.
             if not self._answers:
                 self._unanswered("no tool turn answers its calls")
             elif not self._written:
-                self._unanswered(f"{self._answers} tool turns answer its {self._calls} calls")
-        self._calls, self._open = 0, {}
+                self._unanswered(f"{self._answers} tool turns answer its {self.awaited} calls")
+        self.awaited, self._open = 0, {}
 
     def _unanswered(self, reason: str) -> None:
         self._found.warn(self._places.turn(self._at), reason, _ADD)
@@ -85,10 +85,10 @@ class Answers:
     def _take_ids(self, calls: Sequence[dict[str, Any]]) -> None:
         for n, call in enumerate(calls):
             given = call.get("id")
-            path = f"{self._places.call(self._at, n)}.id"
-            if given is None:
-                self._found.add(path, "is missing, though other calls of the turn have one")
-            elif given in self._open:
-                self._found.add(path, f"'{brief(given, 80)}' is the id of another call, too")
-            else:
+            if given is not None and given not in self._open:
                 self._open[given] = n
+                continue
+            reason = "is missing, though other calls of the turn have one"
+            if given is not None:
+                reason = f"'{brief(given, 80)}' is the id of another call, too"
+            self._found.add(f"{self._places.call(self._at, n)}.id", reason)

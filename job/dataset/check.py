@@ -3,7 +3,6 @@ fit their schema, answers that belong to a call."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -28,15 +27,15 @@ def check(draft: Draft, tools: ToolReader, found: Problems) -> None:
     structured = False
     for index, message in enumerate(draft.messages):
         role = message["role"]
-        if role == "tool":
-            answers.answer(index, message)
-        elif role == "assistant":
+        if role == "assistant":
             written = _turn(index, message, draft, declared, found)
-            in_text |= bool(written)
             calls = message.get("tool_calls", ())
-            structured |= bool(calls)
-            answers.called(index, calls, written)
-        else:
+            if written or calls or answers.awaited:
+                answers.called(index, calls, written)
+                in_text, structured = in_text or written > 0, structured or bool(calls)
+        elif role == "tool":
+            answers.answer(index, message)
+        elif answers.awaited:
             answers.nothing_more()
     if in_text and not structured and draft.dialect == "openai":
         draft.dialect = "hermes"
@@ -68,42 +67,33 @@ def _misplaced(role: str, before: str, index: int) -> tuple[str, str] | None:
     return None
 
 
-def _declared(
-    draft: Draft, tools: ToolReader, found: Problems
-) -> tuple[Mapping[str, Schema], bool]:
+def _declared(draft: Draft, tools: ToolReader, found: Problems) -> tuple[Toolbox, bool]:
     """The tools that the model is told of, and whether the text of the system turn tells them."""
-    schemas: Mapping[str, Schema] = draft.toolbox.schemas
-    first = draft.messages[0]
+    beside, first = draft.toolbox, draft.messages[0]
     if first["role"] != "system" or not first["content"]:
-        return schemas, False
+        return beside, False
     box = tools.from_text(first["content"], draft.places.text(0), found)
     if box is None:
-        return schemas, False
-    if schemas:
-        _declared_twice(draft, box, found)
-        return {**schemas, **box.schemas}, True
-    return box.schemas, True
-
-
-def _declared_twice(draft: Draft, box: Toolbox, found: Problems) -> None:
-    """Tools beside the messages and in the text, as in Hermes' public data: shown only once."""
-    if draft.toolbox.schemas.keys() <= box.schemas.keys():
+        return beside, False
+    if not beside.names():
+        return box, True
+    # Both, as in Hermes' public data: the model reads them once.
+    if beside.names() <= box.names():
         reason = "are left out: <tools> in the system turn declares them already"
         found.warn("tools", reason, "the model would read them twice")
-        draft.toolbox = Toolbox(draft.toolbox.schemas)
+        draft.toolbox = Toolbox()
     else:
         reason = "are others than those of <tools> in the system turn"
         found.add("tools", reason, "declare all tools in one place")
+    return beside.and_all_of(box), True
 
 
-def _turn(
-    index: int, message: Message, draft: Draft, declared: Mapping[str, Schema], found: Problems
-) -> int:
+def _turn(index: int, message: Message, draft: Draft, declared: Toolbox, found: Problems) -> int:
     """Check one assistant turn; how many calls there are in its text, or what is meant as such."""
     text, calls = message["content"], message.get("tool_calls", ())
     for n, call in enumerate(calls):
         function = call["function"]
-        schema = declared.get(function["name"])
+        schema = declared.schema(function["name"])
         if schema is None:
             _unknown(function["name"], draft.places.call(index, n), declared, found)
         else:
@@ -120,7 +110,7 @@ def _turn(
     return 0
 
 
-def _written(text: str, path: str, declared: Mapping[str, Schema], found: Problems) -> int:
+def _written(text: str, path: str, declared: Toolbox, found: Problems) -> int:
     """Check the calls in the text of a turn; their number."""
     blocks = call_blocks(text)
     for block in blocks:
@@ -130,7 +120,7 @@ def _written(text: str, path: str, declared: Mapping[str, Schema], found: Proble
             continue
         assert isinstance(block, str)
         _once(block, call, path, found)
-        schema = declared.get(call.name)
+        schema = declared.schema(call.name)
         if schema is None:
             _unknown(call.name, path, declared, found)
         else:
@@ -156,6 +146,8 @@ def _arguments(
     found: Problems,
 ) -> None:
     """Whether the arguments are what the tool asks for."""
+    if schema.surely_fits(arguments):
+        return
     for fault in schema.faults(arguments):
         where = fault.path.removeprefix(".")
         what = f"the argument '{where}'" if where else "the arguments"
@@ -166,7 +158,7 @@ def _arguments(
         found.warn(path + fault.path if structured else path, reason, fault.hint)
 
 
-def _unknown(name: str, path: str, declared: Mapping[str, Schema], found: Problems) -> None:
-    names = ", ".join(sorted(declared)[:8]) or "no tools at all"
+def _unknown(name: str, path: str, declared: Toolbox, found: Problems) -> None:
+    names = ", ".join(sorted(declared.names())[:8]) or "no tools at all"
     reason = f"calls '{brief(name, 80)}', which is not declared"
     found.add(path, reason, f"declared: {brief(names, 200)}")

@@ -39,6 +39,10 @@ class MessagePlaces:
         return f"messages[{index}].tool_calls[{call}].function.arguments"
 
 
+_PLACES: Final = MessagePlaces()
+_NO_TOOLS: Final = Toolbox()
+
+
 @dataclass(slots=True)
 class Draft:
     """A row whose parts were read; what they mean together is not checked yet."""
@@ -46,8 +50,8 @@ class Draft:
     messages: list[Message] = field(default_factory=list)
     whole: bool = False
     """Every turn could be read. With one missing, remarks on the order would be noise."""
-    places: Places = field(default_factory=MessagePlaces)
-    toolbox: Toolbox = field(default_factory=Toolbox)
+    places: Places = _PLACES
+    toolbox: Toolbox = _NO_TOOLS
     """What the row's key `tools` declares."""
     meta: dict[str, Any] = field(default_factory=dict)
     """The row's other keys."""

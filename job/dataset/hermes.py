@@ -53,6 +53,10 @@ def call_blocks(text: str) -> list[str | Malformed]:
         return []
     if "<think>" in text:
         text = _THINKING.sub("", text)
+    if text.count("tool_call>") == 2:
+        first, last = text.find("<tool_call>"), text.find("</tool_call>")
+        if 0 <= first < last:
+            return [text[first + len("<tool_call>") : last]]
     blocks: list[str | Malformed] = []
     start: int | None = None
     for tag in _TAG.finditer(text):

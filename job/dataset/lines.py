@@ -5,8 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import zstandard
 
@@ -16,13 +15,12 @@ from job.errors import DataError, Problem
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 """Longer lines are cut and marked: no conversation that fits a model comes near."""
 
-_PLAIN_READ: Final = 1024 * 1024
+_PLAIN_READ: Final = 256 * 1024
 _ZSTD_READ: Final = 4096
 """Small, because all it decompresses to is in memory at once (a block may hold 128 KiB)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line without its line end."""
 
     number: int
@@ -96,9 +94,12 @@ def _split(chunks: Iterator[bytes], max_bytes: int) -> Iterator[Line]:
     for chunk in chunks:
         *whole, rest = chunk.split(b"\n")
         for piece in whole:
-            yield _line(number, [*pending, piece] if pending else [piece], size, max_bytes)
+            if pending or len(piece) > max_bytes or piece.endswith(b"\r"):
+                yield _line(number, [*pending, piece], size, max_bytes)
+                pending, size = [], 0
+            else:
+                yield Line(number, piece)
             number += 1
-            pending, size = [], 0
         if rest:
             if size <= max_bytes:  # what comes after is only counted
                 pending.append(rest)

@@ -48,14 +48,30 @@ def read_message(raw: object, path: str, found: Problems) -> Message | None:
     if not isinstance(role, str) or role not in ROLES:
         _bad_role(raw, path, found)
         return None
-    message: Message = {"role": role, "content": None}
+    message: Message = {"role": role, "content": raw.get("content")}
     calls = raw.get("tool_calls")
-    has_calls = calls is not None and calls != []
-    if has_calls:
+    if calls is None or calls == []:
+        if type(message["content"]) is not str:
+            message["content"] = read_text(raw, "content", path, found)
+    else:
         if role != "assistant":
             found.add(f"{path}.tool_calls", f"stands in a {role} turn", "only assistants call")
-        message["tool_calls"] = _tool_calls(calls, f"{path}.tool_calls", found)
-    message["content"] = read_text(raw, "content", path, found, optional=has_calls)
+        message["content"] = read_text(raw, "content", path, found, optional=True)
+        read = _tool_calls(calls, f"{path}.tool_calls", found)
+        if len(read) < (len(calls) if isinstance(calls, list) else 1):
+            # Without one of its calls, remarks on those that answer them would be noise.
+            return None
+        message["tool_calls"] = read
+    if not raw.keys() <= _READ:
+        _other_keys(raw, message, path, found)
+    return message
+
+
+_READ: Final = frozenset(("role", "content", "tool_calls"))
+_KNOWN: Final = _READ.union(_TEXT_KEYS)
+
+
+def _other_keys(raw: dict[str, Any], message: Message, path: str, found: Problems) -> None:
     for key in _TEXT_KEYS:
         text = raw.get(key)
         if isinstance(text, str):
@@ -63,16 +79,12 @@ def read_message(raw: object, path: str, found: Problems) -> Message | None:
         elif text is not None:
             found.add(f"{path}.{key}", f"is {kind(text)}, not a string")
     if not raw.keys() <= _KNOWN:
-        refuse_losses(raw, role, path, found)
-    # Without one of its calls, remarks on those that answer them would be noise.
-    return None if has_calls and len(message["tool_calls"]) < _length(calls) else message
-
-
-_KNOWN: Final = {"role", "content", "tool_calls", *_TEXT_KEYS}
+        for key, item in raw.items():
+            refuse_loss(key, item, message["role"], path, found)
 
 
 def read_text(
-    raw: dict[str, Any], key: str, path: str, found: Problems, *, optional: bool
+    raw: dict[str, Any], key: str, path: str, found: Problems, *, optional: bool = False
 ) -> str | None:
     """The text of a turn. `optional`: it may be missing, as beside calls."""
     text = raw.get(key)
@@ -89,47 +101,33 @@ def read_text(
     return None
 
 
-def refuse_losses(raw: dict[str, Any], role: str, path: str, found: Problems) -> None:
-    """Keys that the model would not see, or the trainer not heed, but which change the meaning."""
-    for key, hint in _REFUSED.items():
-        if raw.get(key):
-            found.add(f"{path}.{key}", "would be lost", hint)
-    if role != "assistant":
+def refuse_loss(key: str, value: object, role: str, path: str, found: Problems) -> None:
+    """A key that the model doesn't see, or the trainer not heed, but that changes the meaning."""
+    if key in _REFUSED and value:
+        found.add(f"{path}.{key}", "would be lost", _REFUSED[key])
+    elif role != "assistant":
         return
-    weight = raw.get("weight")
-    if weight is not None and weight in (0, False):
+    elif key == "weight" and value is not None and value in (0, False):
         hint = "end the conversation before it, or take the key out to train it"
         found.add(f"{path}.weight", "is 0, but every assistant turn is trained", hint)
-    for key in _UNREAD:
-        if isinstance(raw.get(key), str) and raw[key].strip():
-            found.warn(f"{path}.{key}", "is not trained", "write it as 'reasoning_content'")
-
-
-def read_calls(
-    calls: list[Any], paths: list[str], inner: str, found: Problems
-) -> list[dict[str, Any]]:
-    """Calls with their arguments as objects, which is what chat templates expect.
-
-    `inner` is what leads from a call's path to its name and arguments. Those that can't be read
-    are left out.
-    """
-    read = [_call(call, path, inner, found) for call, path in zip(calls, paths, strict=True)]
-    return [call for call in read if call is not None]
-
-
-def _length(calls: object) -> int:
-    return len(calls) if isinstance(calls, list) else 1
+    elif key in _UNREAD and isinstance(value, str) and value.strip():
+        found.warn(f"{path}.{key}", "is not trained", "write it as 'reasoning_content'")
 
 
 def _tool_calls(calls: object, path: str, found: Problems) -> list[dict[str, Any]]:
     if not isinstance(calls, list):
         found.add(path, f"is {kind(calls)}, not a list")
         return []
-    paths = [f"{path}[{index}]" for index in range(len(calls))]
-    return read_calls(calls, paths, ".function", found)
+    read = [read_call_of(call, f"{path}[{n}]", ".function", found) for n, call in enumerate(calls)]
+    return [call for call in read if call is not None]
 
 
-def _call(call: object, path: str, inner: str, found: Problems) -> dict[str, Any] | None:
+def read_call_of(call: object, path: str, inner: str, found: Problems) -> dict[str, Any] | None:
+    """A call with its arguments as an object, which is what chat templates expect.
+
+    `inner` is what leads from the call's path to its name and arguments. `None` if it can't be
+    read.
+    """
     if not isinstance(call, dict):
         found.add(path, f"is {kind(call)}, not an object", _CALL_HINT)
         return None

@@ -45,10 +45,15 @@ def normalise(value: object, tools: ToolReader, found: Problems) -> Draft:
         draft.toolbox = tools.from_key(value["tools"], found)
         found.inexact |= draft.toolbox.inexact
     draft.meta = {key: item for key, item in value.items() if key not in read}
-    for key in _LOST.keys() & draft.meta:
-        if draft.meta[key]:
-            found.add(key, "would be lost", _LOST[key])
+    if not _LOST.keys().isdisjoint(draft.meta):
+        _refuse_losses(draft.meta, found)
     return draft
+
+
+def _refuse_losses(meta: dict[str, Any], found: Problems) -> None:
+    for key, hint in _LOST.items():
+        if meta.get(key):
+            found.add(key, "would be lost", hint)
 
 
 def _messages(value: dict[str, Any], draft: Draft, found: Problems) -> None:
@@ -65,7 +70,8 @@ def _messages(value: dict[str, Any], draft: Draft, found: Problems) -> None:
     else:
         draft.messages = _all_of(raw, found)
         draft.whole = len(draft.messages) == len(raw)
-        _no_system_beside(value, draft, found)
+        if "system" in value:
+            _no_system_beside(value["system"], draft.messages, found)
 
 
 def _all_of(raw: list[Any], found: Problems) -> list[Message]:
@@ -84,9 +90,8 @@ def _all_of(raw: list[Any], found: Problems) -> list[Message]:
     return messages
 
 
-def _no_system_beside(value: dict[str, Any], draft: Draft, found: Problems) -> None:
+def _no_system_beside(system: object, turns: list[Message], found: Problems) -> None:
     """A system prompt beside the messages, as in Anthropic's API, would not be seen."""
-    system, turns = value.get("system"), draft.messages
     if isinstance(system, str) and system.strip() and turns and turns[0]["role"] != "system":
         hint = "write it as the first message, or give the key another name"
         found.add("system", "would be lost: there is no system turn", hint)

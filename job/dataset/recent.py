@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-K = TypeVar("K")
 V = TypeVar("V")
 
+_ONCE: Final = 65_536
+"""Keys that came once, of which only the hash is remembered."""
 
-class Recent(Generic[K, V]):
-    """Forgets what was not asked for while `limit` of other weight came in.
 
-    Two generations instead of a queue: a hit costs one lookup, and rows that share nothing cost
-    no more than an insertion each.
+class Recent(Generic[V]):
+    """Keeps what is put a second time, by its text; forgets what isn't asked for any more.
+
+    So rows that share nothing leave nothing behind for the garbage collector to walk over. Two
+    generations instead of a queue: a hit costs one lookup.
     """
 
     def __init__(self, limit: int) -> None:
+        """`limit`: so much of keys (their lengths) is kept, twice at most."""
         self._limit = limit
-        self._weight = 0
-        self._young: dict[K, V] = {}
-        self._old: dict[K, V] = {}
+        self._size = 0
+        self._young: dict[str | bytes, V] = {}
+        self._old: dict[str | bytes, V] = {}
+        self._once: set[int] = set()
 
-    def get(self, key: K, weight: int) -> V | None:
-        """What was put under `key`; `weight` is that of `put`."""
+    def get(self, key: str | bytes) -> V | None:
+        """What is kept under `key`."""
         value = self._young.get(key)
-        if value is None and self._old and (value := self._old.get(key)) is not None:
-            self.put(key, value, weight)
+        if value is None and (value := self._old.get(key)) is not None:
+            self._keep(key, value)
         return value
 
-    def put(self, key: K, value: V, weight: int) -> None:
-        """Keep `value`, which costs `weight` in a unit of the caller's choice."""
-        if self._weight + weight > self._limit:
-            self._old, self._young, self._weight = self._young, {}, 0
+    def put(self, key: str | bytes, value: V) -> None:
+        """Keep `value` if its key came before."""
+        if (mark := hash(key)) in self._once:
+            self._keep(key, value)
+            return
+        if len(self._once) >= _ONCE:
+            self._once.clear()
+        self._once.add(mark)
+
+    def _keep(self, key: str | bytes, value: V) -> None:
+        if self._size + len(key) > self._limit:
+            self._old, self._young, self._size = self._young, {}, 0
         self._young[key] = value
-        self._weight += weight
+        self._size += len(key)

@@ -18,7 +18,7 @@ from job.dataset.tools import ToolReader
 from job.dataset.unreadable import BOM, unreadable
 from job.errors import DataError
 
-_BATCH_BYTES: Final = 256 * 1024
+_BATCH_BYTES: Final = 64 * 1024
 """Few enough that their parsed JSON stays in the processor's cache."""
 _RAW_OF_CUT: Final = 4096
 """Bytes of an absurdly long line that are kept for the quarantine."""

@@ -78,9 +78,16 @@ class Schema:
             self._raw, self.foreign = as_json_schema(raw)
             self._compile()
 
+    def surely_fits(self, arguments: dict[str, Any]) -> bool:
+        """Whether a plain schema has no fault with these arguments, and declares all of them.
+
+        Cheaper than to compile the schema; what it says no to may fit as well.
+        """
+        return self._plain and _fits(arguments, self._raw)
+
     def faults(self, arguments: dict[str, Any]) -> list[Fault]:
         """Why a call with these arguments is not valid; empty if it is."""
-        if self.flaw or (self._plain and self._surely_fits(arguments)):
+        if self.flaw:
             return []
         validator = self._validator or self._compile()
         if validator is None or validator.is_valid(arguments):
@@ -100,20 +107,6 @@ class Schema:
             for name in names[:_MOST_FAULTS]
         ]
 
-    def _surely_fits(self, arguments: dict[str, Any]) -> bool:
-        """True only for what is valid by a schema that is plain; cheaper than to compile it."""
-        properties = self._raw.get("properties", {})
-        for name, value in arguments.items():
-            spec = properties.get(name)
-            if spec is None or not spec.keys() <= _ANNOTATED:
-                return False
-            if type(value) not in _KINDS.get(spec.get("type"), ()):
-                return False
-            # In Python True is in [1]; strings are the only enums worth the shortcut.
-            if "enum" in spec and not (type(value) is str and value in spec["enum"]):
-                return False
-        return all(name in arguments for name in self._raw.get("required", ()))
-
     def _compile(self) -> Validator | None:
         try:
             self._validator = _compiled(self._raw)
@@ -122,6 +115,21 @@ class Schema:
         except (ValueError, TypeError) as error:
             self.flaw = brief(str(error), 160)
         return self._validator
+
+
+def _fits(arguments: dict[str, Any], schema: dict[str, Any]) -> bool:
+    properties = schema.get("properties", {})
+    for name, value in arguments.items():
+        spec = properties.get(name)
+        if spec is None or not spec.keys() <= _ANNOTATED:
+            return False
+        if type(value) not in _KINDS.get(spec.get("type"), ()):
+            return False
+        # In Python True is in [1]; strings are the only enums worth the shortcut.
+        if "enum" in spec and not (type(value) is str and value in spec["enum"]):
+            return False
+    required = schema.get("required")
+    return not required or arguments.keys() >= set(required)
 
 
 def _compiled(schema: dict[str, Any]) -> Validator:

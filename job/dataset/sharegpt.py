@@ -13,7 +13,7 @@ import orjson
 
 from job.dataset.draft import MAX_TURNS, Draft
 from job.dataset.hermes import MAX_DEPTH, is_inexact, too_deep
-from job.dataset.message import read_calls, read_message, read_text, refuse_losses
+from job.dataset.message import read_call_of, read_message, read_text, refuse_loss
 from job.dataset.repeats import may_repeat, repeated_keys
 from job.dataset.row import Message, Problems
 from job.dataset.tools import ONCE
@@ -102,11 +102,12 @@ class Conversation:
             _bad_source(raw, path, self._found)
             self.whole = False
             return
-        refuse_losses(raw, role, path, self._found)
+        for key, item in raw.items():
+            refuse_loss(key, item, role, path, self._found)
         if source == _CALL:
             self._calls(raw.get("value"), f"{path}.value")
             return
-        text = read_text(raw, "value", path, self._found, optional=False)
+        text = read_text(raw, "value", path, self._found)
         self._append({"role": role, "content": text}, path, f"{path}.value")
         self._joinable = role == "assistant"
 
@@ -126,7 +127,11 @@ class Conversation:
         several = isinstance(value, list)
         calls = value if isinstance(value, list) else [value]
         paths = [f"{path}[{n}]" if several else path for n in range(len(calls))]
-        read = read_calls(calls, paths, "", self._found)
+        read = [
+            call
+            for item, where in zip(calls, paths, strict=True)
+            if (call := read_call_of(item, where, "", self._found)) is not None
+        ]
         if not self._joinable:
             self._append({"role": "assistant", "content": None}, path.removesuffix(".value"), path)
             self._joinable = True

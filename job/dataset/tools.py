@@ -6,7 +6,7 @@ Most rows of a file share them, so what was read once is kept, in bounded memory
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Set
 from typing import Any, Final
 
 import orjson
@@ -28,26 +28,51 @@ _ELSEWHERE: Final = ("inputSchema", "input_schema")
 """Where MCP and Anthropic's API have the parameters."""
 
 
-@dataclass(slots=True)
 class Toolbox:
     """Declared tools, with what is to be said of them: (index, reason, hint), index -1 for all."""
 
-    schemas: dict[str, Schema] = field(default_factory=dict)
-    """By the tool's name."""
-    form: list[dict[str, Any]] | None = None
-    """As chat templates take them, in the OpenAI form; shared by rows, so not to be changed."""
-    problems: list[tuple[int, str, str]] = field(default_factory=list)
-    warnings: list[tuple[int, str, str]] = field(default_factory=list)
-    inexact: bool = False
-    """orjson may have made floats of whole numbers in it."""
+    __slots__ = ("_parameters", "form", "inexact", "problems", "warnings")
+
+    def __init__(self, *problems: tuple[int, str, str]) -> None:
+        self._parameters: dict[str, Schema | dict[str, Any]] = {}
+        """By the tool's name; a plain schema as it stands until it is asked for."""
+        self.form: list[dict[str, Any]] | None = None
+        """As chat templates take them, in the OpenAI form; shared by rows, so not to be changed."""
+        self.problems = list(problems)
+        self.warnings: list[tuple[int, str, str]] = []
+        self.inexact = False
+        """orjson may have made floats of whole numbers in it."""
+
+    def names(self) -> Set[str]:
+        return self._parameters.keys()
+
+    def schema(self, name: str) -> Schema | None:
+        """What a tool asks of its arguments; `None` if it isn't declared."""
+        found = self._parameters.get(name)
+        if isinstance(found, dict):
+            found = self._parameters[name] = Schema(found, plain=True)
+        return found
+
+    def add(self, name: str, parameters: Schema) -> None:
+        self._parameters[name] = parameters
+
+    def add_plain(self, functions: list[dict[str, Any]]) -> None:
+        """Declare tools of which `PLAIN_TOOLS` says that they are plain."""
+        self._parameters = {function["name"]: function["parameters"] for function in functions}
+
+    def and_all_of(self, other: Toolbox) -> Toolbox:
+        """The tools of both; of a name in both, the other's."""
+        both = Toolbox()
+        both._parameters = self._parameters | other._parameters
+        return both
 
 
 class ToolReader:
     """Reads tools, the same ones only once."""
 
     def __init__(self) -> None:
-        self._by_json: Recent[bytes | str, Toolbox] = Recent(_KEPT_BYTES)
-        self._by_text: Recent[str, Toolbox] = Recent(_KEPT_BYTES)
+        self._by_json: Recent[Toolbox] = Recent(_KEPT_BYTES)
+        self._by_text: Recent[Toolbox] = Recent(_KEPT_BYTES)
 
     def from_key(self, raw: object, found: Problems) -> Toolbox:
         """Tools from the row's key `tools`: a list, or a string of JSON."""
@@ -65,48 +90,60 @@ class ToolReader:
             key = raw if isinstance(raw, str) else orjson.dumps(raw)
         except TypeError:  # whole numbers that orjson doesn't hold
             return _from_value(raw)
-        box = self._by_json.get(key, len(key))
+        box = self._by_json.get(key)
         if box is None:
             box = _from_string(raw) if isinstance(raw, str) else _from_value(raw)
-            self._by_json.put(key, box, len(key))
+            self._by_json.put(key, box)
         return box
 
     def from_text(self, text: str, path: str, found: Problems) -> Toolbox | None:
         """Tools from the `<tools>` blocks of a system turn; `None` if there are no such blocks."""
         if "<tools>" not in text:
             return None
-        box = self._by_text.get(text, len(text))
+        box = self._by_text.get(text)
         if box is None:
-            self._by_text.put(text, box := _from_text(text), len(text))
+            self._by_text.put(text, box := _from_text(text))
         for index, reason, hint in box.problems:
             found.add(path, _in_text(index, reason), hint)
         for index, reason, hint in box.warnings:
             found.warn(path, _in_text(index, reason), hint)
-        return box if box.schemas or box.problems else None
+        return box if box.names() or box.problems else None
 
 
-def read_toolbox(raw: list[Any]) -> Toolbox:
-    """Tools in the OpenAI form or bare, each checked."""
-    box = Toolbox(form=[])
+def read_toolbox(raw: list[Any], *, form: bool = True) -> Toolbox:
+    """Tools in the OpenAI form or bare, each checked. `form`: as chat templates take them, too."""
     if len(raw) > MAX_TOOLS:
-        box.problems.append((-1, f"declares {len(raw)} tools, more than {MAX_TOOLS}", ""))
-        return box
-    plain = PLAIN_TOOLS.is_valid(raw)
-    box.inexact = not plain and is_inexact(raw)
+        return Toolbox((-1, f"declares {len(raw)} tools, more than {MAX_TOOLS}", ""))
+    if PLAIN_TOOLS.is_valid(raw):
+        box = Toolbox()
+        box.add_plain([tool.get("function", tool) for tool in raw])
+        if len(box.names()) == len(raw):
+            box.form = _form(raw) if form else None
+            return box
+    return _looked_at(raw)
+
+
+def _looked_at(raw: list[Any]) -> Toolbox:
+    """As `read_toolbox`, for any list: what is wrong with it is found."""
+    box = Toolbox()
+    box.inexact = is_inexact(raw)
     for index, tool in enumerate(raw):
         name = tool_name(tool)
         if name is None:
             box.problems.append((index, "has no name that is a string", _FORM))
-        elif name in box.schemas:
+        elif name in box.names():
             box.problems.append((index, f"'{brief(name)}' is declared twice", ""))
-        elif not plain and too_deep(tool):
+        elif too_deep(tool):
             box.problems.append((index, f"'{brief(name)}' is nested too deeply", ""))
         else:
-            box.schemas[name] = _schema(tool, index, plain, box)
-            assert box.form is not None
-            # Serving hands tools to the template in this form, so training does too.
-            box.form.append(tool if "function" in tool else {"type": "function", "function": tool})
+            box.add(name, _schema(tool.get("function", tool), index, box))
+    box.form = None if box.problems else _form(raw)
     return box
+
+
+def _form(raw: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    # Serving hands tools to the template in this form, so training does too.
+    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in raw]
 
 
 def tool_name(tool: object) -> str | None:
@@ -116,10 +153,7 @@ def tool_name(tool: object) -> str | None:
     return name if isinstance(name, str) and name else None
 
 
-def _schema(tool: dict[str, Any], index: int, plain: bool, box: Toolbox) -> Schema:
-    function = tool.get("function", tool)
-    if plain:
-        return Schema(function["parameters"], plain=True)
+def _schema(function: dict[str, Any], index: int, box: Toolbox) -> Schema:
     name = brief(function["name"])
     raw = _parameters(function, name, index, box)
     if not isinstance(raw, dict):
@@ -157,7 +191,7 @@ def _parameters(function: dict[str, Any], name: str, index: int, box: Toolbox) -
 
 def _from_value(raw: object) -> Toolbox:
     if not isinstance(raw, list):
-        return Toolbox(problems=[(-1, f"is {kind(raw)}, not a list", "")])
+        return Toolbox((-1, f"is {kind(raw)}, not a list", ""))
     return read_toolbox(raw)
 
 
@@ -168,7 +202,7 @@ def _from_string(raw: str) -> Toolbox:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         reason = f"is a string that is not JSON: {error.msg}"
-        return Toolbox(problems=[(-1, reason, "write a list of tools")])
+        return Toolbox((-1, reason, "write a list of tools"))
     if value is None or value == []:
         return Toolbox()
     box = _from_value(value)
@@ -181,18 +215,19 @@ def _from_string(raw: str) -> Toolbox:
 
 
 def _from_text(text: str) -> Toolbox:
-    box = Toolbox()
+    tools: list[Any] = []
+    problems: list[tuple[int, str, str]] = []
     for block in tool_blocks(text):
         try:
-            tools = tools_of(block)
-            repeated = find_repeated(tools_of(block, DECODER)) if may_repeat(block, tools) else ()
+            read = tools_of(block)
+            if may_repeat(block, read):
+                problems += [_twice(*found) for found in find_repeated(tools_of(block, DECODER))]
         except ValueError as error:
-            box.problems.append((-1, brief(str(error), 160), "write tools as JSON"))
-            continue
-        more = read_toolbox(tools)
-        box.problems.extend([*more.problems, *(_twice(*found) for found in repeated)])
-        box.warnings.extend(more.warnings)
-        box.schemas.update(more.schemas)
+            problems.append((-1, brief(str(error), 160), "write tools as JSON"))
+        else:
+            tools += read
+    box = read_toolbox(tools, form=False)
+    box.problems[:0] = problems
     return box
 
 
