@@ -33,7 +33,7 @@ def test_a_sound_run(job_env: dict[str, str], bucket: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "settings   ok" in done.stdout
     assert "honours conditions" in done.stdout
-    assert "70 rows: 60 train" in done.stdout
+    assert "70 rows: 56 train" in done.stdout
     assert "of the training tokens have a label" in done.stdout
     leftovers = [info.key for info in open_storage(bucket).list("out/")]
     assert leftovers == []  # validating is no attempt
@@ -69,6 +69,54 @@ def test_without_a_tokenizer_the_rows_are_still_checked(job_env: dict[str, str])
     assert done.returncode == 0, done.stdout
     assert re.search(r"tokenizer +not checked", done.stdout)
     assert "lengths and masks were not checked" in done.stdout
+
+
+def test_the_report_goes_where_it_is_wanted(job_env: dict[str, str], bucket: str) -> None:
+    done = validate(job_env, "-m", "job", "validate", "--report-to", f"{bucket}/look")
+    assert done.returncode == 0, done.stdout
+    assert "look/dataset/mask-preview.html" in done.stdout
+    storage = open_storage(f"{bucket}/look")
+    assert json.loads(storage.read("dataset/report.json")[0])["rows"] == 70
+    assert b"<title>" in storage.read("dataset/mask-preview.html")[0]
+    nowhere = validate(job_env, "-m", "job", "validate", "--report-to", "s3://no-such-bucket/x")
+    assert nowhere.returncode == 78
+    assert re.search(r"report +failed", nowhere.stdout)
+
+
+def test_rejected_rows_are_told_in_the_table_and_quarantined(
+    job_env: dict[str, str], bucket: str
+) -> None:
+    storage = open_storage(bucket)
+    good, _ = storage.read("data/rows.jsonl")
+    secret = "AKIA" + "ABCDEFGHIJKLMNOP"
+    bad = b'{"messages": [], "key": "%s"}' % secret.encode()
+    storage.write("data/rows.jsonl", good + bad + b"\n")
+    skip = {"FORGE_INVALID_ROWS": "skip", "FORGE_MAX_INVALID_FRACTION": "0.1"}
+    arguments = ("-m", "job", "validate", "--json", "--report-to", f"{bucket}/look")
+    done = validate(job_env | skip, *arguments)
+    assert done.returncode == 0, done.stdout
+    [rows] = [check for check in json.loads(done.stdout) if check["name"] == "rows"]
+    assert rows["report"]["counts"]["invalid"] == 1
+    [told] = rows["report"]["rejected"]
+    assert (told["line"], told["problems"][0]["reason"]) == (71, "is empty")
+    quarantine, _ = open_storage(f"{bucket}/look").read("dataset/quarantine.jsonl")
+    assert quarantine.startswith(b'{"messages": [], "key": "')
+    assert secret.encode() not in quarantine
+
+
+def test_hardly_a_trained_token_is_refused(job_env: dict[str, str]) -> None:
+    done = validate(job_env | {"FORGE_MIN_SUPERVISED_RATIO": "0.9"}, "-m", "job", "validate")
+    assert done.returncode == 65
+    assert "of the training tokens have a label" in done.stdout
+    assert "FORGE_MIN_SUPERVISED_RATIO is 90.000%" in done.stdout
+
+
+def test_bad_settings_for_machines(job_env: dict[str, str]) -> None:
+    done = validate(job_env | {"FORGE_SEED": "-1"}, "-m", "job", "validate", "--json")
+    assert done.returncode == 78
+    [check] = json.loads(done.stdout)
+    assert (check["name"], check["exit_code"]) == ("settings", 78)
+    assert "FORGE_SEED" in check["detail"]
 
 
 def test_bad_settings(job_env: dict[str, str]) -> None:

@@ -57,8 +57,14 @@ def test_a_preempted_run_equals_an_uninterrupted_one(
     assert record.attempts[0].exit_code == 75
     assert record.attempts[0].to_step == reached
 
+    assert {info.key for info in storage.list("dataset/")} == {
+        "dataset/mask-preview.html",  # the user sees what is trained while it is
+        "dataset/report.json",
+    }
+
     second = run(job_env, tmp_path / "second.log")
     assert second.code == 0, second.log
+    assert "the tokenized data of an earlier attempt are here" in second.log
     record = record_of(storage)
     assert record.status == "succeeded"
     assert [a.exit_code for a in record.attempts] == [75, 0]
@@ -127,6 +133,7 @@ def test_what_lies_in_s3_after_a_run(job_env: dict[str, str], bucket: str, tmp_p
         "report/report.json",
         "report/metrics.jsonl",
         "dataset/report.json",
+        "dataset/mask-preview.html",
     } <= keys
     assert not any(key.startswith(".probe/") for key in keys)
     listed = {checkpoint.key for checkpoint in record.checkpoints}
@@ -210,8 +217,8 @@ def test_a_resume_with_other_settings_or_data_is_refused(
     data, _ = storage.read("data/rows.jsonl")
     storage.write("data/rows.jsonl", data + data.splitlines(keepends=True)[0])
     other_data = run(job_env, tmp_path / "data.log")
-    assert other_data.code == 78
-    assert "data.0.sha256: was" in other_data.log
+    assert other_data.code == 65
+    assert "FORGE_ALLOW_FINGERPRINT_CHANGE=data" in other_data.log
     assert record_of(open_storage(f"{bucket}/out/run")).checkpoints  # nothing was lost
 
 
