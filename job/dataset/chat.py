@@ -203,10 +203,8 @@ class ChatFormat:
 
     def _no_turn_tokens(self, row: Row) -> None:
         """A turn that holds the tokens between turns would be read as several."""
-        if row.raw and b"\\u" not in row.raw:  # in an escape a token would go unseen
-            text = row.raw.decode()
-            if self._turn_token.search(text) is None:
-                return
+        if row.raw and not _hides_tokens(row.raw) and not self._turn_token.search(row.raw.decode()):
+            return
         parts: list[tuple[str, str]] = [
             (f"messages[{index}].{key}", _plain(message[key]))
             for index, message in enumerate(row.messages)
@@ -233,6 +231,11 @@ def _unended(index: int) -> RowRefused:
 
 def _refused_by(error: TemplateFailed) -> RowRefused:
     return RowRefused("messages", f"the chat template refuses the row: {error}")
+
+
+def _hides_tokens(raw: bytes) -> bool:
+    """Whether JSON may write letters of a token otherwise than as they are."""
+    return b"\\u" in raw or b"\\/" in raw
 
 
 def _name(tool: dict[str, Any]) -> str:

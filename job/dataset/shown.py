@@ -7,7 +7,6 @@ conversation. So each part is looked for after the one before it, within its own
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,11 +38,19 @@ class Reader:
             if place >= 0:
                 self._position = place + len(form)
                 return True
-        spaced = re.compile(r"\s*".join(map(re.escape, text.split())))
-        if (match := spaced.search(self._text, self._position, end)) is not None:
-            self._position = match.end()
-            return True
-        return False
+        return self._find_spaced(text, end)
+
+    def _find_spaced(self, text: str, end: int) -> bool:
+        """The same, whatever the white space."""
+        rest = self._text[self._position : end]
+        letters, wanted = "".join(rest.split()), "".join(text.split())
+        place = letters.find(wanted)
+        if place < 0:
+            return False
+        if wanted:
+            kept = [i for i, letter in enumerate(rest) if not letter.isspace()]
+            self._position += kept[place + len(wanted) - 1] + 1
+        return True
 
     def _missing_value(self, value: Any, end: int) -> str | None:
         """Arguments, as JSON in one piece or else piece by piece."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.dataset import ChatFormat, Row, RowRefused
+from job.dataset import ChatFormat, Row, RowRefused, read_rows
 from job.dataset.encode import IGNORED, Sample
 from job.errors import SettingsError
 from tests.dataset.standin import (
@@ -18,6 +19,7 @@ from tests.dataset.standin import (
     PLAIN_CHATML,
     WEATHER,
     call,
+    data_file,
     model_folder,
     row,
     tokenizer,
@@ -451,3 +453,46 @@ def test_an_unusable_model_folder_is_a_setting_to_mend(
 def test_a_model_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is not a folder"):
         ChatFormat.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("written", ["<|im_end|>", "\\u003c|im_end|>", "<|im\\u005fend|>"])
+def test_a_turn_token_is_found_however_json_writes_it(
+    written: str, chatml: ChatFormat, tmp_path: Path
+) -> None:
+    line = '{"messages": [{"role": "user", "content": "a %s b"}, {"role": "assistant", '
+    line = line % written + '"content": "c"}]}'
+    [found] = read_rows([data_file(tmp_path / "data.jsonl", line.encode())])
+    assert isinstance(found, Row)
+    with pytest.raises(RowRefused, match=re.escape("holds '<|im_end|>'")):
+        chatml.render(found)
+
+
+def test_a_slash_that_json_escapes_hides_no_token(tmp_path: Path) -> None:
+    """As PHP writes every slash."""
+    template = PLAIN_CHATML.replace("<|im_end|>", "</s>")
+    folder = model_folder(tmp_path / "model", template)
+    with_slash = tokenizer()
+    with_slash.add_special_tokens(["</s>"])
+    with_slash.save(str(folder / "tokenizer.json"))
+    line = (
+        b'{"messages":[{"role":"user","content":"x <\\/s> z"},{"role":"assistant","content":"y"}]}'
+    )
+    [found] = read_rows([data_file(tmp_path / "data.jsonl", line)])
+    assert isinstance(found, Row)
+    with pytest.raises(RowRefused, match="holds '</s>'"):
+        ChatFormat.load(folder).render(found)
+
+
+def test_other_white_space_is_no_hidden_text_and_costs_no_more(tmp_path: Path) -> None:
+    """With a pattern of the whole text this took a minute."""
+    chat = chat_with(
+        tmp_path, PLAIN_CHATML.replace("message.content +", "message.content.replace('  ', ' ') +")
+    )
+    spaced = "a  b " * 40_000 + " "
+    rendered = chat.render(row(turn("user", "Hello"), turn("assistant", spaced + "end")))
+    assert "a b a b" in rendered.text
+    with pytest.raises(RowRefused, match="hides a part"):
+        chat_with(
+            tmp_path / "cut",
+            PLAIN_CHATML.replace("message.content +", "message.content.replace('  end', '') +"),
+        ).render(row(turn("user", "Hello"), turn("assistant", spaced + "end")))
