@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from job.dataset.recent import Recent
+
 IGNORED: Final = -100
 """The label that no loss is computed on, as in PyTorch."""
 
@@ -32,7 +34,7 @@ Span: TypeAlias = tuple[int, int]
 LossOn: TypeAlias = Literal["assistant", "all"]
 
 _CACHED_CHARACTERS: Final = 16_000_000
-"""Text whose ids are kept, twice: some 100 MB with the ids."""
+"""Text that came twice or more and whose ids are kept, twice at most: some 100 MB with the ids."""
 _NO_IDS: Final[Ids] = np.empty(0, dtype=np.int32)
 _BYTE_LEVEL_STEPS: Final = {"ByteLevel", "Digits", "Sequence", "Split"}
 """Pre-tokenizers that look at one piece alone and keep every byte of it."""
@@ -199,9 +201,7 @@ class _Pieces:
         self._special = {text: np.array([i], dtype=np.int32) for text, i in special.items()}
         longest_first = sorted(map(re.escape, special), key=len, reverse=True)
         self._split = re.compile("(" + "|".join(longest_first) + ")").split
-        self._recent: dict[str, Ids] = {}
-        self._older: dict[str, Ids] = {}
-        self._characters = 0
+        self._seen: Recent[Ids] = Recent(_CACHED_CHARACTERS)
         self._widths = _widths(tokenizer)
 
     @classmethod
@@ -258,9 +258,7 @@ class _Pieces:
             for piece in pieces:
                 if piece in known or not piece:
                     continue
-                ids = self._recent.get(piece)
-                if ids is None and (ids := self._older.get(piece)) is not None:
-                    self._keep(piece, ids)
+                ids = self._seen.get(piece)
                 if ids is None:
                     missing.append(piece)
                     ids = _NO_IDS
@@ -268,15 +266,8 @@ class _Pieces:
         encodings = self._tokenizer.encode_batch_fast(missing, add_special_tokens=False)
         for piece, encoding in zip(missing, encodings, strict=True):
             known[piece] = np.array(encoding.ids, dtype=np.int32)
-            self._keep(piece, known[piece])
+            self._seen.put(piece, known[piece])
         return known
-
-    def _keep(self, piece: str, ids: Ids) -> None:
-        """What wasn't seen again within the last pieces is forgotten."""
-        self._recent[piece] = ids
-        self._characters += len(piece)
-        if self._characters > _CACHED_CHARACTERS:
-            self._older, self._recent, self._characters = self._recent, {}, 0
 
 
 def _steps(description: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:

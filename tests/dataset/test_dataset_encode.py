@@ -144,7 +144,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in [*texts, *texts[:3], *texts]:
         [sample] = encoder.encode([Rendered(text, ())], "all")
         assert sample.input_ids.tolist() == tokenizer.encode(text, add_special_tokens=False).ids
-        assert len(pieces._recent) + len(pieces._older) < 12
+        assert len(pieces._seen._young) + len(pieces._seen._old) < 12
 
 
 def test_an_empty_batch_and_an_empty_text() -> None:
