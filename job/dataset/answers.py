@@ -9,6 +9,7 @@ from job.dataset.draft import Places
 from job.dataset.row import Message, Problems
 from job.dataset.words import brief
 
+_ID: Final = "write the id of the call that it answers"
 _ADD: Final = "add it, or end the conversation here"
 
 
@@ -48,17 +49,17 @@ class Answers:
         """A tool turn."""
         if not self.awaited:
             reason = "a tool turn, but no assistant turn before it calls a tool"
-            self._found.add(self._places.turn(index), reason)
+            self._found.add(self._places.turn(index), reason, "put the call before it")
             return
         self._answers += 1
         given = message.get("tool_call_id")
         if given is not None:
             if self._open.pop(given, None) is None:
                 reason = f"'{brief(given, 80)}' is the id of no open call in the turn before"
-                self._found.add(f"{self._places.turn(index)}.tool_call_id", reason)
+                self._found.add(f"{self._places.turn(index)}.tool_call_id", reason, _ID)
         elif self._ids:
             reason = "is missing, though the calls have ids"
-            self._found.add(f"{self._places.turn(index)}.tool_call_id", reason)
+            self._found.add(f"{self._places.turn(index)}.tool_call_id", reason, _ID)
         elif self._answers > self.awaited:
             reason = f"answers no call: the turn before makes {self.awaited}"
             self._found.add(self._places.turn(index), reason, "one tool turn a call")
@@ -91,4 +92,5 @@ class Answers:
             reason = "is missing, though other calls of the turn have one"
             if given is not None:
                 reason = f"'{brief(given, 80)}' is the id of another call, too"
-            self._found.add(f"{self._places.call(self._at, n)}.id", reason)
+            hint = "give each call of the turn an id of its own"
+            self._found.add(f"{self._places.call(self._at, n)}.id", reason, hint)

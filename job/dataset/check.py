@@ -15,6 +15,7 @@ from job.dataset.schema import Schema
 from job.dataset.tools import ONCE, Toolbox, ToolReader
 from job.dataset.words import brief
 
+_SAY = "write what it says or calls, or end the conversation before it"
 _AS_JSON = 'write <tool_call>\\n{"name": "…", "arguments": {…}}\\n</tool_call>'
 
 
@@ -101,12 +102,12 @@ def _turn(index: int, message: Message, draft: Draft, declared: Toolbox, found: 
             _arguments(schema, function["name"], function["arguments"], path, True, found)
     if not text:
         if not calls and text is not None:
-            found.add(draft.places.text(index), "the assistant's turn is empty")
+            found.add(draft.places.text(index), "the assistant's turn is empty", _SAY)
         return 0
     if "tool_call>" in text:
         return _written(text, draft.places.text(index), declared, found)
     if text.isspace() and not calls:
-        found.add(draft.places.text(index), "the assistant's turn is empty")
+        found.add(draft.places.text(index), "the assistant's turn is empty", _SAY)
     return 0
 
 

@@ -64,15 +64,15 @@ def call_blocks(text: str) -> list[str | Malformed]:
         if opens and start is None:
             start = tag.end()
         elif opens:
-            blocks.append(Malformed("<tool_call> opens inside another one"))
+            blocks.append(Malformed("has a <tool_call> inside another one"))
             start = tag.end()
         elif start is None:
-            blocks.append(Malformed("</tool_call> closes what was not opened"))
+            blocks.append(Malformed("has a </tool_call> that was not opened"))
         else:
             blocks.append(text[start : tag.start()])
             start = None
     if start is not None:
-        blocks.append(Malformed("<tool_call> is not closed"))
+        blocks.append(Malformed("has a <tool_call> that is not closed"))
     return blocks
 
 
@@ -93,9 +93,9 @@ def read_call(value: object) -> ToolCall | Malformed:
     if not isinstance(name, str) or not name:
         return Malformed("has no 'name' that is a string")
     if not isinstance(arguments, dict):
-        return Malformed(f"the 'arguments' of '{name}' are not a JSON object")
+        return Malformed(f"has 'arguments' for '{name}' that are not a JSON object")
     if not is_simple(arguments) and too_deep(arguments):
-        return Malformed(f"the 'arguments' of '{name}' nest deeper than {MAX_DEPTH} levels")
+        return Malformed(f"has 'arguments' for '{name}' that nest deeper than {MAX_DEPTH} levels")
     return ToolCall(name, arguments)
 
 

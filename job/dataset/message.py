@@ -37,12 +37,14 @@ _REFUSED: Final = {
 }
 """Keys without which a message would mean something else."""
 _UNREAD: Final = ("reasoning", "thinking")
+UNREAD: Final[Message] = {"role": "", "content": None}
+"""Stands for a message that can't be read."""
 
 
 def read_message(raw: object, path: str, found: Problems) -> Message | None:
     """A message with no keys but the known ones; `None` if that can't be told."""
     if not isinstance(raw, dict):
-        found.add(path, f"is {kind(raw)}, not an object")
+        found.add(path, f"is {kind(raw)}, not an object", 'write {"role": …, "content": …}')
         return None
     role = raw.get("role")
     if not isinstance(role, str) or role not in ROLES:
@@ -52,7 +54,9 @@ def read_message(raw: object, path: str, found: Problems) -> Message | None:
     calls = raw.get("tool_calls")
     if calls is None or calls == []:
         if type(message["content"]) is not str:
-            message["content"] = read_text(raw, "content", path, found)
+            # Of a call in the old form, the form is what is told.
+            old = bool(raw.get("function_call"))
+            message["content"] = read_text(raw, "content", path, found, optional=old)
     else:
         if role != "assistant":
             found.add(f"{path}.tool_calls", f"stands in a {role} turn", "only assistants call")
@@ -77,7 +81,7 @@ def _other_keys(raw: dict[str, Any], message: Message, path: str, found: Problem
         if isinstance(text, str):
             message[key] = text
         elif text is not None:
-            found.add(f"{path}.{key}", f"is {kind(text)}, not a string")
+            found.add(f"{path}.{key}", f"is {kind(text)}, not a string", "write a string")
     if not raw.keys() <= _KNOWN:
         for key, item in raw.items():
             refuse_loss(key, item, message["role"], path, found)
@@ -93,9 +97,10 @@ def read_text(
     if text is None and optional:
         return None
     if text is None:
-        found.add(f"{path}.{key}", "is null" if key in raw else "is missing")
+        found.add(f"{path}.{key}", "is null" if key in raw else "is missing", "write a string")
     else:
-        hint = "write a tool's answer as a string of JSON" if isinstance(text, dict) else ""
+        hint = "write a string"
+        hint = "write a tool's answer as a string of JSON" if isinstance(text, dict) else hint
         hint = "join the parts into one string" if isinstance(text, list) else hint
         found.add(f"{path}.{key}", f"is {kind(text)}, not a string", hint)
     return None
@@ -116,7 +121,7 @@ def refuse_loss(key: str, value: object, role: str, path: str, found: Problems) 
 
 def _tool_calls(calls: object, path: str, found: Problems) -> list[dict[str, Any]]:
     if not isinstance(calls, list):
-        found.add(path, f"is {kind(calls)}, not a list")
+        found.add(path, f"is {kind(calls)}, not a list", "write a list of calls")
         return []
     read = [read_call_of(call, f"{path}[{n}]", ".function", found) for n, call in enumerate(calls)]
     return [call for call in read if call is not None]
@@ -152,7 +157,7 @@ def read_call_of(call: object, path: str, inner: str, found: Problems) -> dict[s
     if isinstance(given, str):
         normal["id"] = given
     elif given is not None:
-        found.add(f"{path}.id", f"is {kind(given)}, not a string")
+        found.add(f"{path}.id", f"is {kind(given)}, not a string", "write a string")
     return normal
 
 
@@ -164,7 +169,7 @@ def _from_string(text: str, path: str, found: Problems) -> object:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        found.add(path, f"are not JSON: {error.msg}")
+        found.add(path, f"are not JSON: {error.msg}", "write an object, or a string of JSON")
         return None
     if not isinstance(value, dict) or (not is_simple(value) and too_deep(value)):
         return value if value is not None else []  # refused for what it is

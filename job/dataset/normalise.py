@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from job.dataset.draft import MAX_TURNS, Draft
-from job.dataset.message import ROLES, read_message
+from job.dataset.message import ROLES, UNREAD, read_message
 from job.dataset.row import Message, Problems
 from job.dataset.sharegpt import read_conversation
 from job.dataset.tools import ToolReader
@@ -62,14 +62,15 @@ def _messages(value: dict[str, Any], draft: Draft, found: Problems) -> None:
         names = ", ".join(f"'{brief(key)}'" for key in list(value)[:8]) or "nothing"
         found.add("messages", "is missing", f"the row has {names}")
     elif not isinstance(raw, list):
-        hint = "write the list itself, not a string of JSON" if isinstance(raw, str) else ""
+        hint = "write the list itself, not a string of JSON"
+        hint = hint if isinstance(raw, str) else "write a list of turns"
         found.add("messages", f"is {kind(raw)}, not a list", hint)
     elif not raw or len(raw) > MAX_TURNS:
         many = f"has {len(raw)} turns, more than {MAX_TURNS}"
-        found.add("messages", many if raw else "is empty")
+        found.add("messages", many if raw else "is empty", "a row is one conversation")
     else:
         draft.messages = _all_of(raw, found)
-        draft.whole = len(draft.messages) == len(raw)
+        draft.whole = UNREAD not in draft.messages
         if "system" in value:
             _no_system_beside(value["system"], draft.messages, found)
 
@@ -83,10 +84,7 @@ def _all_of(raw: list[Any], found: Problems) -> list[Message]:
             if type(role) is str and role in _ROLES and type(content) is str:
                 messages.append({"role": role, "content": content})
                 continue
-        # One that can't be read is left out, but the rest is looked at.
-        message = read_message(item, f"messages[{index}]", found)
-        if message is not None:
-            messages.append(message)
+        messages.append(read_message(item, f"messages[{index}]", found) or UNREAD)
     return messages
 
 

@@ -13,7 +13,7 @@ from job.dataset.fetch import DataFile
 from job.dataset.lines import MAX_LINE_BYTES, Line, read_lines
 from job.dataset.normalise import normalise
 from job.dataset.row import Problems, RejectedRow, Row, RowProblem
-from job.dataset.screen import examine, nothing_odd
+from job.dataset.screen import examine, nothing_odd, too_nested
 from job.dataset.tools import ToolReader
 from job.dataset.unreadable import BOM, unreadable
 from job.errors import DataError
@@ -46,7 +46,8 @@ def _batches(file: DataFile) -> Iterator[list[Line]]:
     size = 0
     try:
         for line in read_lines(file):
-            if not line.data or line.data.isspace():
+            text = _text(line)
+            if not text or text.isspace():
                 continue
             batch.append(line)
             size += len(line.data)
@@ -90,6 +91,9 @@ def _parsed(uri: str, line: Line) -> object:
 
 def _row(uri: str, line: Line, value: object, clear: bool, tools: ToolReader) -> Row | RejectedRow:
     found = Problems()
+    if not clear and too_nested(value):
+        found.add("", "is nested too deeply", "no conversation nests so deeply")
+        return RejectedRow(uri, line.number, line.data, tuple(found.found))
     draft = normalise(value, tools, found)
     if found.inexact:
         # orjson makes a float of a whole number over 64 bits; calls and tools must keep theirs.

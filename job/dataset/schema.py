@@ -6,6 +6,7 @@ plain (flat, a few types), and most calls fit; both are told without compiling.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -23,6 +24,7 @@ from jsonschema_rs import (
 )
 
 from job.dataset.foreign import as_json_schema
+from job.dataset.plain import fits, is_flat
 from job.dataset.words import brief, kind, path_of, shown
 
 _MASK: Final = "the value"
@@ -34,14 +36,6 @@ _MOST_FAULTS: Final = 8
 _BACKTRACKS: Final = 10_000
 """Steps that a pattern with look-around may take; all others run in linear time."""
 
-_KINDS: Final[dict[str, tuple[type, ...]]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-}
-_ANNOTATED: Final = {"type", "description", "title", "default", "enum", "format"}
-_FLAT: Final = {"type", "description", "title", "properties", "required", "additionalProperties"}
 _REACHING: Final = {
     *("$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "if", "not"),
     *("patternProperties", "dependentSchemas", "dependencies", "unevaluatedProperties"),
@@ -63,15 +57,15 @@ class Fault:
 class Schema:
     """The parameters of one tool."""
 
-    __slots__ = ("_plain", "_raw", "_validator", "flaw", "foreign")
+    __slots__ = ("_flat", "_raw", "_validator", "flaw", "foreign")
 
     def __init__(self, raw: dict[str, Any], *, plain: bool = False) -> None:
-        """`plain`: `PLAIN` says so of `raw`, which is JSON Schema then, without a look."""
+        """`plain`: `PLAIN_TOOLS` says so of `raw`, which is JSON Schema then, without a look."""
         self._raw = raw
-        self._plain = plain and raw.get("type", "object") == "object" and raw.keys() <= _FLAT
+        self._flat = plain and is_flat(raw)
         self._validator: Validator | None = None
-        self.flaw = ""
-        """Why `raw` is not JSON Schema; empty if it is."""
+        self.flaw = ("", "")
+        """Why `raw` is not JSON Schema, and what to do; empty if it is."""
         self.foreign: tuple[str, ...] = ()
         """Type names that stand in it for those of JSON Schema: `dict`, `float`."""
         if not plain:
@@ -83,11 +77,11 @@ class Schema:
 
         Cheaper than to compile the schema; what it says no to may fit as well.
         """
-        return self._plain and _fits(arguments, self._raw)
+        return self._flat and fits(arguments, self._raw)
 
     def faults(self, arguments: dict[str, Any]) -> list[Fault]:
         """Why a call with these arguments is not valid; empty if it is."""
-        if self.flaw:
+        if self.flaw[0]:
             return []
         validator = self._validator or self._compile()
         if validator is None or validator.is_valid(arguments):
@@ -113,23 +107,8 @@ class Schema:
         except ValidationError as error:
             self.flaw = _flaw(error)
         except (ValueError, TypeError) as error:
-            self.flaw = brief(str(error), 160)
+            self.flaw = brief(str(error), 160), "see json-schema.org"
         return self._validator
-
-
-def _fits(arguments: dict[str, Any], schema: dict[str, Any]) -> bool:
-    properties = schema.get("properties", {})
-    for name, value in arguments.items():
-        spec = properties.get(name)
-        if spec is None or not spec.keys() <= _ANNOTATED:
-            return False
-        if type(value) not in _KINDS.get(spec.get("type"), ()):
-            return False
-        # In Python True is in [1]; strings are the only enums worth the shortcut.
-        if "enum" in spec and not (type(value) is str and value in spec["enum"]):
-            return False
-    required = schema.get("required")
-    return not required or arguments.keys() >= set(required)
 
 
 def _compiled(schema: dict[str, Any]) -> Validator:
@@ -163,10 +142,24 @@ def _compiled(schema: dict[str, Any]) -> Validator:
         raise
 
 
-def _flaw(error: ValidationError) -> str:
-    where = path_of(error.instance_path).removeprefix(".")
-    at = f" at '{where}'" if where else ""
-    return f"{at} {brief(error.message, 160)}".strip()
+_TYPES: Final = "string, number, integer, boolean, array, object, null"
+
+
+def _flaw(error: ValidationError) -> tuple[str, str]:
+    """Why a schema is none, and what to do."""
+    keys = error.instance_path
+    at = f"at '{path_of(keys).removeprefix('.')}': " if keys else ""
+    if named := _RESOURCE.match(error.message):
+        return f"refers to '{brief(named[1])}', which is never fetched", "copy it into the schema"
+    if error.message.startswith("Unknown meta-schema"):
+        return "has a '$schema' that is not known", "leave it out, or name a draft of JSON Schema"
+    if keys and keys[-1] == "type":
+        return f"{at}{shown(error.instance)} is not a type", f"one of {_TYPES}"
+    message = brief(error.message.removeprefix(_MASK + " "), 160)
+    return f"{at}{message}", "see json-schema.org"
+
+
+_RESOURCE: Final = re.compile(r"Resource '([^']*)' is not present")
 
 
 def _explained(errors: Iterator[ValidationError], schema: dict[str, Any]) -> Iterator[Fault]:
@@ -174,101 +167,47 @@ def _explained(errors: Iterator[ValidationError], schema: dict[str, Any]) -> Ite
         path, detail = path_of(error.instance_path), error.kind.as_dict()
         match error.kind.name:
             case "type":
-                asked = " or ".join(map(_a, detail["types"]))
-                found = f"is {shown(error.instance)}, {kind(error.instance)}"
-                yield Fault(path, f"{found}, but its schema asks for {asked}")
+                yield Fault(path, _of_type(error.instance, detail["types"]), _PER_SCHEMA)
             case "required":
                 name = str(detail["property"])
-                yield Fault(path + path_of([name]), "is missing, but the schema requires it")
+                yield Fault(
+                    path + path_of([name]), "is missing, but the schema requires it", _PER_SCHEMA
+                )
             case "enum":
                 options = brief(", ".join(map(shown, detail["options"])), 120)
-                yield Fault(path, f"is {shown(error.instance)}, but its schema allows {options}")
+                found = f"is {shown(error.instance)}, but its schema allows {options}"
+                yield Fault(path, found, _PER_SCHEMA)
             case "additionalProperties":
                 yield from _unexpected(path, detail["unexpected"], schema)
             case "pattern" if "acktrack" in type(error.kind).__name__:
                 continue  # given up, not found wrong
             case _:
-                yield Fault(path, brief(error.message, 160))
+                yield Fault(path, brief(error.message.removeprefix(_MASK + " "), 160), _PER_SCHEMA)
+
+
+_PER_SCHEMA: Final = "change the call, or what the tool declares"
+
+
+def _of_type(value: Any, types: list[str]) -> str:
+    asked = " or ".join(map(_a, types))
+    # Of null, true and false the value says what it is.
+    what = "" if value is None or isinstance(value, bool) else f", {kind(value)}"
+    return f"is {shown(value)}{what}, but its schema asks for {asked}"
 
 
 def _unexpected(path: str, names: list[str], schema: dict[str, Any]) -> Iterator[Fault]:
     properties = schema.get("properties") if not path else None
     for name in names[:_MOST_FAULTS]:
-        hint = _meant(name, properties) if isinstance(properties, dict) else ""
+        hint = _meant(name, properties) if isinstance(properties, dict) else _PER_SCHEMA
         yield Fault(path + path_of([name]), "is not declared, and the schema allows no other", hint)
 
 
 def _meant(name: str, declared: dict[str, Any]) -> str:
     close = get_close_matches(name[:80], [key[:80] for key in list(declared)[:200]], 1)
-    return f"did you mean '{brief(close[0])}'?" if close else ""
+    return f"did you mean '{brief(close[0])}'?" if close else _PER_SCHEMA
 
 
 def _a(type_name: str) -> str:
     if type_name == "null":
         return "null"
     return f"{'an' if type_name[0] in 'aio' else 'a'} {type_name}"
-
-
-_SCALAR: Final = {
-    "anyOf": [
-        {"type": ["string", "boolean", "null"]},
-        # Larger whole numbers were made floats by the parser.
-        {"type": "number", "minimum": -(2**53), "maximum": 2**53},
-    ]
-}
-
-
-def _plain(levels: int) -> dict[str, Any]:
-    """JSON Schema of a schema that nests no deeper than `levels` and has nothing odd in it."""
-    inner: dict[str, Any] | bool = _plain(levels - 1) if levels else False
-    return {
-        "type": "object",
-        "properties": {
-            "type": {"enum": ["string", "integer", "number", "boolean", "array", "object", "null"]},
-            "description": {"type": "string"},
-            "title": {"type": "string"},
-            "default": _SCALAR,
-            "enum": {"type": "array", "minItems": 1, "items": _SCALAR},
-            "minimum": {"type": "number"},
-            "maximum": {"type": "number"},
-            "properties": {"type": "object", "additionalProperties": inner},
-            "items": inner,
-            "required": {"type": "array", "uniqueItems": True, "items": {"type": "string"}},
-            "additionalProperties": {"type": "boolean"},
-        },
-        "additionalProperties": False,
-    }
-
-
-_FUNCTION: Final = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "minLength": 1},
-        "description": {"type": "string"},
-        "parameters": _plain(4),
-        "strict": {"type": "boolean"},
-    },
-    "required": ["name", "parameters"],
-    "additionalProperties": False,
-}
-
-PLAIN_TOOLS: Final = Draft202012Validator(
-    {
-        "type": "array",
-        "items": {
-            "anyOf": [
-                {
-                    "type": "object",
-                    "properties": {"type": {"const": "function"}, "function": _FUNCTION},
-                    "required": ["type", "function"],
-                    "additionalProperties": False,
-                },
-                _FUNCTION,
-            ]
-        },
-    }
-)
-"""Of a list of tools: all are written as most are, and their parameters are JSON Schema for sure.
-
-What it says no to may be just as right; it then takes a closer look.
-"""

@@ -6,6 +6,7 @@ them is in most lines, so a few passes at gigabytes a second over their bytes cl
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -15,7 +16,8 @@ import orjson
 from jsonschema_rs import Draft202012Validator, RegexOptions
 
 from job.dataset.draft import Draft
-from job.dataset.repeats import repeated_keys
+from job.dataset.hermes import Malformed, call_blocks, parse_call
+from job.dataset.repeats import may_repeat, repeated_keys
 from job.dataset.row import Problems
 from job.dataset.secrets import MARKS, find_secrets, lacking
 from job.dataset.tools import ONCE
@@ -47,7 +49,8 @@ def nothing_odd(lines: Sequence[bytes], values: Sequence[object]) -> bool:
 
 def examine(line: bytes, value: object, draft: Draft, found: Problems) -> None:
     """Tell what is odd about one line, which is UTF-8."""
-    for path, key in repeated_keys(line.decode()):
+    text = line.decode()
+    for path, key in repeated_keys(text) if may_repeat(text, value) else ():
         found.add(path.removeprefix("."), f"the key '{key}' stands twice in one object", ONCE)
     for index, message in enumerate(draft.messages):
         for path, text in _texts(index, message, draft):
@@ -56,6 +59,15 @@ def examine(line: bytes, value: object, draft: Draft, found: Problems) -> None:
         _characters("tools", text, False, found)
     if find_secrets(line):
         _secrets(value, found)
+
+
+def too_nested(value: object) -> bool:
+    """Whether parsed JSON is nested deeper than orjson writes."""
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return True
+    return False
 
 
 def _quotes(data: bytes) -> int:
@@ -71,9 +83,17 @@ def _texts(index: int, message: dict[str, Any], draft: Draft) -> Iterator[tuple[
         yield places.call(index, n), call["function"]["name"]
     if message["content"]:
         yield places.text(index), message["content"]
+    if message["role"] == "assistant":
+        for call in map(parse_call, _blocks(message["content"] or "")):
+            if not isinstance(call, Malformed):
+                yield from ((places.text(index), text) for text in _strings(call.arguments))
     for key in ("reasoning_content", "name", "tool_call_id"):
         if key in message:
             yield f"{places.turn(index)}.{key}", message[key]
+
+
+def _blocks(text: str) -> list[str]:
+    return [block for block in call_blocks(text) if isinstance(block, str)]
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -103,6 +123,13 @@ def _characters(path: str, text: str, from_tool: bool, found: Problems) -> None:
         found.warn(path, "holds U+FFFD, the sign for a character that could not be read", hint)
 
 
+def _json(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # whole numbers that orjson doesn't hold
+        return json.dumps(value, ensure_ascii=False).encode()
+
+
 def _secrets(value: object, found: Problems) -> None:
     """Where in the row something looks like a secret."""
     parts: list[tuple[str, object]] = []
@@ -112,5 +139,5 @@ def _secrets(value: object, found: Problems) -> None:
         else:
             parts.append((key, item))
     for path, part in parts:
-        for kind in find_secrets(orjson.dumps(part)):
+        for kind in find_secrets(_json(part)):
             found.warn(path, f"holds what looks like a secret: {kind}", "take it out and revoke it")

@@ -36,6 +36,7 @@ _RENAMED: Final = {
     **dict.fromkeys(("function", "ipython"), "observation"),
     **dict.fromkeys(("chatgpt", "bot", "model", "bard", "bing"), "gpt"),
 }
+_TURN_HINT: Final = 'write {"from": …, "value": …}'
 _CALL_HINT: Final = 'write {"name": …, "arguments": {…}} or a list of such, as a string of JSON'
 
 
@@ -46,7 +47,8 @@ class ConversationPlaces:
         self.turns: list[str] = []
         """Where each message begins."""
         self.texts: list[str] = []
-        self.calls: list[list[str]] = []
+        self.calls: list[list[tuple[str, str]]] = []
+        """Of each message: where each call stands, and where its arguments do."""
 
     def turn(self, index: int) -> str:
         return self.turns[index]
@@ -55,10 +57,10 @@ class ConversationPlaces:
         return self.texts[index]
 
     def call(self, index: int, call: int) -> str:
-        return self.calls[index][call]
+        return self.calls[index][call][0]
 
     def arguments(self, index: int, call: int) -> str:
-        return f"{self.calls[index][call]}.arguments"
+        return self.calls[index][call][1]
 
 
 class Conversation:
@@ -79,7 +81,7 @@ class Conversation:
     def add(self, raw: object, path: str) -> None:
         """One turn."""
         if not isinstance(raw, dict):
-            self._found.add(path, f"is {kind(raw)}, not an object")
+            self._found.add(path, f"is {kind(raw)}, not an object", _TURN_HINT)
             self.whole = False
         elif "from" not in raw and "role" in raw:
             self._openai(raw, path)
@@ -93,7 +95,8 @@ class Conversation:
             return
         self._append(message, path, f"{path}.content")
         calls = message.get("tool_calls", ())
-        self.places.calls[-1] = [f"{path}.tool_calls[{n}]" for n in range(len(calls))]
+        paths = [f"{path}.tool_calls[{n}]" for n in range(len(calls))]
+        self.places.calls[-1] = [(where, f"{where}.function.arguments") for where in paths]
 
     def _turn(self, raw: dict[str, Any], path: str) -> None:
         source = raw.get("from")
@@ -138,7 +141,7 @@ class Conversation:
         message = self.messages[-1]
         message["content"] = message["content"] or None
         message.setdefault("tool_calls", []).extend(read)
-        self.places.calls[-1] += paths
+        self.places.calls[-1] += [(where, f"{where}.arguments") for where in paths]
         if not calls:
             self._found.add(path, "is an empty list of calls", _CALL_HINT)
         self.whole &= len(read) == len(calls)
@@ -147,18 +150,18 @@ class Conversation:
 def read_conversation(raw: object, system: object, found: Problems, draft: Draft) -> None:
     """Fill in the messages of a row from its `conversations` and its `system`."""
     if not isinstance(raw, list):
-        found.add("conversations", f"is {kind(raw)}, not a list")
+        found.add("conversations", f"is {kind(raw)}, not a list", "write a list of turns")
         return
     if not raw or len(raw) > MAX_TURNS:
         many = f"has {len(raw)} turns, more than {MAX_TURNS}"
-        found.add("conversations", many if raw else "is empty")
+        found.add("conversations", many if raw else "is empty", "a row is one conversation")
         return
     conversation = Conversation(found)
     if isinstance(system, str):
         if system.strip() and not _repeats_first(system, raw, found):
             conversation.system(system)
     elif system is not None:
-        found.add("system", f"is {kind(system)}, not a string")
+        found.add("system", f"is {kind(system)}, not a string", "write a string")
     for index, item in enumerate(raw):
         conversation.add(item, f"conversations[{index}]")
     draft.messages, draft.whole = conversation.messages, conversation.whole
@@ -182,9 +185,11 @@ def _parsed(value: str, path: str, found: Problems) -> object:
     except orjson.JSONDecodeError as error:
         found.add(path, f"a tool call is not JSON: {error.msg}", _CALL_HINT)
         return None
-    if calls is None:
-        found.add(path, "a tool call is null", _CALL_HINT)
-    elif may_repeat(value, calls) and not too_deep(calls, 2 * MAX_DEPTH):
+    if calls is None or too_deep(calls, 2 * MAX_DEPTH):
+        reason = "a tool call is null" if calls is None else "a tool call is nested too deeply"
+        found.add(path, reason, _CALL_HINT)
+        return None
+    if may_repeat(value, calls):
         for where, key in repeated_keys(value):
             found.add(path + where, f"the key '{key}' stands twice in one object", ONCE)
     return exact_json(value) if is_inexact(calls) else calls

@@ -12,10 +12,11 @@ from typing import Any, Final
 import orjson
 
 from job.dataset.hermes import MAX_DEPTH, is_inexact, too_deep, tool_blocks, tools_of
+from job.dataset.plain import PLAIN_TOOLS
 from job.dataset.recent import Recent
 from job.dataset.repeats import DECODER, find_repeated, may_repeat, repeated_keys
 from job.dataset.row import Problems
-from job.dataset.schema import PLAIN_TOOLS, Schema
+from job.dataset.schema import Schema
 from job.dataset.words import brief, kind
 
 MAX_TOOLS: Final = 4096
@@ -24,6 +25,7 @@ _KEPT_BYTES: Final = 4 * 1024 * 1024
 """Of tools as text; parsed they take some ten times as much, twice."""
 
 _FORM: Final = 'write {"type": "function", "function": {"name": …, "parameters": {…}}}'
+_SIMPLER: Final = f"{MAX_DEPTH} levels are the most"
 _ELSEWHERE: Final = ("inputSchema", "input_schema")
 """Where MCP and Anthropic's API have the parameters."""
 
@@ -113,7 +115,7 @@ class ToolReader:
 def read_toolbox(raw: list[Any], *, form: bool = True) -> Toolbox:
     """Tools in the OpenAI form or bare, each checked. `form`: as chat templates take them, too."""
     if len(raw) > MAX_TOOLS:
-        return Toolbox((-1, f"declares {len(raw)} tools, more than {MAX_TOOLS}", ""))
+        return Toolbox((-1, f"declares {len(raw)} tools, more than {MAX_TOOLS}", "declare fewer"))
     if PLAIN_TOOLS.is_valid(raw):
         box = Toolbox()
         box.add_plain([tool.get("function", tool) for tool in raw])
@@ -132,9 +134,9 @@ def _looked_at(raw: list[Any]) -> Toolbox:
         if name is None:
             box.problems.append((index, "has no name that is a string", _FORM))
         elif name in box.names():
-            box.problems.append((index, f"'{brief(name)}' is declared twice", ""))
+            box.problems.append((index, f"'{brief(name)}' is declared twice", "declare each once"))
         elif too_deep(tool):
-            box.problems.append((index, f"'{brief(name)}' is nested too deeply", ""))
+            box.problems.append((index, f"'{brief(name)}' is nested too deeply", _SIMPLER))
         else:
             box.add(name, _schema(tool.get("function", tool), index, box))
     box.form = None if box.problems else _form(raw)
@@ -161,20 +163,15 @@ def _schema(function: dict[str, Any], index: int, box: Toolbox) -> Schema:
         box.problems.append((index, reason, 'write {"type": "object", "properties": {…}}'))
         return Schema({}, plain=True)
     schema = Schema(raw)
-    if schema.flaw:
-        reason = f"the parameters of '{name}' are not JSON Schema: {schema.flaw}"
-        box.problems.append((index, reason, _HINT))
+    flaw, hint = schema.flaw
+    if flaw:
+        reason = f"the parameters of '{name}' are not JSON Schema: {flaw}"
+        box.problems.append((index, reason, hint))
     elif schema.foreign:
         names = ", ".join(f"'{brief(name)}'" for name in schema.foreign[:8])
         reason = f"the parameters of '{name}' have types that JSON Schema doesn't: {names}"
         box.warnings.append((index, reason, "calls are checked against the types that are meant"))
     return schema
-
-
-_HINT: Final = (
-    "types are string, number, integer, boolean, array, object, null; 'required' is a list of "
-    "names; references stay inside the schema"
-)
 
 
 def _parameters(function: dict[str, Any], name: str, index: int, box: Toolbox) -> object:
@@ -191,7 +188,7 @@ def _parameters(function: dict[str, Any], name: str, index: int, box: Toolbox) -
 
 def _from_value(raw: object) -> Toolbox:
     if not isinstance(raw, list):
-        return Toolbox((-1, f"is {kind(raw)}, not a list", ""))
+        return Toolbox((-1, f"is {kind(raw)}, not a list", "write a list of tools"))
     return read_toolbox(raw)
 
 
@@ -205,11 +202,13 @@ def _from_string(raw: str) -> Toolbox:
         return Toolbox((-1, reason, "write a list of tools"))
     if value is None or value == []:
         return Toolbox()
+    if too_deep(value, 2 * MAX_DEPTH):
+        return Toolbox((-1, "is a string of JSON that is nested too deeply", _SIMPLER))
     box = _from_value(value)
     if box.inexact:
         box = _from_value(json.loads(raw))
         box.inexact = False
-    if may_repeat(raw, value) and not too_deep(value, 2 * MAX_DEPTH):
+    if may_repeat(raw, value):
         box.problems.extend(_twice(*found) for found in repeated_keys(raw))
     return box
 

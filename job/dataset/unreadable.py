@@ -36,7 +36,7 @@ def unreadable(data: bytes, number: int, error: ValueError) -> tuple[str, str]:
 
 
 def _json_hint(data: bytes, error: orjson.JSONDecodeError) -> str:
-    if BOM in data[error.pos : error.pos + 3] or data.lstrip().startswith(BOM):
+    if data.lstrip().startswith(BOM):
         return "a byte-order mark belongs at the start of a file, if anywhere: take it out"
     if data.lstrip().startswith(b"{'"):
         return "it looks like Python: write double quotes"
@@ -48,6 +48,6 @@ def _json_hint(data: bytes, error: orjson.JSONDecodeError) -> str:
         return "write control characters as \\u escapes, or take them out"
     if b"\r" in data:
         return "end lines with \\n, not with \\r alone"
-    if "recursion" in error.msg.lower():
+    if "depth" in error.msg:
         return "no conversation nests so deeply"
     return "one whole JSON object a line"
