@@ -7,7 +7,7 @@ plain (flat, a few types), and most calls fit; both are told without compiling.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from jsonschema_rs import (
     Draft4Validator,
-    Draft202012Validator,
     FancyRegexOptions,
     RegexOptions,
     ValidationError,
@@ -114,32 +113,27 @@ class Schema:
 def _compiled(schema: dict[str, Any]) -> Validator:
     """Raises `ValidationError` where `schema` is not JSON Schema, `ValueError` if it's too deep."""
     try:
-        return validator_for(
-            schema,
-            pattern_options=RegexOptions(),
-            offline=True,
-            mask=_MASK,
-            validate_formats=False,
-        )
-    except ValidationError:
-        for draft, options in (
+        return _offline(validator_for, schema, RegexOptions())
+    except ValidationError as error:
+        if "regex" in error.message:
             # Look-around is no regular expression to the engine that is linear.
-            (Draft202012Validator, FancyRegexOptions(backtrack_limit=_BACKTRACKS)),
-            # OpenAPI's `exclusiveMinimum: true`.
-            (Draft4Validator, RegexOptions()),
-        ):
-            try:
-                if "$schema" not in schema:
-                    return draft(
-                        schema,
-                        pattern_options=options,
-                        offline=True,
-                        mask=_MASK,
-                        validate_formats=False,
-                    )
-            except ValidationError:
-                continue
+            options = FancyRegexOptions(backtrack_limit=_BACKTRACKS)
+            return _offline(validator_for, schema, options)
+        at = error.instance_path[-1:]
+        if at in (["exclusiveMinimum"], ["exclusiveMaximum"]) and "$schema" not in schema:
+            # OpenAPI has `true` there, as JSON Schema once did.
+            return _offline(Draft4Validator, schema, RegexOptions())
         raise
+
+
+def _offline(
+    compiler: Callable[..., Validator],
+    schema: dict[str, Any],
+    options: RegexOptions | FancyRegexOptions,
+) -> Validator:
+    return compiler(
+        schema, pattern_options=options, offline=True, mask=_MASK, validate_formats=False
+    )
 
 
 _TYPES: Final = "string, number, integer, boolean, array, object, null"

@@ -24,7 +24,7 @@ _PLACEHOLDERS: Final = (
 )
 
 _SECRETS: Final = {
-    "AWS access key id": (r"A(?:KIA|SIA)[A-Z2-7]{16}", rf"{_WORD}A(?:KIA|SIA)[A-Z2-7]{{16}}{_END}"),
+    # Before the id that leads to it is masked.
     "AWS secret access key": (
         r"[eE]cret_?[aA]ccess_?[kK]ey|ECRET_?ACCESS_?KEY|A(?:KIA|SIA)[A-Z2-7]{16}",
         (
@@ -32,6 +32,7 @@ _SECRETS: Final = {
             r"(?<![A-Za-z0-9/+])(?P<secret>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
         ),
     ),
+    "AWS access key id": (r"A(?:KIA|SIA)[A-Z2-7]{16}", rf"{_WORD}A(?:KIA|SIA)[A-Z2-7]{{16}}{_END}"),
     "GitHub token": (
         r"gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{36}",
         rf"{_WORD}(?:gh[pousr]_[A-Za-z0-9]{{36,255}}|github_pat_[A-Za-z0-9_]{{36,255}}){_END}",
