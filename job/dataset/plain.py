@@ -40,13 +40,9 @@ def fits(arguments: dict[str, Any], schema: dict[str, Any]) -> bool:
     return not required or arguments.keys() >= set(required)
 
 
-_SCALAR: Final = {
-    "anyOf": [
-        {"type": ["string", "boolean", "null"]},
-        # Larger whole numbers were made floats by the parser.
-        {"type": "number", "minimum": -(2**53), "maximum": 2**53},
-    ]
-}
+# Larger whole numbers were made floats by the parser.
+_NUMBER: Final = {"type": "number", "minimum": -(2**53), "maximum": 2**53}
+_SCALAR: Final = {"anyOf": [{"type": ["string", "boolean", "null"]}, _NUMBER]}
 
 
 def _plain(levels: int) -> dict[str, Any]:
@@ -60,8 +56,8 @@ def _plain(levels: int) -> dict[str, Any]:
             "title": {"type": "string"},
             "default": _SCALAR,
             "enum": {"type": "array", "minItems": 1, "items": _SCALAR},
-            "minimum": {"type": "number"},
-            "maximum": {"type": "number"},
+            "minimum": _NUMBER,
+            "maximum": _NUMBER,
             "properties": {"type": "object", "additionalProperties": inner},
             "items": inner,
             "required": {"type": "array", "uniqueItems": True, "items": {"type": "string"}},

@@ -121,10 +121,12 @@ def test_a_pattern_can_not_keep_the_job_busy(pattern: str, refused: bool, tmp_pa
 
 
 def test_patterns_with_look_around_are_heeded(tmp_path: Path) -> None:
-    parameters = {"properties": {"city": {"type": "string", "pattern": "^(?!Oslo)"}}}
-    tools = [tool(parameters)]
-    accepted(tmp_path, answered(called({"city": "Bergen"}), tools=tools))
-    assert isinstance(read(tmp_path, answered(called({"city": "Oslo"}), tools=tools)), RejectedRow)
+    in_value = {"properties": {"city": {"type": "string", "pattern": "^(?!Oslo)"}}}
+    in_name = {"patternProperties": {"^(?!town)": {"enum": ["Bergen"]}}}
+    for tools in ([tool(in_value)], [tool(in_name)]):
+        accepted(tmp_path, answered(called({"city": "Bergen"}), tools=tools))
+        row = read(tmp_path, answered(called({"city": "Oslo"}), tools=tools))
+        assert isinstance(row, RejectedRow)
 
 
 @pytest.mark.parametrize("key", ["parameters", "inputSchema", "input_schema"])

@@ -1,0 +1,109 @@
+"""What turns mean together: calls, the answers to them, and what is only warned of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.dataset import RejectedRow
+from tests.dataset.standin import WEATHER, turn
+from tests.dataset.written import (
+    A,
+    U,
+    accepted,
+    call_text,
+    called,
+    hermes,
+    messages,
+    read,
+    told,
+)
+
+OSLO = called({"city": "Oslo"})
+IN_TEXT = call_text({"city": "Oslo"})
+
+
+def openai(*turns: dict[str, Any]) -> dict[str, Any]:
+    return messages(U, *turns, tools=[WEATHER])
+
+
+def calling(*calls: dict[str, Any]) -> dict[str, Any]:
+    return turn("assistant", None, tool_calls=list(calls))
+
+
+def test_parallel_calls_in_the_text_and_one_turn_for_their_answers(tmp_path: Path) -> None:
+    answers = "<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response>"
+    for tools in ([turn("tool", answers)], [turn("tool", "1"), turn("tool", "2")]):
+        line = hermes([WEATHER], f"{IN_TEXT}\n{IN_TEXT}", *tools, A)
+        assert not accepted(tmp_path, line).warnings
+
+
+def test_a_call_that_nothing_answers_in_the_middle(tmp_path: Path) -> None:
+    without_ids = openai(calling(OSLO), U, A)
+    [found] = told(accepted(tmp_path, without_ids))
+    assert found == ("messages[1]", "no tool turn answers its calls")
+    in_text = hermes([WEATHER], IN_TEXT, U, A)
+    assert told(accepted(tmp_path, in_text)) == [
+        ("messages[2]", "no tool turn answers its calls"),
+    ]
+    with_ids = openai(calling(OSLO | {"id": "a"}), U, A)
+    assert isinstance(read(tmp_path, with_ids), RejectedRow)
+
+
+def test_a_conversation_may_end_with_a_call(tmp_path: Path) -> None:
+    for line in (
+        openai(calling(OSLO | {"id": "a"})),
+        openai(calling(OSLO)),
+        hermes([WEATHER], IN_TEXT),
+    ):
+        assert not accepted(tmp_path, line).warnings
+
+
+def test_fewer_answers_than_calls(tmp_path: Path) -> None:
+    line = openai(calling(OSLO, OSLO), turn("tool", "1"), A)
+    assert told(accepted(tmp_path, line)) == [("messages[1]", "1 tool turns answer its 2 calls")]
+
+
+def test_calls_twice_without_an_answer_between_are_told_in_place(tmp_path: Path) -> None:
+    first, second = OSLO | {"id": "a"}, OSLO | {"id": "b"}
+    line = openai(calling(first), turn("tool", "1", tool_call_id="a"), calling(second), U, A)
+    assert [path for path, _ in told(read(tmp_path, line))] == ["messages[3].tool_calls[0]"]
+
+
+def test_an_id_may_come_again_in_a_later_turn(tmp_path: Path) -> None:
+    call = OSLO | {"id": "call_0"}
+    answer = turn("tool", "1", tool_call_id="call_0")
+    line = openai(calling(call), answer, A, U, calling(call), answer, A)
+    assert not accepted(tmp_path, line).warnings
+
+
+def test_an_assistant_may_call_again_right_after_an_answer(tmp_path: Path) -> None:
+    line = hermes([WEATHER], IN_TEXT, turn("tool", "1"), turn("assistant", IN_TEXT))
+    line["messages"] += [turn("tool", "2"), A]
+    assert not accepted(tmp_path, line).warnings
+
+
+def test_text_and_calls_in_one_turn_are_both_checked(tmp_path: Path) -> None:
+    wrong = turn("assistant", call_text({"city": 1}), tool_calls=[called({"city": 2})])
+    row = read(tmp_path, openai(wrong))
+    assert [path for path, _ in told(row)] == [
+        "messages[1].tool_calls[0].function.arguments.city",
+        "messages[1].content",
+    ]
+
+
+@pytest.mark.parametrize("block", ["<think>a <tool_call> perhaps</think>\n", ""])
+def test_calls_beside_a_thought(block: str, tmp_path: Path) -> None:
+    row = accepted(tmp_path, hermes([WEATHER], block + IN_TEXT, turn("tool", "1"), A))
+    assert row.dialect == "hermes"
+    assert not row.warnings
+
+
+def test_an_error_names_no_more_than_a_few_tools(tmp_path: Path) -> None:
+    tools = [{"name": f"tool_{n}" + "x" * 500} for n in range(50)]
+    row = read(tmp_path, hermes(tools, call_text({}, "y" * 5000)))
+    assert isinstance(row, RejectedRow)
+    [problem] = row.as_problems()
+    assert len(str(problem)) < 500
