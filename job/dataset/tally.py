@@ -103,6 +103,7 @@ class Tally:
             ],
             "dropped": asdict(self.dropped),
             "trimmed": asdict(self.trimmed),
+            "too_long": [asdict(example) for example in self.too_long],
             "warnings": {kind: asdict(counted) for kind, counted in self.warnings.items()},
             "lengths": list(self.lengths.items()),
         }
@@ -118,6 +119,7 @@ class Tally:
             for uri, line, problems in plain["rejected"]
         ]
         tally.dropped, tally.trimmed = _counted(plain["dropped"]), _counted(plain["trimmed"])
+        tally.too_long = [Example(**example) for example in plain["too_long"]]
         tally.warnings = {kind: _counted(found) for kind, found in plain["warnings"].items()}
         tally.lengths.update(dict(plain["lengths"]))
         return tally

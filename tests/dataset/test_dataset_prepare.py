@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,9 @@ def test_with_skip_invalid_rows_are_quarantined(
     assert told == {
         "uri": str(path),
         "line": 61,
-        "problems": [{"path": "messages", "reason": "is empty", "hint": ""}],
+        "problems": [
+            {"path": "messages", "reason": "is empty", "hint": "a row is one conversation"}
+        ],
     }
 
 
@@ -378,6 +381,71 @@ def test_options_are_the_settings_of_the_run() -> None:
         eval_fraction=0.3,
         eval_max_rows=7,
     )
+
+
+def test_a_second_attempt_uses_the_tokens_of_the_first(
+    chatml: ChatFormat, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = data_file(path, *ROWS, ROWS[7], long_row(40), BAD)
+    skipping = options(invalid_rows="skip", max_invalid_fraction=0.1)
+    folder = tmp_path / "prepared"
+    first = prepare_in([file], chatml, skipping, folder)
+    written = (folder / "store" / "ids").stat().st_mtime_ns
+    second = prepare_in([file], chatml, skipping, folder)
+    assert (folder / "store" / "ids").stat().st_mtime_ns == written
+    assert second.report == first.report
+    assert ids(second.train) == ids(first.train)
+    assert ids(second.evaluation) == ids(first.evaluation)
+    assert second.evaluation_rows == first.evaluation_rows
+    prepare_in([file], chatml, replace(skipping, max_seq_length=400), folder)
+    assert (folder / "store" / "ids").stat().st_mtime_ns != written
+
+
+def test_a_second_attempt_refuses_what_the_first_refused(
+    chatml: ChatFormat, path: Path, tmp_path: Path
+) -> None:
+    file = data_file(path, *ROWS, long_row(40), BAD)
+    told = []
+    for _ in range(2):
+        with pytest.raises(DataRejected) as error:
+            prepare_in([file], chatml, options(overlong_rows="fail"), tmp_path / "prepared")
+        told.append((error.value.problems, error.value.report))
+    assert told[0] == told[1]
+
+
+def test_hardly_any_trained_token_is_refused(
+    prepare: Prepare, chatml: ChatFormat, file: DataFile
+) -> None:
+    ratio = prepare([file], chatml, options()).report.supervised_ratio
+    assert ratio is not None
+    prepare([file], chatml, options(min_supervised_ratio=ratio))
+    with pytest.raises(DataRejected, match="FORGE_MIN_SUPERVISED_RATIO is 99") as error:
+        prepare([file], chatml, options(min_supervised_ratio=0.99))
+    assert error.value.report.preview is not None  # the page says where the tokens go
+
+
+def test_one_id_for_all_rows_is_named_as_the_reason(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
+    rows = [one | {"id": "mcp"} for one in [*ROWS, chat_row("one more", "x")]]
+    with pytest.raises(DataRejected, match="61 rows are tied together by their 'id'"):
+        prepare([data_file(path, *rows)], chatml, options(eval_fraction=0.999))
+
+
+def test_secrets_reach_no_artifact(prepare: Prepare, chatml: ChatFormat, path: Path) -> None:
+    secret = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hI6"
+    bad = {"messages": [turn("user", secret), turn("assistant", "")], "token": secret}
+    rows = [*ROWS, chat_row(f"my key is {secret}", f"Keep {secret}."), bad]
+    data = prepare(
+        [data_file(path, *rows)],
+        chatml,
+        options(invalid_rows="skip", max_invalid_fraction=0.1, eval_fraction=0),
+    )
+    for content in data.report.artifacts().values():
+        data_of = content.read_bytes() if isinstance(content, Path) else content
+        assert secret.encode() not in data_of
+    assert any("GitHub" in notice for notice in data.report.notices())
+    assert not any(secret in notice for notice in data.report.notices())
 
 
 def test_more_rows_than_a_batch(prepare: Prepare, chatml: ChatFormat, path: Path) -> None:
