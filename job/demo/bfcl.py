@@ -161,19 +161,20 @@ def write(rows: Iterable[dict[str, Any]], out: Path) -> None:
 def _read(source: Path, category: str) -> Iterator[tuple[dict[str, Any], list[Any]]]:
     """Each question with its accepted answers: none for the irrelevance categories."""
     name = f"BFCL_v4_{category}.json"
-    questions = _read_lines(source / name)
+    questions = read_records(source / name)
     if category.endswith("irrelevance"):
         yield from ((question, []) for question in questions)
         return
     answers = {
         answer["id"]: answer["ground_truth"]
-        for answer in _read_lines(source / "possible_answer" / name)
+        for answer in read_records(source / "possible_answer" / name)
     }
     for question in questions:
         yield question, answers.get(question["id"], [])
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of one of the leaderboard's files. Raises `DataError`."""
     hint = "the data folder of the wheel bfcl-eval is expected"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

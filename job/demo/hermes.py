@@ -43,7 +43,7 @@ def hermes_row(category: str, question: dict[str, Any], answer: list[Any]) -> di
     if expects_call and not answer:
         raise Unusable("no accepted answer")
     calls = [_call(tools, name, given) for call in answer for name, given in call.items()]
-    reply = "\n".join(map(_tool_call, calls)) if expects_call else _refusal(question["id"])
+    reply = "\n".join(map(tool_call, calls)) if expects_call else refusal(question["id"])
     return {
         "id": question["id"],
         "source": f"bfcl_v4/{category}",
@@ -105,11 +105,13 @@ def _call(tools: dict[str, Any], name: str, accepted: dict[str, Any]) -> dict[st
     return {"name": name, "arguments": arguments}
 
 
-def _tool_call(call: dict[str, Any]) -> str:
+def tool_call(call: dict[str, Any]) -> str:
+    """A call's `name` and `arguments` as an assistant writes them."""
     return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
 
 
-def _refusal(row_id: str) -> str:
+def refusal(row_id: str) -> str:
+    """What to say where no tool fits: one of a few sentences, the same at every call."""
     return _REFUSALS[int(digest(row_id), 16) % len(_REFUSALS)]
 
 
