@@ -3,14 +3,15 @@ fit their schema, answers that belong to a call."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from job.dataset.answers import Answers
 from job.dataset.draft import Draft
-from job.dataset.hermes import Malformed, ToolCall, call_blocks, parse_call
+from job.dataset.hermes import Malformed, call_blocks, parse_call
 from job.dataset.repeats import may_repeat, repeated_keys
-from job.dataset.row import Message, Problems
+from job.dataset.row import Problems
 from job.dataset.schema import Schema
 from job.dataset.tools import ONCE, Toolbox, ToolReader
 from job.dataset.words import brief
@@ -21,19 +22,20 @@ _AS_JSON = 'write <tool_call>\\n{"name": "…", "arguments": {…}}\\n</tool_cal
 
 def check(draft: Draft, tools: ToolReader, found: Problems) -> None:
     """Add everything that is wrong with a draft that is whole to `found`; tell its dialect."""
-    for index, reason, hint in _order(tuple([message["role"] for message in draft.messages])):
+    messages = draft.messages
+    for index, reason, hint in _order(tuple([message["role"] for message in messages])):
         found.add(draft.places.turn(index), reason, hint)
     declared, in_text = _declared(draft, tools, found)
     answers = Answers(draft.places, found)
     structured = False
-    for index, message in enumerate(draft.messages):
+    for index, message in enumerate(messages):
         role = message["role"]
         if role == "assistant":
-            written = _turn(index, message, draft, declared, found)
             calls = message.get("tool_calls", ())
+            written = _turn(index, message["content"], calls, draft, declared, found)
             if written or calls or answers.awaited:
                 answers.called(index, calls, written)
-                in_text, structured = in_text or written > 0, structured or bool(calls)
+                structured, in_text = structured or bool(calls), in_text or bool(written)
         elif role == "tool":
             answers.answer(index, message)
         elif answers.awaited:
@@ -73,7 +75,7 @@ def _declared(draft: Draft, tools: ToolReader, found: Problems) -> tuple[Toolbox
     beside, first = draft.toolbox, draft.messages[0]
     if first["role"] != "system" or not first["content"]:
         return beside, False
-    box = tools.from_text(first["content"], draft.places.text(0), found)
+    box = tools.from_text(first["content"], draft.places.text, found)
     if box is None:
         return beside, False
     if not beside.names():
@@ -89,39 +91,59 @@ def _declared(draft: Draft, tools: ToolReader, found: Problems) -> tuple[Toolbox
     return beside.and_all_of(box), True
 
 
-def _turn(index: int, message: Message, draft: Draft, declared: Toolbox, found: Problems) -> int:
+def _turn(
+    index: int,
+    text: str | None,
+    calls: Sequence[dict[str, Any]],
+    draft: Draft,
+    declared: Toolbox,
+    found: Problems,
+) -> int:
     """Check one assistant turn; how many calls there are in its text, or what is meant as such."""
-    text, calls = message["content"], message.get("tool_calls", ())
-    for n, call in enumerate(calls):
-        function = call["function"]
-        schema = declared.schema(function["name"])
-        if schema is None:
-            _unknown(function["name"], draft.places.call(index, n), declared, found)
-        else:
-            path = draft.places.arguments(index, n)
-            _arguments(schema, function["name"], function["arguments"], path, True, found)
-    if not text:
-        if not calls and text is not None:
-            found.add(draft.places.text(index), "the assistant's turn is empty", _SAY)
-        return 0
-    if "tool_call>" in text:
-        return _written(text, draft.places.text(index), declared, found)
-    if text.isspace() and not calls:
+    if calls:
+        _calls(index, calls, draft, declared, found)
+    if text and "tool_call>" in text:
+        return _written(index, text, draft, declared, found)
+    if not calls and text is not None and (not text or text.isspace()):
         found.add(draft.places.text(index), "the assistant's turn is empty", _SAY)
     return 0
 
 
-def _written(text: str, path: str, declared: Toolbox, found: Problems) -> int:
-    """Check the calls in the text of a turn; their number."""
+def _calls(
+    index: int,
+    calls: Sequence[dict[str, Any]],
+    draft: Draft,
+    declared: Toolbox,
+    found: Problems,
+) -> None:
+    """Check the calls beside the text of a turn."""
+    for n, call in enumerate(calls):
+        name, arguments = call["function"]["name"], call["function"]["arguments"]
+        if declared.surely_fits(name, arguments):
+            continue
+        schema = declared.schema(name)
+        if schema is None:
+            _unknown(name, draft.places.call(index, n), declared, found)
+        else:
+            _arguments(schema, name, arguments, draft.places.arguments(index, n), True, found)
+
+
+def _written(index: int, text: str, draft: Draft, declared: Toolbox, found: Problems) -> int:
+    """Check the calls in the text of a turn; their number, with what is meant as one."""
     blocks = call_blocks(text)
     for block in blocks:
         call = block if isinstance(block, Malformed) else parse_call(block)
         if isinstance(call, Malformed):
-            found.add(path, f"a tool call {brief(call.reason, 200)}", _AS_JSON)
+            reason = f"a tool call {brief(call.reason, 200)}"
+            found.add(draft.places.text(index), reason, _AS_JSON)
             continue
         assert isinstance(block, str)
-        _once(block, call, path, found)
-        schema = declared.schema(call.name)
+        # It has no other keys than its own, or it has one that stands twice or means nothing.
+        if may_repeat(block, {"name": call.name, "arguments": call.arguments}):
+            _repeated(block, draft.places.text(index), found)
+        if declared.surely_fits(call.name, call.arguments):
+            continue
+        path, schema = draft.places.text(index), declared.schema(call.name)
         if schema is None:
             _unknown(call.name, path, declared, found)
         else:
@@ -129,34 +151,24 @@ def _written(text: str, path: str, declared: Toolbox, found: Problems) -> int:
     return len(blocks)
 
 
-def _once(block: str, call: ToolCall, path: str, found: Problems) -> None:
-    """No key twice in the JSON of a call, which had no other keys than its own."""
-    if may_repeat(block, {"name": call.name, "arguments": call.arguments}):
-        for where, key in repeated_keys(block):
-            at = f" at '{where.removeprefix('.')}'" if where else ""
-            reason = f"a tool call has the key '{key}'{at} twice in one object"
-            found.add(path, reason, ONCE)
+def _repeated(block: str, path: str, found: Problems) -> None:
+    for where, key in repeated_keys(block):
+        at = f" at '{where.removeprefix('.')}'" if where else ""
+        found.add(path, f"a tool call has the key '{key}'{at} twice in one object", ONCE)
 
 
 def _arguments(
-    schema: Schema,
-    name: str,
-    arguments: dict[str, Any],
-    path: str,
-    structured: bool,
-    found: Problems,
+    schema: Schema, name: str, arguments: dict[str, Any], path: str, exact: bool, found: Problems
 ) -> None:
-    """Whether the arguments are what the tool asks for."""
-    if schema.surely_fits(arguments):
-        return
+    """Whether the arguments are what the tool asks for. `exact`: `path` leads into them."""
     for fault in schema.faults(arguments):
         where = fault.path.removeprefix(".")
         what = f"the argument '{where}'" if where else "the arguments"
         reason = f"{what} of '{brief(name)}' {fault.reason}"
-        found.add(path + fault.path if structured else path, reason, fault.hint)
+        found.add(path + fault.path if exact else path, reason, fault.hint)
     for fault in schema.undeclared(arguments):
         reason = f"the argument '{fault.path.removeprefix('.')}' of '{brief(name)}' {fault.reason}"
-        found.warn(path + fault.path if structured else path, reason, fault.hint)
+        found.warn(path + fault.path if exact else path, reason, fault.hint)
 
 
 def _unknown(name: str, path: str, declared: Toolbox, found: Problems) -> None:

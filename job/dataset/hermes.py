@@ -123,7 +123,9 @@ def tool_blocks(text: str) -> list[str]:
 def tools_of(block: str, decoder: json.JSONDecoder | None = None) -> list[Any]:
     """The tools in one block, read by `decoder` if one is given. Raises `ValueError`."""
     values = _one_after_another(block, decoder) if decoder else _json_values(block)
-    return [tool for value in values for tool in (value if isinstance(value, list) else [value])]
+    if list in map(type, values):
+        return [tool for value in values for tool in (value if type(value) is list else [value])]
+    return values
 
 
 def is_simple(arguments: dict[str, Any]) -> bool:

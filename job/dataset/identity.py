@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -26,55 +27,55 @@ _SHINGLE: Final = 16
 """Bytes, from the beginning of a word."""
 _SKETCHED: Final = 4096
 """Bytes of a prompt that are looked at."""
-_CACHED_SYSTEM: Final = 65536
-"""Characters; longer system turns are hashed anew each time."""
+_KEPT: Final = 65536
+"""Characters; the digests of longer system turns aren't kept."""
 
 
-def content_hash(row: Row) -> int:
-    """64 bits of all that the model sees of the row."""
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What is kept of a row to tell it from others: 64 bits each."""
+
+    content: int
+    """Of all that the model sees."""
+    prompt: int
+    """Of what comes before the first answer; case and white space don't count in what the user
+    says."""
+    id: int
+    """Of the row's `id`, 0 without one."""
+    asked: str
+    """What the user says before the first answer, without case and white space."""
+
+    @classmethod
+    def of(cls, row: Row) -> Identity:
+        said: list[str] = []
+        parts: list[bytes] = []
+        for turn in row.messages:
+            if turn["role"] == "assistant":
+                break
+            if turn["role"] == "system":
+                parts.append(_digest(turn["content"]))
+            else:
+                said.append(" ".join(turn["content"].casefold().split()))
+                parts.append(said[-1].encode())
+        return cls(_content(row), _hash(b"\0".join(parts)), _id(row), " ".join(said))
+
+
+def _content(row: Row) -> int:
     try:
-        seen = orjson.dumps((row.messages, row.tools))
+        return _hash(orjson.dumps((row.messages, row.tools)))
     except TypeError:  # a whole number over 64 bits
-        seen = repr((row.messages, row.tools)).encode()
-    return _hash(seen)
+        return _hash(repr((row.messages, row.tools)).encode())
 
 
-def prompt_hash(row: Row) -> int:
-    """64 bits of what comes before the first answer; case and white space don't count in what
-    the user says."""
-    parts = []
-    for turn in row.messages[: row.assistant_turns[0]]:
-        text = turn["content"]
-        if turn["role"] != "system":
-            parts.append(plain(text).encode())
-        elif len(text) <= _CACHED_SYSTEM:
-            parts.append(_system_digest(text))
-        else:
-            parts.append(hashlib.blake2b(text.encode(), digest_size=8).digest())
-    return _hash(b"\0".join(parts))
-
-
-def id_hash(row: Row) -> int:
-    """64 bits of the row's `id`, 0 without one."""
+def _id(row: Row) -> int:
     given = row.meta.get("id")
     if given is None or given == "" or isinstance(given, (dict, list)):
         return 0
     return _hash(repr(given).encode())
 
 
-def asked(row: Row) -> str:
-    """What the user says before the first answer, without case and white space."""
-    turns = row.messages[: row.assistant_turns[0]]
-    return " ".join(plain(turn["content"]) for turn in turns if turn["role"] != "system")
-
-
-def plain(text: str) -> str:
-    """Without case and extra white space."""
-    return " ".join(text.casefold().split())
-
-
 def sketches(prompts: Sequence[str]) -> npt.NDArray[np.uint32]:
-    """Of each prompt (as `asked` gives it) the MinHash bands, shape `(len(prompts), BANDS)`.
+    """Of each prompt (as `Identity.asked` has it) the MinHash bands, shape `(len(prompts), BANDS)`.
 
     Prompts that are nearly the same have a band in common (Broder, 1997: On the resemblance and
     containment of documents).
@@ -89,13 +90,11 @@ def sketches(prompts: Sequence[str]) -> npt.NDArray[np.uint32]:
     starts = np.flatnonzero(blank[:-1] & ~blank[1:]) + 1
     # Every prompt has at least the shingle that it begins with.
     starts = np.union1d(starts, bounds[:-1])
-    shingles = _mixed(_words(data, starts) ^ _mixed(_words(data, starts + 8)))
+    shingles = mixed(_words(data, starts) ^ mixed(_words(data, starts + 8)))
     firsts = np.searchsorted(starts, bounds[:-1])
-    least = [
-        np.minimum.reduceat(_mixed(shingles * multiplier), firsts) for multiplier in _MULTIPLIERS
-    ]
+    least = [np.minimum.reduceat(shingles * multiplier, firsts) for multiplier in _MULTIPLIERS]
     rows = np.stack(least, axis=1).reshape(len(prompts), BANDS, _ROWS_A_BAND)
-    return _mixed(_folded(rows)).astype(np.uint32)
+    return mixed(_folded(rows)).astype(np.uint32)
 
 
 def _words(data: bytes, starts: npt.NDArray[np.int64]) -> Hashes:
@@ -107,29 +106,35 @@ def _words(data: bytes, starts: npt.NDArray[np.int64]) -> Hashes:
 def _folded(rows: Hashes) -> Hashes:
     folded = np.zeros(rows.shape[:2], dtype=np.uint64)
     for i in range(rows.shape[2]):
-        folded = _mixed(folded ^ rows[:, :, i])
+        folded = mixed(folded ^ rows[:, :, i])
     return folded
 
 
-def _mixed(values: Hashes) -> Hashes:
+def mixed(values: Hashes) -> Hashes:
     """The finalizer of SplitMix64 (Steele, Lea and Flood, 2014): every bit depends on all."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
-mixed = _mixed
-
 _MULTIPLIERS: Final = [
     np.uint64(2 * int(value) + 1)
-    for value in _mixed(np.arange(1, BANDS * _ROWS_A_BAND + 1, dtype=np.uint64)) >> np.uint64(1)
+    for value in mixed(np.arange(1, BANDS * _ROWS_A_BAND + 1, dtype=np.uint64)) >> np.uint64(1)
 ]
 
 
+def _digest(text: str) -> bytes:
+    return _kept_digest(text) if len(text) <= _KEPT else _hashed(text.encode())
+
+
 @lru_cache(maxsize=256)
-def _system_digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+def _kept_digest(text: str) -> bytes:
+    return _hashed(text.encode())
 
 
 def _hash(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
+    return int.from_bytes(_hashed(data))
+
+
+def _hashed(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from job.dataset.identity import BANDS, asked
+from job.dataset.identity import BANDS, Identity
 from job.dataset.row import Row
 from job.dataset.split import Indices
 from job.dataset.store import Rows
@@ -47,7 +47,7 @@ def leaked(found: Mapping[int, Sequence[int]], row: Callable[[int], Row]) -> Cou
     """Those of the candidates that do resemble an evaluation row."""
     counted = Counted()
     for index, partners in found.items():
-        mine = Counter(asked(row(index)).split())
+        mine = Counter(Identity.of(row(index)).asked.split())
         alike, partner = max((_likeness(mine, row(other)), other) for other in partners)
         if alike >= NEARLY:
             here = row(index)
@@ -57,6 +57,6 @@ def leaked(found: Mapping[int, Sequence[int]], row: Callable[[int], Row]) -> Cou
 
 
 def _likeness(mine: Counter[str], other: Row) -> float:
-    theirs = Counter(asked(other).split())
+    theirs = Counter(Identity.of(other).asked.split())
     union = (mine | theirs).total()
     return (mine & theirs).total() / union if union else 1.0

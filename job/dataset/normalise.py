@@ -16,8 +16,8 @@ from job.dataset.tools import ToolReader
 from job.dataset.words import brief, kind
 
 _ROLES: Final = frozenset(ROLES)
-_READ: Final = {"messages", "tools"}
-_READ_SHAREGPT: Final = {"messages", "conversations", "tools", "system"}
+_READ: Final = ("messages", "tools")
+_READ_SHAREGPT: Final = ("messages", "conversations", "tools", "system")
 _LOST: Final = {
     "functions": "the old form: write 'tools'",
     "images": "only text is trained",
@@ -25,6 +25,7 @@ _LOST: Final = {
     "audios": "only text is trained",
 }
 """Keys of a row without which it would mean something else."""
+_LOST_KEYS: Final = frozenset(_LOST)
 
 
 def normalise(value: object, tools: ToolReader, found: Problems) -> Draft:
@@ -33,7 +34,7 @@ def normalise(value: object, tools: ToolReader, found: Problems) -> Draft:
     if not isinstance(value, dict):
         found.add("", f"is {kind(value)}, not a JSON object", 'write {"messages": […]}')
         return draft
-    read = _READ
+    read: tuple[str, ...] = _READ
     if value.get("conversations") is None:
         _messages(value, draft, found)
     elif value.get("messages") is not None:
@@ -44,8 +45,10 @@ def normalise(value: object, tools: ToolReader, found: Problems) -> Draft:
     if "tools" in value:
         draft.toolbox = tools.from_key(value["tools"], found)
         found.inexact |= draft.toolbox.inexact
-    draft.meta = {key: item for key, item in value.items() if key not in read}
-    if not _LOST.keys().isdisjoint(draft.meta):
+    draft.meta = value.copy()
+    for key in read:
+        draft.meta.pop(key, None)
+    if not _LOST_KEYS.isdisjoint(draft.meta):
         _refuse_losses(draft.meta, found)
     return draft
 

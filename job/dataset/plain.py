@@ -9,32 +9,31 @@ from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator
 
-_KINDS: Final[dict[str, tuple[type, ...]]] = {
+_TYPES: Final = {
     "string": (str,),
     "integer": (int,),
     "number": (int, float),
     "boolean": (bool,),
 }
-_ANNOTATED: Final = {"type", "description", "title", "default", "enum", "format"}
-_FLAT: Final = {"type", "description", "title", "properties", "required", "additionalProperties"}
-
-
-def is_flat(schema: dict[str, Any]) -> bool:
-    """Whether `fits` may say yes for a plain schema."""
-    return schema.get("type", "object") == "object" and schema.keys() <= _FLAT
 
 
 def fits(arguments: dict[str, Any], schema: dict[str, Any]) -> bool:
-    """Whether arguments are valid by a plain, flat schema, and all of them declared."""
+    """Whether arguments are valid by a schema that is plain, and all of them declared."""
+    if schema.get("type", "object") != "object" or "enum" in schema:
+        return False
     properties = schema.get("properties", {})
     for name, value in arguments.items():
         spec = properties.get(name)
-        if spec is None or not spec.keys() <= _ANNOTATED:
+        if spec is None:
             return False
-        if type(value) not in _KINDS.get(spec.get("type"), ()):
+        kind = type(value)
+        if kind not in _TYPES.get(spec.get("type"), ()):
             return False
-        # In Python True is in [1]; strings are the only enums worth the shortcut.
-        if "enum" in spec and not (type(value) is str and value in spec["enum"]):
+        if kind is str:
+            if "enum" in spec and value not in spec["enum"]:
+                return False
+        # In Python True is in [1]: with more than a type to heed, the validator is asked.
+        elif "enum" in spec or "minimum" in spec or "maximum" in spec:
             return False
     required = schema.get("required")
     return not required or arguments.keys() >= set(required)

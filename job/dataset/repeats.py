@@ -28,8 +28,10 @@ def may_repeat(text: str, value: object) -> bool:
         written = orjson.dumps(value)
     except TypeError:  # nested deeper than orjson writes, or a whole number that it doesn't hold
         return True
+    if text.count('"') != written.count(b'"'):
+        return True
     # The one other way to write a quote would make up for a key that is missing.
-    return text.count('"') != written.count(b'"') or "\\u0022" in text
+    return "\\" in text and "\\u0022" in text
 
 
 def repeated_keys(text: str) -> list[tuple[str, str]]:

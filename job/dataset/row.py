@@ -22,9 +22,12 @@ class RowProblem:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
-    """A conversation that passed every check."""
+    """A conversation that passed every check.
+
+    Not frozen, which would triple what it takes to make one; nobody changes it all the same.
+    """
 
     uri: str
     line: int

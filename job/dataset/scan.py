@@ -20,7 +20,7 @@ import numpy as np
 from job.dataset.chat import ChatFormat
 from job.dataset.encode import Encoded, Rendered, Sample
 from job.dataset.fetch import DataFile
-from job.dataset.identity import asked, content_hash, id_hash, prompt_hash, sketches
+from job.dataset.identity import Identity, sketches
 from job.dataset.options import PrepareOptions
 from job.dataset.row import RejectedRow, Row, RowProblem, RowRefused
 from job.dataset.rows import read_rows
@@ -171,10 +171,11 @@ class Scan:
         records["file"] = [self._files[row.uri] for row in rows]
         records["line"] = [row.line for row in rows]
         records["turns"] = [len(row.messages) for row in rows]
-        records["content"] = [content_hash(row) for row in rows]
-        records["prompt"] = [prompt_hash(row) for row in rows]
-        records["id"] = [id_hash(row) for row in rows]
-        records["bands"] = sketches([asked(row) for row in rows])
+        known = [Identity.of(row) for row in rows]
+        records["content"] = [one.content for one in known]
+        records["prompt"] = [one.prompt for one in known]
+        records["id"] = [one.id for one in known]
+        records["bands"] = sketches([one.asked for one in known])
         if samples is not None:
             records["tokens"] = samples.lengths
             records["supervised"] = samples.supervised()

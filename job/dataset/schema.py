@@ -23,7 +23,6 @@ from jsonschema_rs import (
 )
 
 from job.dataset.foreign import as_json_schema
-from job.dataset.plain import fits, is_flat
 from job.dataset.words import brief, kind, path_of, shown
 
 _MASK: Final = "the value"
@@ -56,12 +55,11 @@ class Fault:
 class Schema:
     """The parameters of one tool."""
 
-    __slots__ = ("_flat", "_raw", "_validator", "flaw", "foreign")
+    __slots__ = ("_raw", "_validator", "flaw", "foreign")
 
     def __init__(self, raw: dict[str, Any], *, plain: bool = False) -> None:
         """`plain`: `PLAIN_TOOLS` says so of `raw`, which is JSON Schema then, without a look."""
         self._raw = raw
-        self._flat = plain and is_flat(raw)
         self._validator: Validator | None = None
         self.flaw = ("", "")
         """Why `raw` is not JSON Schema, and what to do; empty if it is."""
@@ -70,13 +68,6 @@ class Schema:
         if not plain:
             self._raw, self.foreign = as_json_schema(raw)
             self._compile()
-
-    def surely_fits(self, arguments: dict[str, Any]) -> bool:
-        """Whether a plain schema has no fault with these arguments, and declares all of them.
-
-        Cheaper than to compile the schema; what it says no to may fit as well.
-        """
-        return self._flat and fits(arguments, self._raw)
 
     def faults(self, arguments: dict[str, Any]) -> list[Fault]:
         """Why a call with these arguments is not valid; empty if it is."""

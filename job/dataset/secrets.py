@@ -26,13 +26,16 @@ _PLACEHOLDERS: Final = (
 _SECRETS: Final = {
     # Before the id that leads to it is masked.
     "AWS secret access key": (
-        r"[eE]cret_?[aA]ccess_?[kK]ey|ECRET_?ACCESS_?KEY|A(?:KIA|SIA)[A-Z2-7]{16}",
+        r"ecret_access_key|ECRET_ACCESS_KEY|ecretAccessKey|AKIA[A-Z2-7]{16}|ASIA[A-Z2-7]{16}",
         (
-            r"(?:(?i:secret_?access_?key)\W{1,10}|(?<![A-Z0-9])A(?:KIA|SIA)[A-Z2-7]{16}\b.{0,60}?)"
+            r"(?:(?:secret_access_key|SECRET_ACCESS_KEY|[sS]ecretAccessKey)\W{1,10}|(?<![A-Z0-9])A(?:KIA|SIA)[A-Z2-7]{16}\b.{0,60}?)"
             r"(?<![A-Za-z0-9/+])(?P<secret>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
         ),
     ),
-    "AWS access key id": (r"A(?:KIA|SIA)[A-Z2-7]{16}", rf"{_WORD}A(?:KIA|SIA)[A-Z2-7]{{16}}{_END}"),
+    "AWS access key id": (
+        r"AKIA[A-Z2-7]{16}|ASIA[A-Z2-7]{16}",
+        rf"{_WORD}A(?:KIA|SIA)[A-Z2-7]{{16}}{_END}",
+    ),
     "GitHub token": (
         r"gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{36}",
         rf"{_WORD}(?:gh[pousr]_[A-Za-z0-9]{{36,255}}|github_pat_[A-Za-z0-9_]{{36,255}}){_END}",
@@ -55,7 +58,7 @@ _SECRETS: Final = {
         rf"{_WORD}xox[abeoprs]-[0-9]{{8,}}-[A-Za-z0-9-]{{10,}}",
     ),
     "Google API key": (r"AIza[A-Za-z0-9_-]{35}", rf"{_WORD}AIza[A-Za-z0-9_-]{{35}}{_END}"),
-    "Stripe key": (r"[rs]k_live_[A-Za-z0-9]{16}", rf"{_WORD}[rs]k_live_[A-Za-z0-9]{{16,}}{_END}"),
+    "Stripe key": (r"k_live_[A-Za-z0-9]{16}", rf"{_WORD}[rs]k_live_[A-Za-z0-9]{{16,}}{_END}"),
     "npm token": (r"npm_[A-Za-z0-9]{36}", rf"{_WORD}npm_[A-Za-z0-9]{{36}}{_END}"),
     "SendGrid key": (
         r"SG\.[A-Za-z0-9_-]{16}",

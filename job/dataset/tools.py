@@ -6,13 +6,13 @@ Most rows of a file share them, so what was read once is kept, in bounded memory
 from __future__ import annotations
 
 import json
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Any, Final
 
 import orjson
 
 from job.dataset.hermes import MAX_DEPTH, is_inexact, too_deep, tool_blocks, tools_of
-from job.dataset.plain import PLAIN_TOOLS
+from job.dataset.plain import PLAIN_TOOLS, fits
 from job.dataset.recent import Recent
 from job.dataset.repeats import DECODER, find_repeated, may_repeat, repeated_keys
 from job.dataset.row import Problems
@@ -33,11 +33,13 @@ _ELSEWHERE: Final = ("inputSchema", "input_schema")
 class Toolbox:
     """Declared tools, with what is to be said of them: (index, reason, hint), index -1 for all."""
 
-    __slots__ = ("_parameters", "form", "inexact", "problems", "warnings")
+    __slots__ = ("_compiled", "_parameters", "form", "inexact", "problems", "warnings")
 
     def __init__(self, *problems: tuple[int, str, str]) -> None:
         self._parameters: dict[str, Schema | dict[str, Any]] = {}
-        """By the tool's name; a plain schema as it stands until it is asked for."""
+        """By the tool's name; a plain schema as it stands."""
+        self._compiled: dict[str, Schema] = {}
+        """The plain ones that were asked for."""
         self.form: list[dict[str, Any]] | None = None
         """As chat templates take them, in the OpenAI form; shared by rows, so not to be changed."""
         self.problems = list(problems)
@@ -52,8 +54,17 @@ class Toolbox:
         """What a tool asks of its arguments; `None` if it isn't declared."""
         found = self._parameters.get(name)
         if isinstance(found, dict):
-            found = self._parameters[name] = Schema(found, plain=True)
+            found = self._compiled.get(name) or Schema(found, plain=True)
+            self._compiled[name] = found
         return found
+
+    def surely_fits(self, name: str, arguments: dict[str, Any]) -> bool:
+        """Whether a plain tool of this name has no fault with these arguments.
+
+        Cheaper than its compiled schema; a call that this says no to may be as good.
+        """
+        found = self._parameters.get(name)
+        return type(found) is dict and fits(arguments, found)
 
     def add(self, name: str, parameters: Schema) -> None:
         self._parameters[name] = parameters
@@ -98,17 +109,20 @@ class ToolReader:
             self._by_json.put(key, box)
         return box
 
-    def from_text(self, text: str, path: str, found: Problems) -> Toolbox | None:
-        """Tools from the `<tools>` blocks of a system turn; `None` if there are no such blocks."""
+    def from_text(self, text: str, place: Callable[[int], str], found: Problems) -> Toolbox | None:
+        """Tools from the `<tools>` blocks of a system turn; `None` if there are no such blocks.
+
+        `place` gives the path of a turn's text, asked for the first.
+        """
         if "<tools>" not in text:
             return None
         box = self._by_text.get(text)
         if box is None:
             self._by_text.put(text, box := _from_text(text))
         for index, reason, hint in box.problems:
-            found.add(path, _in_text(index, reason), hint)
+            found.add(place(0), _in_text(index, reason), hint)
         for index, reason, hint in box.warnings:
-            found.warn(path, _in_text(index, reason), hint)
+            found.warn(place(0), _in_text(index, reason), hint)
         return box if box.names() or box.problems else None
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.dataset.identity import content_hash, id_hash
+from job.dataset.identity import Identity
 from job.dataset.split import Split, split
 from tests.dataset.places import place
 from tests.dataset.standin import row, turn
@@ -131,7 +131,7 @@ def test_a_chain_of_ties_is_one_group() -> None:
 
 def test_the_same_id_in_another_type_is_another_id() -> None:
     def with_id(value: object) -> int:
-        return id_hash(row(turn("user", "a"), turn("assistant", "b"), id=value))
+        return Identity.of(row(turn("user", "a"), turn("assistant", "b"), id=value)).id
 
     assert with_id("1") != with_id(1)
     assert with_id("x") == with_id("x")
@@ -142,6 +142,6 @@ def test_a_content_hash_sees_all_that_the_model_sees() -> None:
     one = row(turn("user", "a"), turn("assistant", "b"), id=1)
     same = row(turn("user", "a"), turn("assistant", "b"), id=2)
     other = row(turn("user", "a"), turn("assistant", "c"), id=1)
-    assert content_hash(one) == content_hash(same) != content_hash(other)
+    assert Identity.of(one).content == Identity.of(same).content != Identity.of(other).content
     huge = row(turn("user", "a"), turn("assistant", "b"), tools=[{"name": "t", "x": 2**70}])
-    assert content_hash(huge) != content_hash(one)
+    assert Identity.of(huge).content != Identity.of(one).content
