@@ -12,6 +12,9 @@ import zstandard
 from job.dataset.fetch import DataFile
 from job.errors import DataError, Problem
 
+BOM: Final = b"\xef\xbb\xbf"
+"""The byte-order mark that some editors write before UTF-8."""
+
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 """Longer lines are cut and marked: no conversation that fits a model comes near."""
 
@@ -31,14 +34,15 @@ class Line(NamedTuple):
 
 
 def read_lines(file: DataFile, max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
-    """Every line of `file`, blank ones too; split at '\\n' only, a '\\r' before it removed.
+    """Every line of `file`, blank ones too; split at '\\n' only, a '\\r' before it removed, and a
+    byte-order mark at the start of the file.
 
     Raises `DataError` where a compressed stream is damaged or ends in the middle.
     """
     number = 0
     try:
         for line in _split(_chunks(file), max_bytes):
-            yield line
+            yield line if number else line._replace(data=line.data.removeprefix(BOM))
             number = line.number
     except EOFError as error:
         raise _damaged(file, number, "ends in the middle") from error

@@ -15,7 +15,7 @@ from job.dataset.normalise import normalise
 from job.dataset.row import Problems, RejectedRow, Row, RowProblem
 from job.dataset.screen import examine, nothing_odd, too_nested
 from job.dataset.tools import ToolReader
-from job.dataset.unreadable import BOM, unreadable
+from job.dataset.unreadable import unreadable
 from job.errors import DataError
 
 _BATCH_BYTES: Final = 64 * 1024
@@ -46,8 +46,7 @@ def _batches(file: DataFile) -> Iterator[list[Line]]:
     size = 0
     try:
         for line in read_lines(file):
-            text = _text(line)
-            if not text or text.isspace():
+            if (not line.data or line.data.isspace()) and not line.cut:
                 continue
             batch.append(line)
             size += len(line.data)
@@ -62,17 +61,13 @@ def _batches(file: DataFile) -> Iterator[list[Line]]:
 
 def _rows(uri: str, lines: list[Line], tools: ToolReader) -> Iterator[Row | RejectedRow]:
     read = [_parsed(uri, line) for line in lines]
-    good = [n for n, value in enumerate(read) if not isinstance(value, RejectedRow)]
-    clear = nothing_odd([_text(lines[n]) for n in good], [read[n] for n in good])
+    good = [n for n, value in enumerate(read) if type(value) is not RejectedRow]
+    clear = nothing_odd([lines[n].data for n in good], [read[n] for n in good])
     for line, value in zip(lines, read, strict=True):
         if isinstance(value, RejectedRow):
             yield value
         else:
             yield _row(uri, line, value, clear, tools)
-
-
-def _text(line: Line) -> bytes:
-    return line.data.removeprefix(BOM) if line.number == 1 else line.data
 
 
 def _parsed(uri: str, line: Line) -> object:
@@ -81,11 +76,10 @@ def _parsed(uri: str, line: Line) -> object:
         reason = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB"
         problem = RowProblem("", reason, "split the conversation")
         return RejectedRow(uri, line.number, line.data[:_RAW_OF_CUT], (problem,))
-    data = _text(line)
     try:
-        return orjson.loads(data)
+        return orjson.loads(line.data)
     except orjson.JSONDecodeError as error:
-        problem = RowProblem("", *unreadable(data, line.number, error))
+        problem = RowProblem("", *unreadable(line.data, line.number, error))
         return RejectedRow(uri, line.number, line.data, (problem,))
 
 
@@ -97,12 +91,12 @@ def _row(uri: str, line: Line, value: object, clear: bool, tools: ToolReader) ->
     draft = normalise(value, tools, found)
     if found.inexact:
         # orjson makes a float of a whole number over 64 bits; calls and tools must keep theirs.
-        value, found = json.loads(_text(line)), Problems()
+        value, found = json.loads(line.data), Problems()
         draft = normalise(value, tools, found)
     if draft.whole:
         check(draft, tools, found)
-    if not clear and not nothing_odd([_text(line)], [value]):
-        examine(_text(line), value, draft, found)
+    if not clear and not nothing_odd([line.data], [value]):
+        examine(line.data, value, draft, found)
     if found.found:
         return RejectedRow(uri, line.number, line.data, tuple(found.found))
     return Row(

@@ -7,7 +7,8 @@ from typing import Final
 
 import orjson
 
-BOM: Final = b"\xef\xbb\xbf"
+from job.dataset.lines import BOM
+
 _NOT_JSON_LINES: Final = (
     (b"\x1f\x8b", "the file looks like gzip: name it .jsonl.gz"),
     (b"\x28\xb5\x2f\xfd", "the file looks like zstd: name it .jsonl.zst"),

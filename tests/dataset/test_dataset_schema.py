@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
 from job.dataset import RejectedRow, Row
-from job.dataset.plain import PLAIN_TOOLS, fits, is_flat
+from job.dataset.plain import PLAIN_TOOLS, fits
 from job.dataset.schema import Schema
 from tests.dataset.written import (
     A,
@@ -291,7 +291,7 @@ def test_the_quick_looks_agree_with_the_validator(
     careful = Schema(parameters)
     assert not careful.flaw[0]
     assert (not careful.faults(arguments)) == validator.is_valid(arguments)
-    if is_flat(parameters) and fits(arguments, parameters):
+    if fits(arguments, parameters):
         assert validator.is_valid(arguments)
         assert not careful.undeclared(arguments)
 
@@ -307,5 +307,4 @@ def test_the_quick_looks_say_yes_to_what_is_usual() -> None:
         "required": ["city"],
     }
     assert PLAIN_TOOLS.is_valid([tool(parameters), tool(parameters)["function"]])
-    assert is_flat(parameters)
     assert fits({"city": "Oslo", "units": "metric"}, parameters)

@@ -97,7 +97,7 @@ def test_whole_numbers_in_tools_stay_exact(tmp_path: Path) -> None:
 def test_a_system_turn_with_several_blocks_declares_all_of_them() -> None:
     text = f"In <tools></tools>: <tools>{json.dumps(WEATHER)}</tools> <tools>[{{}}]</tools> <tools>"
     found = Problems()
-    box = ToolReader().from_text(text, "system", found)
+    box = ToolReader().from_text(text, "messages[{}]".format, found)
     assert box is not None
     assert set(box.names()) == {"weather"}
     assert [problem.reason for problem in found.found] == [
