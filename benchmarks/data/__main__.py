@@ -28,7 +28,7 @@ from benchmarks.data.corpus import DIALECTS, SHAPES, Corpus, vocabulary, write
 from benchmarks.data.figures import Run, disagreements, ratios, summary, targets
 from benchmarks.data.sides import PROCESSES, SIDES
 from benchmarks.data.table import markdown
-from benchmarks.data.watched import run as run_watched
+from benchmarks.data.watched import Watched, run
 from benchmarks.figures import Record
 from benchmarks.machine import machine, versions
 from job.config import PREFIX
@@ -54,7 +54,7 @@ class Case:
 
 
 class Bench:
-    """Makes files and runs sides over them, in a folder that is emptied as it goes."""
+    """Makes files and runs sides over them."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder = folder
@@ -73,7 +73,6 @@ class Bench:
     def run(self, case: Case, side: str, profile: Path | None = None) -> Run:
         """Raises `SideFailed`."""
         scratch = self._folder / "scratch"
-        shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         plan, record = self._folder / "plan.json", self._folder / "record.json"
         values = {
@@ -87,10 +86,12 @@ class Bench:
             "profile": str(profile) if profile else None,
         }
         plan.write_text(json.dumps(values))
-        command = [sys.executable, "-m", "benchmarks.data.sides", str(plan)]
-        watched = run_watched(command, _environment(), self._folder / f"{side}.log", ROOT)
-        shutil.rmtree(scratch)
+        watched = self._process("sides", plan)
         found = json.loads(record.read_text())
+        if side == "job":
+            self._process("identical", plan)
+            found |= json.loads(record.read_text())
+        shutil.rmtree(scratch)
         _say(f"{case.corpus.name}: {side} took {found['seconds']:.1f} s")
         return Run(
             case=case.corpus.name,
@@ -101,10 +102,16 @@ class Bench:
             seconds=found["seconds"],
             cpu_seconds=found["cpu_seconds"],
             parts=found["parts"],
+            peak=max(watched.peak, found["high_water"]),
+            peak_anonymous=watched.peak_anonymous,
+            others=watched.others,
             compared=found.get("compared", 0),
             identical=found.get("identical", 0),
-            **asdict(watched),
         )
+
+    def _process(self, module: str, plan: Path) -> Watched:
+        command = [sys.executable, "-m", f"benchmarks.data.{module}", str(plan)]
+        return run(command, _environment(), self._folder / "log", ROOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,8 +21,13 @@ from typing import Any, Final
 
 import orjson
 
+from benchmarks.data.watched import usage
+
 PROCESSES: Final = 2
 """Of TRL's preparation; as many threads has the tokenizer on all sides."""
+_PREPARED: Final = "prepared"
+STORE: Final = Path(_PREPARED) / "store"
+"""In the folder of the job's side."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Plan:
     """Empty, for what the side writes."""
     record: Path
     compare: int = 0
-    """How many rows' ids the job's side compares with those of the whole text."""
+    """How many rows of the job's side `benchmarks.data.identical` looks at."""
     profile: Path | None = None
     """Where to write what the job's time goes into; it takes longer then."""
 
@@ -58,6 +63,8 @@ class Clock:
     def __init__(self) -> None:
         self.parts: dict[str, float] = {}
         self.cpu = 0.0
+        self.high_water = 0
+        """Bytes that this process had at most, up to the end of the last part."""
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -65,11 +72,11 @@ class Clock:
         yield
         self.parts[name] = time.perf_counter() - began
         self.cpu += _cpu_seconds() - cpu
+        self.high_water = usage(os.getpid())["VmHWM"]
 
 
 def job(plan: Plan, clock: Clock) -> dict[str, Any]:
     """All that the job does before it trains, from the file to the samples."""
-    from benchmarks.data.identical import compare
     from benchmarks.data.profiled import profiled
     from job.dataset import ChatFormat, PrepareOptions, fetch, prepare
 
@@ -79,15 +86,12 @@ def job(plan: Plan, clock: Clock) -> dict[str, Any]:
         with clock.part("fetch"):
             files = fetch([str(plan.rows)], plan.folder)
         with clock.part("prepare"):
-            data = prepare(files, chat, options, plan.folder / "prepared")
-    found = compare(plan.rows, plan.model, data.train.store, plan.compare)
+            data = prepare(files, chat, options, plan.folder / _PREPARED)
     return {
         "rows": data.report.rows,
         "tokens": int(data.train.store.rows["tokens"].sum()),
         "counts": data.report.results,
         "warnings": {kind: warned.count for kind, warned in data.report.warnings.items()},
-        "compared": found.rows,
-        "identical": found.identical,
     }
 
 
@@ -186,6 +190,7 @@ def main(plan: Plan) -> None:
         "seconds": sum(clock.parts.values()),
         "parts": clock.parts,
         "cpu_seconds": clock.cpu,
+        "high_water": clock.high_water,
     }
     plan.record.write_bytes(orjson.dumps(record))
 

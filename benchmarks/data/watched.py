@@ -50,22 +50,17 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Path, cwd: 
 
 
 def _watch(process: subprocess.Popen[bytes]) -> tuple[int, int]:
-    """The largest sums over the tree while it runs. The kernel itself keeps the peak of each
-    process, so the first process's own is never missed between two samples."""
+    """The largest sums over the tree while it runs."""
     peak = anonymous = 0
     while True:
-        found = [usage for pid in _tree(process.pid) if (usage := _usage(pid))]
-        peak = max([peak, sum(usage["VmRSS"] for usage in found), *_own_peaks(found)])
-        anonymous = max(anonymous, sum(usage["RssAnon"] for usage in found))
+        found = [one for pid in _tree(process.pid) if (one := usage(pid))]
+        peak = max([peak, sum(one["VmRSS"] for one in found), *(one["VmHWM"] for one in found)])
+        anonymous = max(anonymous, sum(one["RssAnon"] for one in found))
         try:
             process.wait(_SAMPLE_SECONDS)
         except subprocess.TimeoutExpired:
             continue
         return peak, anonymous
-
-
-def _own_peaks(found: Sequence[Mapping[str, int]]) -> list[int]:
-    return [usage["VmHWM"] for usage in found]
 
 
 def _tree(pid: int) -> list[int]:
@@ -80,8 +75,8 @@ def _tree(pid: int) -> list[int]:
     return found
 
 
-def _usage(pid: int) -> dict[str, int]:
-    """Bytes by field; empty for a process that has ended."""
+def usage(pid: int) -> dict[str, int]:
+    """Bytes by field of its `/proc/<pid>/status`; empty for a process that has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
