@@ -168,7 +168,7 @@ def test_a_real_run_leaves_a_result(tmp_path: Path) -> None:
     assert text in done.stdout
     profile = out.with_name("data-shared-hermes-profile.txt").read_text()
     assert "encode_batch" in profile
-    assert "check.py" in profile
+    assert "scan.py" in profile
     assert list(tmp_path.iterdir()) == [out.parent]
 
 
