@@ -9,9 +9,11 @@ from typing import Final
 import orjson
 
 from job.dataset.check import check
+from job.dataset.draft import Draft
 from job.dataset.fetch import DataFile
 from job.dataset.lines import MAX_LINE_BYTES, Line, read_lines
 from job.dataset.normalise import normalise
+from job.dataset.ordinary import ordinary
 from job.dataset.row import Problems, RejectedRow, Row, RowProblem
 from job.dataset.screen import examine, nothing_odd, too_nested
 from job.dataset.tools import ToolReader
@@ -88,13 +90,9 @@ def _row(uri: str, line: Line, value: object, clear: bool, tools: ToolReader) ->
     if not clear and too_nested(value):
         found.add("", "is nested too deeply", "no conversation nests so deeply")
         return RejectedRow(uri, line.number, line.data, tuple(found.found))
-    draft = normalise(value, tools, found)
-    if found.inexact:
-        # orjson makes a float of a whole number over 64 bits; calls and tools must keep theirs.
-        value, found = json.loads(line.data), Problems()
-        draft = normalise(value, tools, found)
-    if draft.whole:
-        check(draft, tools, found)
+    draft = ordinary(value, tools)
+    if draft is None:
+        draft, found = _checked(line, value, tools)
     if not clear and not nothing_odd([line.data], [value]):
         examine(line.data, value, draft, found)
     if found.found:
@@ -109,3 +107,16 @@ def _row(uri: str, line: Line, value: object, clear: bool, tools: ToolReader) ->
         tuple(found.warned),
         draft.dialect,
     )
+
+
+def _checked(line: Line, value: object, tools: ToolReader) -> tuple[Draft, Problems]:
+    """A row that needs a closer look, and what there is to say of it."""
+    found = Problems()
+    draft = normalise(value, tools, found)
+    if found.inexact:
+        # orjson makes a float of a whole number over 64 bits; calls and tools must keep theirs.
+        value, found = json.loads(line.data), Problems()
+        draft = normalise(value, tools, found)
+    if draft.whole:
+        check(draft, tools, found)
+    return draft, found

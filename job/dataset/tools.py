@@ -87,10 +87,18 @@ class ToolReader:
         self._by_json: Recent[Toolbox] = Recent(_KEPT_BYTES)
         self._by_text: Recent[Toolbox] = Recent(_KEPT_BYTES)
 
+    def unremarkable(self, raw: object) -> Toolbox | None:
+        """Tools from the row's key `tools`, if there is nothing to say of them."""
+        box = self._from_json(raw)
+        return None if box.problems or box.warnings or box.inexact else box
+
+    def unremarkable_text(self, text: str) -> Toolbox | None:
+        """Tools from a system turn with `<tools>`, if there is nothing to say of them."""
+        box = self._in_text(text)
+        return None if box.problems or box.warnings else box
+
     def from_key(self, raw: object, found: Problems) -> Toolbox:
         """Tools from the row's key `tools`: a list, or a string of JSON."""
-        if raw is None or raw == []:
-            return Toolbox()
         box = self._from_json(raw)
         for index, reason, hint in box.problems:
             found.add("tools" if index < 0 else f"tools[{index}]", reason, hint)
@@ -99,6 +107,8 @@ class ToolReader:
         return box
 
     def _from_json(self, raw: object) -> Toolbox:
+        if raw is None or raw == []:
+            return Toolbox()
         try:
             key = raw if isinstance(raw, str) else orjson.dumps(raw)
         except TypeError:  # whole numbers that orjson doesn't hold
@@ -116,14 +126,18 @@ class ToolReader:
         """
         if "<tools>" not in text:
             return None
-        box = self._by_text.get(text)
-        if box is None:
-            self._by_text.put(text, box := _from_text(text))
+        box = self._in_text(text)
         for index, reason, hint in box.problems:
             found.add(place(0), _in_text(index, reason), hint)
         for index, reason, hint in box.warnings:
             found.warn(place(0), _in_text(index, reason), hint)
         return box if box.names() or box.problems else None
+
+    def _in_text(self, text: str) -> Toolbox:
+        box = self._by_text.get(text)
+        if box is None:
+            self._by_text.put(text, box := _from_text(text))
+        return box
 
 
 def read_toolbox(raw: list[Any], *, form: bool = True) -> Toolbox:
