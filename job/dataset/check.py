@@ -152,7 +152,12 @@ def _written(index: int, text: str, draft: Draft, declared: Toolbox, found: Prob
 
 
 def _repeated(block: str, path: str, found: Problems) -> None:
-    for where, key in repeated_keys(block):
+    try:
+        repeated = repeated_keys(block)
+    except RecursionError:
+        found.add(path, "a tool call is nested too deeply", _AS_JSON)
+        return
+    for where, key in repeated:
         at = f" at '{where.removeprefix('.')}'" if where else ""
         found.add(path, f"a tool call has the key '{key}'{at} twice in one object", ONCE)
 

@@ -63,12 +63,9 @@ def call_blocks(text: str) -> list[str | Malformed]:
         opens = tag.group() == "<tool_call>"
         if opens and start is None:
             start = tag.end()
-        elif opens:
-            blocks.append(Malformed("has a <tool_call> inside another one"))
-            start = tag.end()
         elif start is None:
             blocks.append(Malformed("has a </tool_call> that was not opened"))
-        else:
+        elif not opens:  # a server ends the call at the first closing tag, whatever is before it
             blocks.append(text[start : tag.start()])
             start = None
     if start is not None:
@@ -81,8 +78,16 @@ def parse_call(block: str) -> ToolCall | Malformed:
     try:
         value = orjson.loads(block)
     except orjson.JSONDecodeError as error:
-        return Malformed(f"is not JSON: {error.msg}{_python_hint(block)}")
-    return read_call(value)
+        nested = "has a <tool_call> inside another one, and " if "<tool_call>" in block else ""
+        return Malformed(f"{nested}is not JSON: {error.msg}{_python_hint(block)}")
+    call = read_call(value)
+    if isinstance(call, ToolCall) and not is_simple(call.arguments) and is_inexact(call.arguments):
+        # orjson makes a float of a whole number over 64 bits; servers keep it.
+        try:
+            return ToolCall(call.name, json.loads(block)["arguments"])
+        except RecursionError:
+            return Malformed("is nested too deeply")
+    return call
 
 
 def read_call(value: object) -> ToolCall | Malformed:

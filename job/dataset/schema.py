@@ -22,6 +22,7 @@ from jsonschema_rs import (
     validator_for,
 )
 
+from job.dataset.entangled import MOST_WAYS, References
 from job.dataset.foreign import as_json_schema
 from job.dataset.words import brief, kind, path_of, shown
 
@@ -55,11 +56,12 @@ class Fault:
 class Schema:
     """The parameters of one tool."""
 
-    __slots__ = ("_raw", "_validator", "flaw", "foreign")
+    __slots__ = ("_raw", "_references", "_validator", "flaw", "foreign")
 
     def __init__(self, raw: dict[str, Any], *, plain: bool = False) -> None:
         """`plain`: `PLAIN_TOOLS` says so of `raw`, which is JSON Schema then, without a look."""
         self._raw = raw
+        self._references: References | None = None
         self._validator: Validator | None = None
         self.flaw = ("", "")
         """Why `raw` is not JSON Schema, and what to do; empty if it is."""
@@ -67,12 +69,16 @@ class Schema:
         """Type names that stand in it for those of JSON Schema: `dict`, `float`."""
         if not plain:
             self._raw, self.foreign = as_json_schema(raw)
+            self._references = References(self._raw)
             self._compile()
 
     def faults(self, arguments: dict[str, Any]) -> list[Fault]:
         """Why a call with these arguments is not valid; empty if it is."""
         if self.flaw[0]:
             return []
+        if self._references is not None and self._references.multiply(arguments):
+            reason = "nest too deep to be checked: the schema refers to itself in several branches"
+            return [Fault("", reason, _PER_SCHEMA)]
         validator = self._validator or self._compile()
         if validator is None or validator.is_valid(arguments):
             return []
@@ -92,6 +98,9 @@ class Schema:
         ]
 
     def _compile(self) -> Validator | None:
+        if self._references is not None and self._references.ways > MOST_WAYS:
+            self.flaw = "refers to itself in too many ways to be checked", "write it out flatter"
+            return None
         try:
             self._validator = _compiled(self._raw)
         except ValidationError as error:
