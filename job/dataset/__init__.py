@@ -6,15 +6,15 @@ data = prepare(files, ChatFormat.load(model_dir), PrepareOptions.from_settings(s
 
 from __future__ import annotations
 
-from job.dataset.chat import ChatFormat
-from job.dataset.encode import Rendered, Sample
-from job.dataset.fetch import DataFile, DataObject, fetch
 from job.dataset.options import PrepareOptions
 from job.dataset.prepare import PreparedData, check_only, prepare
-from job.dataset.report import DataRejected, DataReport
-from job.dataset.row import Message, RejectedRow, Row, RowProblem, RowRefused
-from job.dataset.rows import read_rows
+from job.dataset.review.report import DataRejected, DataReport
+from job.dataset.rows.read import read_rows
+from job.dataset.rows.row import Message, RejectedRow, Row, RowProblem, RowRefused
+from job.dataset.source.fetch import DataFile, DataObject, fetch
 from job.dataset.store import Samples
+from job.dataset.tokens.chat import ChatFormat
+from job.dataset.tokens.encode import Rendered, Sample
 
 __all__ = [
     "ChatFormat",

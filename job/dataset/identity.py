@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from job.dataset.row import Row
+from job.dataset.rows.row import Row
 
 Hashes = npt.NDArray[np.uint64]
 

@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 
 from job.dataset.identity import BANDS, Identity
-from job.dataset.row import Row
+from job.dataset.review.tally import Counted
+from job.dataset.rows.row import Row
 from job.dataset.split import Indices
 from job.dataset.store import Rows
-from job.dataset.tally import Counted
 
 NEARLY: Final = 0.85
 """Share of the words of two prompts that both have (Jaccard, words counted as often as they

@@ -17,19 +17,19 @@ from typing import Final
 import numpy as np
 import orjson
 
-from job.dataset.chat import ChatFormat
-from job.dataset.fetch import DataFile
 from job.dataset.leakage import candidates, leaked
 from job.dataset.options import PrepareOptions
-from job.dataset.report import DataReport, FileReport, Lengths
 from job.dataset.reread import rows_at
-from job.dataset.row import Row
+from job.dataset.review.report import DataReport, FileReport, Lengths
+from job.dataset.review.showcase import page, shown
+from job.dataset.review.tally import Counted, Tally
+from job.dataset.review.verdict import judge
+from job.dataset.rows.row import Row
 from job.dataset.scan import QUARANTINE, Scan
-from job.dataset.showcase import page, shown
+from job.dataset.source.fetch import DataFile
 from job.dataset.split import Split, split
 from job.dataset.store import Rows, Samples, Store, StoreWriter
-from job.dataset.tally import Counted, Tally
-from job.dataset.verdict import judge
+from job.dataset.tokens.chat import ChatFormat
 
 log = logging.getLogger(__name__)
 

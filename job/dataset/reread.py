@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from job.dataset.fetch import DataFile
-from job.dataset.lines import read_lines
-from job.dataset.row import Row
-from job.dataset.rows import read_row
+from job.dataset.rows.read import read_row
+from job.dataset.rows.row import Row
+from job.dataset.source.fetch import DataFile
+from job.dataset.source.lines import read_lines
 from job.dataset.store import Rows
 
 

@@ -17,16 +17,16 @@ from typing import Final
 
 import numpy as np
 
-from job.dataset.chat import ChatFormat
-from job.dataset.encode import Encoded, Rendered, Sample
-from job.dataset.fetch import DataFile
 from job.dataset.identity import Identity, sketches
 from job.dataset.options import PrepareOptions
-from job.dataset.row import RejectedRow, Row, RowProblem, RowRefused
-from job.dataset.rows import read_rows
-from job.dataset.secrets import mask_secrets
+from job.dataset.review.tally import REPORTED, Example, Tally
+from job.dataset.rows.read import read_rows
+from job.dataset.rows.row import RejectedRow, Row, RowProblem, RowRefused
+from job.dataset.rows.secrets import mask_secrets
+from job.dataset.source.fetch import DataFile
 from job.dataset.store import ROW, Rows, StoreWriter
-from job.dataset.tally import REPORTED, Example, Tally
+from job.dataset.tokens.chat import ChatFormat
+from job.dataset.tokens.encode import Encoded, Rendered, Sample
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from job.dataset.encode import Encoded, Ids, Positions, Sample
 from job.dataset.identity import BANDS
+from job.dataset.tokens.encode import Encoded, Ids, Positions, Sample
 from job.errors import OutOfDisk, Problem
 
 ROW: Final = np.dtype(

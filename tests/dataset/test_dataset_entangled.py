@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from job.dataset.entangled import MOST_WAYS, References
-from job.dataset.schema import Schema
+from job.dataset.rows.entangled import MOST_WAYS, References
+from job.dataset.rows.schema import Schema
 
 
 def levels(count: int) -> dict[str, Any]:

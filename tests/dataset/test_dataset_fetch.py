@@ -11,9 +11,9 @@ import boto3
 import pytest
 
 from job.dataset import Row, fetch, read_rows
-from job.dataset.bring import bring_found
-from job.dataset.find import Buckets
-from job.dataset.objects import Found
+from job.dataset.source.bring import bring_found
+from job.dataset.source.find import Buckets
+from job.dataset.source.objects import Found
 from job.errors import DataError, SettingsError
 from job.storage import open_storage
 from tests.dataset.standin import chat_row, data_file

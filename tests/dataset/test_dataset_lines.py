@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.dataset.lines import Line, _split, read_lines
+from job.dataset.source.lines import Line, _split, read_lines
 from job.errors import DataError
 from tests.dataset.standin import fetched
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import job.dataset.rows
+import job.dataset.rows.read
 from job.dataset import RejectedRow, Row, read_rows
-from job.dataset.ordinary import ordinary
-from job.dataset.tools import ToolReader
+from job.dataset.rows.ordinary import ordinary
+from job.dataset.rows.tools import ToolReader
 from tests.dataset.standin import WEATHER, data_file, turn
 from tests.dataset.written import A, U, call_text, called, hermes, messages, read, tool
 
@@ -103,7 +103,7 @@ def test_the_quick_way_accepts_only_what_the_careful_one_does_and_as_the_same(
     file = data_file(tmp_path_factory.mktemp("rows") / "data.jsonl", row)
     quick = list(read_rows([file]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job.dataset.rows, "ordinary", lambda value, tools: None)
+        patch.setattr(job.dataset.rows.read, "ordinary", lambda value, tools: None)
         careful = list(read_rows([file]))
     assert quick == careful
     if ordinary(row, ToolReader()) is not None:
@@ -144,8 +144,8 @@ def test_usual_rows_take_the_quick_way(
         raise AssertionError("took the careful way")
 
     expected = read(tmp_path, USUAL[name])
-    monkeypatch.setattr(job.dataset.rows, "normalise", never)
-    monkeypatch.setattr(job.dataset.rows, "examine", never)
+    monkeypatch.setattr(job.dataset.rows.read, "normalise", never)
+    monkeypatch.setattr(job.dataset.rows.read, "examine", never)
     row = read(tmp_path, USUAL[name])
     assert isinstance(row, Row)
     assert row == expected

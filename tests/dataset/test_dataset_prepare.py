@@ -25,7 +25,7 @@ from job.dataset import (
     check_only,
 )
 from job.dataset import prepare as prepare_in
-from job.dataset.tally import REPORTED
+from job.dataset.review.tally import REPORTED
 from job.errors import DataError
 from tests.dataset.places import place
 from tests.dataset.standin import (

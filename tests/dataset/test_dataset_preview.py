@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
-from job.dataset.preview import PreviewConversation, PreviewToken, mask_preview, pieces
+from job.dataset.review.preview import PreviewConversation, PreviewToken, mask_preview, pieces
 from job.redact import Redactor
 from tests.dataset.standin import tokenizer
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from job.dataset.preview import PreviewConversation, PreviewToken, mask_preview
+from job.dataset.review.preview import PreviewConversation, PreviewToken, mask_preview
 from tests.browser import Browser
 
 TRAPS = (

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.dataset import RejectedRow, Row, read_rows
-from job.dataset.hermes import declared_tools
-from job.dataset.lines import Line
-from job.dataset.rows import read_row
+from job.dataset.rows.hermes import declared_tools
+from job.dataset.rows.read import read_row
+from job.dataset.source.lines import Line
 from tests.dataset.standin import WEATHER, chat_row, data_file, turn
 from tests.dataset.written import A, U, answered, called, messages
 

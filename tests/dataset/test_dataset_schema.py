@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
 from job.dataset import RejectedRow, Row
-from job.dataset.plain import PLAIN_TOOLS, fits
-from job.dataset.schema import Schema
+from job.dataset.rows.plain import PLAIN_TOOLS, fits
+from job.dataset.rows.schema import Schema
 from tests.dataset.written import (
     A,
     U,

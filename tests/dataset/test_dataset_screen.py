@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import job.dataset.rows
+import job.dataset.rows.read
 from job.dataset import RejectedRow, Row, read_rows
-from job.dataset.repeats import may_repeat, repeated_keys
-from job.dataset.screen import nothing_odd
+from job.dataset.rows.repeats import may_repeat, repeated_keys
+from job.dataset.rows.screen import nothing_odd
 from tests.dataset.standin import WEATHER, chat_row, data_file, turn
 from tests.dataset.written import (
     A,
@@ -168,7 +168,7 @@ def test_a_row_is_judged_alike_alone_among_others_and_the_exact_way(
     together = [_verdict(row) for row in read_rows([data_file(path, *raw)])]
     alone = [_verdict(row) for line in raw for row in read_rows([data_file(path, line)])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job.dataset.rows, "nothing_odd", lambda lines, values: False)
+        patch.setattr(job.dataset.rows.read, "nothing_odd", lambda lines, values: False)
         exact = [_verdict(row) for row in read_rows([data_file(path, *raw)])]
     assert together == alone == exact
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.dataset.secrets import find_secrets, mask_secrets
+from job.dataset.rows.secrets import find_secrets, mask_secrets
 from tests.dataset.standin import turn
 from tests.dataset.written import A, U, accepted, answered, called, messages, shared
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from job.dataset import Sample
-from job.dataset.encode import Encoded
 from job.dataset.store import ROW, Samples, Store, StoreWriter
+from job.dataset.tokens.encode import Encoded
 from job.errors import OutOfDisk
 
 

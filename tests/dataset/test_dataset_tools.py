@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import job.dataset.tools
+import job.dataset.rows.tools
 from job.dataset import Row, read_rows
 from job.dataset.recent import Recent
-from job.dataset.row import Problems
-from job.dataset.tools import ToolReader, read_toolbox
+from job.dataset.rows.row import Problems
+from job.dataset.rows.tools import ToolReader, read_toolbox
 from tests.dataset.standin import WEATHER, data_file
 from tests.dataset.written import (
     A,
@@ -38,7 +38,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         seen.append(raw)
         return read_toolbox(raw, **more)
 
-    monkeypatch.setattr(job.dataset.tools, "read_toolbox", look)
+    monkeypatch.setattr(job.dataset.rows.tools, "read_toolbox", look)
     return seen
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.dataset.visible import hide, plain, visible
+from job.dataset.review.visible import hide, plain, visible
 from job.redact import Redactor
 
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"

@@ -1,0 +1,1 @@
+"""What became of the data: counts, reports, the mask preview, a verdict."""

@@ -1,0 +1,69 @@
+"""Whether the data may be trained on, with every reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from job.dataset.options import PrepareOptions
+from job.dataset.review.report import DataRejected, DataReport, problems_of
+from job.dataset.review.tally import Example
+from job.errors import Problem
+
+
+def judge(report: DataReport, too_long: Sequence[Example], options: PrepareOptions) -> None:
+    """Raise `DataRejected` if the data may not be trained on."""
+    problems = [
+        *_invalid(report, options),
+        *_too_long(too_long),
+        *_nothing_trained(report, options),
+    ]
+    if problems:
+        raise DataRejected(problems, report)
+
+
+def _invalid(report: DataReport, options: PrepareOptions) -> Iterator[Problem]:
+    invalid = report.counts["invalid"]
+    if options.invalid_rows == "skip":
+        if invalid <= options.max_invalid_fraction * report.rows:
+            return
+        share = f"{invalid} of {report.rows} rows are invalid"
+        limit = f"FORGE_MAX_INVALID_FRACTION allows {options.max_invalid_fraction:.2%}"
+        yield Problem("data", f"{share}, {limit}")
+    yield from problems_of(report.rejected)
+
+
+def _too_long(examples: Sequence[Example]) -> Iterator[Problem]:
+    hint = "raise it, or set FORGE_OVERLONG_ROWS to drop or trim_turns"
+    for example in examples:
+        yield Problem(f"{example.uri}:{example.line}", example.detail, hint)
+
+
+def _nothing_trained(report: DataReport, options: PrepareOptions) -> Iterator[Problem]:
+    counts, ratio = report.counts, report.supervised_ratio
+    if not report.rows:
+        names = ", ".join(file.source.uri for file in report.files)
+        yield Problem(names or "data", "holds no rows", "set FORGE_DATASET_URI to data that does")
+    elif report.rows == counts["invalid"] and options.invalid_rows == "fail":
+        return  # every one of them has its own problem
+    elif not counts["train"]:
+        yield _no_row_left(report)
+    elif ratio is not None and ratio < options.min_supervised_ratio:
+        yield Problem(
+            "data",
+            f"only {ratio:.3%} of the training tokens have a label "
+            f"({report.supervised_tokens} of {report.tokens}), FORGE_MIN_SUPERVISED_RATIO is "
+            f"{options.min_supervised_ratio:.3%}",
+            "most of the GPU's time would go into prompts: shorten system turns and tool lists, or "
+            "lower the setting",
+        )
+
+
+def _no_row_left(report: DataReport) -> Problem:
+    left = ", ".join(f"{n} {name}" for name, n in report.counts.items() if n)
+    hint = "lower FORGE_EVAL_FRACTION, raise FORGE_MAX_SEQ_LENGTH, or add rows"
+    if report.largest_group > report.rows / 2:
+        hint = (
+            f"{report.largest_group} rows are tied together by their 'id', so they stay on one "
+            "side: give each conversation an id of its own"
+        )
+    return Problem("data", f"no row is left to train on ({left})", hint)

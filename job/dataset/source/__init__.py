@@ -1,0 +1,1 @@
+"""The data objects: found or recorded, brought to the work volume, hashed, read by line."""

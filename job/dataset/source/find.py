@@ -1,0 +1,193 @@
+"""Which data objects a URI names: an object, those below a prefix, a local file or folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from job.dataset.source.objects import SUFFIXES, Found
+from job.errors import AccessDenied, DataError, Problem, SettingsError
+from job.storage import NotFound, Observer, Storage, open_storage, split_s3_uri
+
+SETTING: Final = "FORGE_DATASET_URI"
+_NAMED: Final = 5
+
+log = logging.getLogger(__name__)
+
+
+class Buckets:
+    """Opens each bucket once: a client takes a tenth of a second, and keeps its connection."""
+
+    def __init__(self, observer: Observer | None = None) -> None:
+        self._observer = observer
+        self._opened: dict[str, Storage] = {}
+
+    def locate(self, uri: str) -> tuple[Storage, str]:
+        """The bucket of an S3 URI, and the key in it. Raises `SettingsError`."""
+        bucket, key = split_s3_uri(uri)
+        if bucket not in self._opened:
+            self._opened[bucket] = open_storage(f"s3://{bucket}", self._observer)
+        return self._opened[bucket], key
+
+
+def find(uris: Sequence[str], buckets: Buckets) -> list[Found]:
+    """All of it, in the order of `uris`, below a prefix in key order; each object once.
+
+    Raises `SettingsError` for what doesn't exist (all of it at once), `DataError` for a prefix or
+    folder without data, and what the storage raises.
+    """
+    found: dict[str, Found] = {}
+    missing: list[Problem] = []
+    without_data: list[Problem] = []
+    for uri in uris:
+        try:
+            for item in _find(uri, buckets):
+                if item.uri in found:
+                    log.warning("%s is named twice by %s; it is read once", item.uri, SETTING)
+                found.setdefault(item.uri, item)
+        except SettingsError as error:
+            missing += error.problems
+        except DataError as error:
+            without_data += error.problems
+    if missing:
+        raise SettingsError(missing + without_data)
+    if without_data:
+        raise DataError(without_data)
+    return list(found.values())
+
+
+def look_up(uri: str, buckets: Buckets) -> Found | None:
+    """One data object as it is now; None if there is none."""
+    if not uri.startswith("s3://"):
+        try:
+            with readable(uri):
+                return _local_file(Path(uri))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    storage, key = buckets.locate(uri)
+    try:
+        info = storage.stat(key)
+    except NotFound:
+        return None
+    return Found(uri, info.size, info.etag, info.version_id)
+
+
+def below(uri: str, buckets: Buckets) -> list[str]:
+    """URIs of the data objects that a prefix or folder holds now; none if `uri` is neither."""
+    if not uri.startswith("s3://"):
+        folder = Path(uri)
+        with readable(uri):
+            names = sorted(_files(folder)) if folder.is_dir() else []
+        return [str(folder / name) for name in names if name.endswith(SUFFIXES)]
+    storage, prefix = buckets.locate(uri)
+    keys = [info.key for info in storage.list(prefix)] if _is_prefix(prefix) else []
+    return [f"{storage.uri}/{key}" for key in keys if key.endswith(SUFFIXES)]
+
+
+@contextmanager
+def readable(uri: str) -> Iterator[None]:
+    """Raise `AccessDenied` for a local file or folder that this user may not read."""
+    try:
+        yield
+    except PermissionError as error:
+        raise AccessDenied(Problem(SETTING, f"{uri}: may not be read")) from error
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few, for one line of a log."""
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
+def changed(uri: str) -> DataError:
+    """An object that isn't what it was a moment ago."""
+    return DataError(
+        Problem(
+            uri,
+            "was changed or removed while it was being fetched",
+            "finish writing the data before the run starts",
+        )
+    )
+
+
+def _find(uri: str, buckets: Buckets) -> Iterator[Found]:
+    if not uri.startswith("s3://"):
+        yield from _find_local(uri)
+        return
+    try:
+        yield from _find_in_s3(uri, buckets)
+    except ValueError as error:  # a key with '..' or '//' in it
+        raise SettingsError(Problem(SETTING, f"{uri}: {error}")) from None
+    except SettingsError as error:
+        raise SettingsError(
+            Problem(SETTING, f"{uri}: {problem.found}", problem.hint) for problem in error.problems
+        ) from error
+
+
+def _find_in_s3(uri: str, buckets: Buckets) -> Iterator[Found]:
+    storage, key = buckets.locate(uri)
+    if not _is_prefix(key):
+        if (found := look_up(uri, buckets)) is None:
+            hint = "check the key; a prefix must end in '/'"
+            raise SettingsError(Problem("", "does not exist", hint))
+        yield found
+        return
+    for name in _with_data(uri, [info.key for info in storage.list(key)]):
+        if (found := look_up(f"{storage.uri}/{name}", buckets)) is None:
+            raise changed(f"{storage.uri}/{name}")
+        yield found
+
+
+def _is_prefix(key: str) -> bool:
+    return not key or key.endswith("/")
+
+
+def _find_local(uri: str) -> Iterator[Found]:
+    path = Path(uri)
+    with readable(uri):
+        if path.is_dir():
+            for name in _with_data(uri, sorted(_files(path))):
+                yield _local_file(path / name)
+        elif not path.exists():
+            raise SettingsError(Problem(SETTING, f"{uri}: does not exist"))
+        elif not (path.is_file() and uri.endswith(SUFFIXES)):
+            raise SettingsError(
+                Problem(SETTING, f"{uri}: is not a {', '.join(SUFFIXES)} file or a folder of them")
+            )
+        else:
+            yield _local_file(path)
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Relative names of all files. Kubernetes keeps what it mounts in '..data', under links."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith("..")]
+        for name in files:
+            path = Path(parent, name)
+            if path.is_file():
+                yield path.relative_to(folder).as_posix()
+
+
+def _local_file(path: Path) -> Found:
+    return Found(str(path), path.stat().st_size)
+
+
+def _with_data(uri: str, names: Sequence[str]) -> list[str]:
+    """Those that can be read as data; the others are named in one line of the log."""
+    data = [name for name in names if name.endswith(SUFFIXES)]
+    others = [name for name in names if not name.endswith(SUFFIXES)]
+    if not data:
+        held = f"{len(others)} other objects" if others else "nothing at all"
+        raise DataError(
+            Problem(uri, f"holds no {', '.join(SUFFIXES)} object, but {held}", f"set {SETTING}")
+        )
+    if others:
+        log.info("%s: %d objects are no data and are ignored: %s", uri, len(others), some(others))
+    return data
