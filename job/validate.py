@@ -23,7 +23,7 @@ from job.dataset import (
     fetch,
     prepare,
 )
-from job.dataset.table import table
+from job.dataset.review.table import table
 from job.engines.source import ModelSource, position_limit
 from job.errors import JobError, Unavailable
 from job.storage import open_storage, probe

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from job.dataset import Sample, Samples
-from job.dataset.encode import Encoded
 from job.dataset.store import ROW, StoreWriter
+from job.dataset.tokens.encode import Encoded
 
 
 def stored(folder: Path, samples: Sequence[Sample]) -> Samples:

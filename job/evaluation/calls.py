@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from job.dataset.hermes import Malformed, ToolCall, parse_tool_calls, read_call
+from job.dataset.rows.hermes import Malformed, ToolCall, parse_tool_calls, read_call
 
 __all__ = [
     "Malformed",

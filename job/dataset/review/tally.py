@@ -19,7 +19,7 @@ REPORTED: Final = 10_000
 _KINDS: Final = 100
 """Kinds of warnings that are told apart."""
 
-_SPECIFIC: Final = re.compile(r"'[^']*'|\d+")
+_SPECIFIC: Final = re.compile(r"(?<!\w)'[^']*'(?!\w)|\d+")
 _NUMBERED: Final = re.compile(r"\[\d+\]")
 
 
