@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import job.dataset.rows.read
-from job.dataset import RejectedRow, Row, read_rows
+from job.dataset import DataFile, RejectedRow, Row, read_rows
 from job.dataset.rows.ordinary import ordinary
 from job.dataset.rows.tools import ToolReader
 from tests.dataset.standin import WEATHER, data_file, turn
@@ -63,7 +64,9 @@ structured = st.builds(
     st.booleans(),
     ids,
 )
-calls = st.lists(structured | st.sampled_from([None, called('{"city": 1, "city": 2}')]), max_size=3)
+calls = st.lists(
+    structured | st.sampled_from([None, called('{"city": "a", "city": "b"}')]), max_size=3
+)
 turns = st.one_of(
     st.builds(turn, st.sampled_from(["system", "user", "assistant", "tool"]), texts),
     st.builds(lambda text: turn("user", text), texts),
@@ -88,11 +91,20 @@ rows = st.builds(
         messages(*first, *rest, *last, **_with("tools", tools)) | more
     ),
     openings,
-    st.lists(turns, max_size=5),
+    st.lists(turns, max_size=2),
     st.sampled_from([[], [A]]),
-    st.none() | st.sampled_from([TOOLS, json.dumps(TOOLS), [], [{}], [WEATHER, WEATHER]]),
-    st.sampled_from([{}, {"id": 1}, {"system": "x"}, {"functions": [1]}, {"conversations": None}]),
+    st.sampled_from([TOOLS] * 6 + [json.dumps(TOOLS), None, [], [{}], [WEATHER, WEATHER]]),
+    st.sampled_from(
+        [*[{}] * 6, {"id": 1}, {"system": "x"}, {"functions": [1]}, {"conversations": None}]
+    ),
 )
+
+
+def _both_ways(file: DataFile) -> list[tuple[Row | RejectedRow, Row | RejectedRow]]:
+    quick = list(read_rows([file]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job.dataset.rows.read, "ordinary", lambda value, tools: None)
+        return list(zip(quick, read_rows([file]), strict=True))
 
 
 @settings(max_examples=1500, deadline=None)
@@ -101,15 +113,29 @@ def test_the_quick_way_accepts_only_what_the_careful_one_does_and_as_the_same(
     row: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = data_file(tmp_path_factory.mktemp("rows") / "data.jsonl", row)
-    quick = list(read_rows([file]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job.dataset.rows.read, "ordinary", lambda value, tools: None)
-        careful = list(read_rows([file]))
+    [(quick, careful)] = _both_ways(file)
     assert quick == careful
     if ordinary(row, ToolReader()) is not None:
-        [accepted] = careful
-        assert isinstance(accepted, Row)
-        assert not accepted.warnings
+        assert isinstance(careful, Row)
+        assert not careful.warnings
+
+
+def test_every_order_of_up_to_five_turns_comes_to_the_same(tmp_path: Path) -> None:
+    call = called(OSLO)
+    first, second = call | {"id": "a"}, call | {"id": "b"}
+    kinds = [
+        *(U, A, turn("assistant", call_text(OSLO)), turn("assistant", call_text(OSLO) * 2)),
+        *(turn("assistant", None, tool_calls=made) for made in ([call], [call, call])),
+        *(turn("assistant", None, tool_calls=made) for made in ([first], [first, second])),
+        *(turn("tool", "x"), turn("tool", "x", tool_call_id="a")),
+        turn("tool", "x", tool_call_id="b"),
+    ]
+    orders = [order for count in range(1, 5) for order in product(kinds, repeat=count)]
+    lines = [messages(U, *order, tools=TOOLS) for order in orders]
+    both = _both_ways(data_file(tmp_path / "data.jsonl", *lines))
+    assert [quick for quick, _ in both] == [careful for _, careful in both]
+    taken = sum(ordinary(line, ToolReader()) is not None for line in lines)
+    assert taken > 50
 
 
 def _answered(identity: str | None) -> dict[str, Any]:

@@ -95,8 +95,9 @@ class _Talk:
 
     def user(self, item: dict[str, Any]) -> Message | None:
         text = item.get("content")
-        if len(item) != 2 or type(text) is not str or self.answers > 0:
+        if len(item) != 2 or type(text) is not str:
             return None
+        # A call that is still unanswered is found by the assistant's turn that must follow.
         self.awaited = 0
         return {"role": "user", "content": text}
 
