@@ -7,7 +7,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from job.dataset.rows.secrets import find_secrets, mask_secrets
@@ -129,6 +129,8 @@ def test_rows_without_secrets_are_not_warned_of(tmp_path: Path) -> None:
 pieces = st.sampled_from([*"AKghp_of-.:/@\\\"' \nx019", *(secret[:30] for _, secret in EACH)])
 
 
+@settings(max_examples=500)
+@example(SECRETS["Stripe key"][0] + SECRETS["private key"][1])
 @given(
     st.lists(pieces).map("".join) | st.lists(st.sampled_from([s for _, s in EACH])).map(" ".join)
 )

@@ -113,6 +113,13 @@ def find_secrets(data: bytes) -> tuple[str, ...]:
 
 def mask_secrets(text: str) -> str:
     """`text` with `***` in the place of every secret."""
+    # One that was part of a longer word may stand alone once what follows it is masked.
+    while (masked := _masked_once(text)) != text:
+        text = masked
+    return text
+
+
+def _masked_once(text: str) -> str:
     # A lone surrogate is no text to the Rust engine.
     for _, exact in _likely(text.encode(errors="replace").decode()):
         text = exact.sub(_masked, text)
