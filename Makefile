@@ -3,10 +3,12 @@
 #   make install PYTHON=python3.12        another interpreter
 #   make install TORCH_PIP_ARGS=...       where pip finds the CPU build of torch (CONTRIBUTING.md)
 #   make test PYTEST_ARGS="-k ledger"     a part of the suite
+#   make fuzz SECONDS=60                  for another time than ten minutes
 
 PYTHON ?= python3
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
+SECONDS ?= 600
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +19,7 @@ SHELL_SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check lint format lock lock-upgrade clean python
+.PHONY: help install demo test fuzz check lint format lock lock-upgrade clean python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +31,9 @@ demo: $(INSTALLED)  ## train a small real model against a local S3 server, with 
 
 test: $(INSTALLED)  ## the whole test suite
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+fuzz: $(INSTALLED)  ## break the data stage with odd input, for SECONDS=600
+	$(BIN)/python -m tests.fuzz.fuzz_dataset --seconds $(SECONDS)
 
 check: lint test  ## exactly what CI runs
 
