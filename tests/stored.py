@@ -9,7 +9,7 @@ import numpy as np
 
 from job.dataset import Sample, Samples
 from job.dataset.store import ROW, StoreWriter
-from job.dataset.tokens.encode import Encoded
+from job.dataset.tokens.samples import Encoded
 
 
 def stored(folder: Path, samples: Sequence[Sample]) -> Samples:

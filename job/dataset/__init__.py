@@ -14,7 +14,7 @@ from job.dataset.rows.row import Message, RejectedRow, Row, RowProblem, RowRefus
 from job.dataset.source.fetch import DataFile, DataObject, fetch
 from job.dataset.store import Samples
 from job.dataset.tokens.chat import ChatFormat
-from job.dataset.tokens.encode import Rendered, Sample
+from job.dataset.tokens.samples import Rendered, Sample
 
 __all__ = [
     "ChatFormat",

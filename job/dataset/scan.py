@@ -26,7 +26,7 @@ from job.dataset.rows.secrets import mask_secrets
 from job.dataset.source.fetch import DataFile
 from job.dataset.store import ROW, Rows, StoreWriter
 from job.dataset.tokens.chat import ChatFormat
-from job.dataset.tokens.encode import Encoded, Rendered, Sample
+from job.dataset.tokens.samples import Encoded, Rendered, Sample
 
 log = logging.getLogger(__name__)
 
@@ -62,24 +62,32 @@ class Scan:
 
         Raises `DataError` where a file is damaged, and `OutOfDisk`.
         """
-        told = time.monotonic()
-        pending: deque[Future[None]] = deque()
-        with self._quarantine, ThreadPoolExecutor(1, "tokenize") as tokenizing:
-            for batch in _batches(read_rows(files)):
-                valid = self._sorted_out(batch)
-                if len(pending) == _IN_FLIGHT:
-                    pending.popleft().result()
-                pending.append(tokenizing.submit(self._finish, valid))
-                if time.monotonic() - told > _TOLD_EVERY:
-                    told = time.monotonic()
-                    log.info("data: %d rows read", self.tally.rows.total())
-                if self._options.invalid_rows == "fail" and self.tally.refused >= REPORTED:
-                    break
-            while pending:
-                pending.popleft().result()
+        tokenizing = ThreadPoolExecutor(1, "tokenize")
+        try:
+            with self._quarantine:
+                self._read(files, tokenizing)
+        finally:
+            # Who is stopped or out of disk doesn't wait for batches that nobody needs.
+            tokenizing.shutdown(wait=False, cancel_futures=True)
         order = self._files
         self.tally.rejected.sort(key=lambda row: (order[row.uri], row.line))
         return self.tally
+
+    def _read(self, files: Sequence[DataFile], tokenizing: ThreadPoolExecutor) -> None:
+        told = time.monotonic()
+        pending: deque[Future[None]] = deque()
+        for batch in _batches(read_rows(files)):
+            valid = self._sorted_out(batch)
+            if len(pending) == _IN_FLIGHT:
+                pending.popleft().result()
+            pending.append(tokenizing.submit(self._finish, valid))
+            if time.monotonic() - told > _TOLD_EVERY:
+                told = time.monotonic()
+                log.info("data: %d rows read", self.tally.rows.total())
+            if self._options.invalid_rows == "fail" and self.tally.refused >= REPORTED:
+                break
+        while pending:
+            pending.popleft().result()
 
     def _sorted_out(
         self, batch: Sequence[Row | RejectedRow]
@@ -95,13 +103,16 @@ class Scan:
         if self._chat is None:
             return rows, None
         kept, texts = [], []
-        for row, text in zip(rows, self._chat.render_all(rows), strict=True):
+        for row, text in zip(rows, self._rendered(self._chat, rows), strict=True):
             if isinstance(text, RowRefused):
                 self._refuse(row.rejected(text.problem))
             else:
                 kept.append(row)
                 texts.append(text)
         return kept, texts
+
+    def _rendered(self, chat: ChatFormat, rows: Sequence[Row]) -> list[Rendered | RowRefused]:
+        return chat.render_all(rows, self._options.max_seq_length)
 
     def _finish(self, valid: tuple[list[Row], list[Rendered] | None]) -> None:
         rows, texts = valid
@@ -156,7 +167,7 @@ class Scan:
         while fewest <= most:
             middle = (fewest + most) // 2
             shorter = replace(row, messages=row.messages[: turns[middle - 1] + 1])
-            [text] = chat.render_all([shorter])
+            [text] = self._rendered(chat, [shorter])
             if isinstance(text, RowRefused):
                 return best
             [sample] = chat.encode([text], self._options.loss_on)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import orjson
 
 from job.dataset.identity import BANDS
-from job.dataset.tokens.encode import Encoded, Ids, Positions, Sample
+from job.dataset.tokens.samples import Encoded, Ids, Positions, Sample
 from job.errors import OutOfDisk, Problem
 
 ROW: Final = np.dtype(

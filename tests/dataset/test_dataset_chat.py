@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.dataset import ChatFormat, Row, RowRefused, read_rows
-from job.dataset.tokens.encode import IGNORED, Sample
+from job.dataset.tokens.samples import IGNORED, Sample
 from job.errors import SettingsError
 from tests.dataset.standin import (
     CHATML,

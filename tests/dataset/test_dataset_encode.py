@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 
 from job.dataset import Rendered
-from job.dataset.tokens import encode as encoding
-from job.dataset.tokens.encode import IGNORED, Encoded, Encoder, Sample
+from job.dataset.tokens import pieces as encoding
+from job.dataset.tokens.encode import Encoder
+from job.dataset.tokens.samples import IGNORED, Encoded, Sample
 from tests.dataset import standin
 from tests.dataset.standin_families import FAMILIES, family_folder
 

@@ -11,7 +11,7 @@ import pytest
 
 from job.dataset import Sample
 from job.dataset.store import ROW, Samples, Store, StoreWriter
-from job.dataset.tokens.encode import Encoded
+from job.dataset.tokens.samples import Encoded
 from job.errors import OutOfDisk
 
 

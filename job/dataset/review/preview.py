@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from job.dataset.review.visible import Mask, hide, plain, visible
-from job.dataset.tokens.encode import IGNORED
+from job.dataset.tokens.samples import IGNORED
 
 _MOST_CONVERSATIONS: Final = 50
 _MOST_PIECES: Final = 4096

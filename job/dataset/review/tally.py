@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from threading import Lock
 from typing import Any, Final
 
 from job.dataset.rows.row import RejectedRow, Row, RowProblem
@@ -46,9 +47,13 @@ class Counted:
 
 
 class Tally:
-    """Figures of one pass over the data; memory doesn't grow with it."""
+    """Figures of one pass over the data; memory doesn't grow with it.
+
+    `warn` and `refuse` may be called from several threads.
+    """
 
     def __init__(self) -> None:
+        self._lock = Lock()
         self.rows: Counter[str] = Counter()
         """Read, by file."""
         self.dialects: Counter[str] = Counter()
@@ -73,23 +78,23 @@ class Tally:
 
     def warn(self, row: Row, warning: RowProblem) -> None:
         """Told, and trained on all the same."""
-        kind = _SPECIFIC.sub("…", _NUMBERED.sub("", f"{warning.path}: {warning.reason}"))
-        if kind not in self.warnings and len(self.warnings) == _KINDS:
-            kind = "others"
         detail = f"{warning.path}: {warning.reason}"
-        self.warnings.setdefault(kind, Counted()).add(row.uri, row.line, detail)
+        kind = _SPECIFIC.sub("…", _NUMBERED.sub("", detail))
+        with self._lock:
+            if kind not in self.warnings and len(self.warnings) == _KINDS:
+                kind = "others"
+            self.warnings.setdefault(kind, Counted()).add(row.uri, row.line, detail)
 
     def refuse(self, row: RejectedRow) -> None:
         """A row is not trained on, found out when it was read or later."""
-        self.refused += 1
-        if len(self.rejected) < REPORTED:
-            problems = tuple(
-                replace(
-                    problem, path=mask_secrets(problem.path), reason=mask_secrets(problem.reason)
-                )
-                for problem in row.problems
-            )
-            self.rejected.append(RejectedRow(row.uri, row.line, b"", problems))
+        problems = tuple(
+            replace(problem, path=mask_secrets(problem.path), reason=mask_secrets(problem.reason))
+            for problem in row.problems
+        )
+        with self._lock:
+            self.refused += 1
+            if len(self.rejected) < REPORTED:
+                self.rejected.append(RejectedRow(row.uri, row.line, b"", problems))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` reads them back."""

@@ -1,0 +1,113 @@
+"""The pass over the data under odd conditions: absurd rows, a stop in the middle, two threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.dataset import (
+    ChatFormat,
+    PrepareOptions,
+    RejectedRow,
+    Row,
+    RowProblem,
+    prepare,
+    read_rows,
+)
+from job.dataset import scan as scanning
+from job.dataset.review.tally import Tally
+from job.dataset.tokens.samples import Encoded, LossOn, Rendered
+from job.dataset.tokens.template import ChatTemplate
+from job.errors import Preempted
+from tests.dataset.standin import chat_row, data_file, turn
+
+ROWS = [chat_row(f"question {n}", f"answer {n}") for n in range(40)]
+
+
+def test_every_turn_of_a_hopelessly_long_row_is_not_rendered(
+    chatml: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all turns before it each, these 1,500 turns would be half a gigabyte of text."""
+    turns = [turn(role, "word " * 50) for _ in range(1500) for role in ("user", "assistant")]
+    rendered: list[int] = []
+    render_all = ChatTemplate.render_all
+
+    def counting(self: ChatTemplate, texts: Sequence[Any], *rest: Any, **more: Any) -> Any:
+        rendered.append(sum(map(len, texts)))
+        return render_all(self, texts, *rest, **more)
+
+    monkeypatch.setattr(ChatTemplate, "render_all", counting)
+    file = data_file(tmp_path / "data.jsonl", *ROWS, {"messages": turns})
+    options = PrepareOptions(max_seq_length=256)
+    report = prepare([file], chatml, options, tmp_path / "prepared").report
+    assert report.dropped.count == 1
+    assert report.lengths is not None
+    assert report.lengths.max > 100_000  # it was measured all the same
+    assert sum(rendered) < 3000 + 40 * 6
+
+
+def test_large_rows_are_trained_like_others(chatml: ChatFormat, tmp_path: Path) -> None:
+    turns = [turn(role, "word " * 300) for _ in range(30) for role in ("user", "assistant")]
+    file = data_file(tmp_path / "data.jsonl", *ROWS, {"messages": turns})
+    options = PrepareOptions(max_seq_length=10**6, eval_fraction=0)
+    data = prepare([file], chatml, options, tmp_path / "prepared")
+    expected = chatml.render(Row("", 1, tuple(turns)))
+    [sample] = chatml.encode([expected], "assistant")
+    assert len(expected.spans) == 30
+    assert data.train[40].labels.tolist() == sample.labels.tolist()
+    half = len(sample.input_ids) // 2
+    shorter = PrepareOptions(max_seq_length=half, eval_fraction=0, overlong_rows="trim_turns")
+    trimmed = prepare([file], chatml, shorter, tmp_path / "shorter")
+    length = len(trimmed.train[40].input_ids)
+    assert half * 0.9 < length <= half
+    assert trimmed.train[40].input_ids.tolist() == sample.input_ids[:length].tolist()
+
+
+def test_a_stop_does_not_wait_for_the_tokenizer(
+    chatml: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, let_go = threading.Event(), threading.Event()
+    encode = ChatFormat.encode
+
+    def slow(self: ChatFormat, batch: Sequence[Rendered], loss_on: LossOn) -> Encoded:
+        busy.set()
+        let_go.wait(60)
+        return encode(self, batch, loss_on)
+
+    def stopped(files: Any) -> Iterator[Row]:
+        yield from (row for row in read(files) if isinstance(row, Row))
+        busy.wait(60)
+        raise Preempted("SIGTERM")
+
+    read = read_rows
+    monkeypatch.setattr(ChatFormat, "encode", slow)
+    monkeypatch.setattr(scanning, "read_rows", stopped)
+    monkeypatch.setattr(scanning, "_BATCH_ROWS", 10)
+    file = data_file(tmp_path / "data.jsonl", *ROWS[:20])
+    try:
+        with pytest.raises(Preempted):
+            prepare([file], chatml, PrepareOptions(max_seq_length=64), tmp_path / "prepared")
+        assert not let_go.is_set()
+        assert not (tmp_path / "prepared" / "store" / "complete.json").exists()
+    finally:
+        let_go.set()
+
+
+def test_two_threads_count_as_one() -> None:
+    tally, row = Tally(), Row("f", 1, ())
+    refused = RejectedRow("f", 1, b"", (RowProblem("messages", "is empty"),))
+
+    def both(_: int) -> None:
+        tally.refuse(refused)
+        tally.warn(row, RowProblem("messages[3].content", "holds 'x'"))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(both, range(4000)))
+    assert tally.refused == 4000
+    [(kind, counted)] = tally.warnings.items()
+    assert (kind, counted.count) == ("messages.content: holds …", 4000)
