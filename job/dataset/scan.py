@@ -1,7 +1,8 @@
 """The pass over the data: rows are read and checked here, rendered, and tokenized behind it.
 
-Reading and rendering are Python and hold its lock; the tokenizer works outside of it. So while one
-batch is tokenized and written by a thread, the next one is read.
+Reading and rendering are Python and hold its lock; the tokenizer works outside of it. So one batch
+is read while a thread encodes the one before, and another thread hashes and writes the one before
+that.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 QUARANTINE: Final = "quarantine.jsonl"
 _BATCH_ROWS: Final = 500
 _BATCH_BYTES: Final = 8_000_000
-_IN_FLIGHT: Final = 2
+_IN_FLIGHT: Final = 3
 """Batches that wait for the tokenizer: with the limits above, what memory there is to hold."""
 _TOLD_EVERY: Final = 15.0
 """Seconds between lines of the log."""
@@ -62,25 +63,32 @@ class Scan:
 
         Raises `DataError` where a file is damaged, and `OutOfDisk`.
         """
-        tokenizing = ThreadPoolExecutor(1, "tokenize")
+        encoding, finishing = ThreadPoolExecutor(1, "encode"), ThreadPoolExecutor(1, "finish")
         try:
             with self._quarantine:
-                self._read(files, tokenizing)
+                self._read(files, encoding, finishing)
         finally:
             # Who is stopped or out of disk doesn't wait for batches that nobody needs.
-            tokenizing.shutdown(wait=False, cancel_futures=True)
+            encoding.shutdown(wait=False, cancel_futures=True)
+            finishing.shutdown(wait=False, cancel_futures=True)
         order = self._files
         self.tally.rejected.sort(key=lambda row: (order[row.uri], row.line))
         return self.tally
 
-    def _read(self, files: Sequence[DataFile], tokenizing: ThreadPoolExecutor) -> None:
+    def _read(
+        self,
+        files: Sequence[DataFile],
+        encoding: ThreadPoolExecutor,
+        finishing: ThreadPoolExecutor,
+    ) -> None:
         told = time.monotonic()
         pending: deque[Future[None]] = deque()
         for batch in _batches(read_rows(files)):
-            valid = self._sorted_out(batch)
+            rows, texts = self._sorted_out(batch)
             if len(pending) == _IN_FLIGHT:
                 pending.popleft().result()
-            pending.append(tokenizing.submit(self._finish, valid))
+            samples = encoding.submit(self._encode, texts)
+            pending.append(finishing.submit(self._finish, rows, samples))
             if time.monotonic() - told > _TOLD_EVERY:
                 told = time.monotonic()
                 log.info("data: %d rows read", self.tally.rows.total())
@@ -114,12 +122,16 @@ class Scan:
     def _rendered(self, chat: ChatFormat, rows: Sequence[Row]) -> list[Rendered | RowRefused]:
         return chat.render_all(rows, self._options.max_seq_length)
 
-    def _finish(self, valid: tuple[list[Row], list[Rendered] | None]) -> None:
-        rows, texts = valid
+    def _encode(self, texts: list[Rendered] | None) -> Encoded | None:
         if texts is None or self._chat is None:
+            return None
+        return self._chat.encode(texts, self._options.loss_on)
+
+    def _finish(self, rows: list[Row], encoded: Future[Encoded | None]) -> None:
+        samples = encoded.result()
+        if samples is None or self._chat is None:
             self._writer.append_row(self._records(rows, None))
             return
-        samples = self._chat.encode(texts, self._options.loss_on)
         self.tally.lengths.update(samples.lengths.tolist())
         rows, samples = self._fitting(self._chat, rows, samples)
         self._writer.append(samples, self._records(rows, samples))

@@ -14,7 +14,8 @@ from job.dataset.tokens.samples import IGNORED, NO_IDS, Encoded, LossOn, Positio
 
 
 class Encoder:
-    """A tokenizer with the pieces it has seen. Not thread-safe."""
+    """A tokenizer with the pieces it has seen. May be used by several threads: at worst a piece is
+    encoded twice."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer

@@ -123,7 +123,8 @@ class Pieces:
                 known[piece] = ids
         encodings = self._tokenizer.encode_batch_fast(missing, add_special_tokens=False)
         for piece, encoding in zip(missing, encodings, strict=True):
-            known[piece] = np.array(encoding.ids, dtype=np.int32)
+            numbers = encoding.ids
+            known[piece] = np.fromiter(numbers, np.int32, len(numbers))
             self._seen.put(piece, known[piece])
         return known
 
