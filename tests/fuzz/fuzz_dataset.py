@@ -102,7 +102,9 @@ class Fuzzer:
     def _one(self, seed: int, number: int) -> None:
         case = Case.made(seed, number)
         self._running.write_text(case.to_json())
-        faulthandler.dump_traceback_later(_HANGS_AFTER, exit=True, file=sys.__stderr__ or sys.stderr)
+        faulthandler.dump_traceback_later(
+            _HANGS_AFTER, exit=True, file=sys.__stderr__ or sys.stderr
+        )
         failure = attempt(case)
         faulthandler.cancel_dump_traceback_later()
         self.cases += 1
