@@ -60,7 +60,7 @@ class Part:
         return self._harmed(plain)
 
     def _harmed(self, data: bytes) -> bytes:
-        at = int(self.at * len(data))
+        at = min(int(self.at * len(data)), max(len(data) - 1, 0))
         match self.harm:
             case "cut":
                 return data[:at]

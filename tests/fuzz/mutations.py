@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tests.fuzz.odd import EXTREMES, KEYS, ODD, ROLES, SCHEMAS, SECRET, TAGS, VALUES
 
-_LONG: Final = 100_000
+_LONG: Final = 60_000
 """Characters of a long text."""
 
 _RAW: Final = re.compile(r'"@raw:([^@"]*)@"')
