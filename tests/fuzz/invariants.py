@@ -7,10 +7,13 @@ import hashlib
 import json
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
+from unittest.mock import patch
 
 import zstandard
 
@@ -27,6 +30,7 @@ from job.dataset import (
     read_rows,
 )
 from job.dataset.review.table import table
+from job.dataset.rows import read, tools
 from job.dataset.rows.read import read_row
 from job.dataset.rows.secrets import find_secrets, mask_secrets
 from job.dataset.source.lines import read_lines
@@ -153,14 +157,30 @@ def _each_line_alone(
     """Every line is there once, and what is said of it doesn't depend on the lines around it."""
     pairs = list(zip(files, case.parts, strict=True))
     places = [(file.source.uri, number) for file, part in pairs for number in _lines(part)]
-    read = [(row.uri, row.line) for row in rows]
-    ensure(read == places, "lines lost or doubled", (places, read))
+    found = [(row.uri, row.line) for row in rows]
+    ensure(found == places, "lines lost or doubled", (places, found))
     wanted = dict(zip(places, rows, strict=True))
     for file in files:
         for line in read_lines(file):
             if (row := wanted.get((file.source.uri, line.number))) is not None:
                 alone = read_row(file.source.uri, line)
                 ensure(alone == row, "a line is read otherwise beside others", (alone, row))
+                with _quick_looks_off():
+                    careful = read_row(file.source.uri, line)
+                ensure(careful == row, "a careful look says something else", (careful, row))
+
+
+@contextmanager
+def _quick_looks_off() -> Iterator[None]:
+    """Every row, tool and call is looked at as closely as an odd one."""
+    nothing_is_plain = SimpleNamespace(is_valid=lambda raw: False)
+    with (
+        patch.object(read, "ordinary", lambda value, tools: None),
+        patch.object(read, "nothing_odd", lambda lines, values: False),
+        patch.object(tools, "fits", lambda arguments, schema: False),
+        patch.object(tools, "PLAIN_TOOLS", nothing_is_plain),
+    ):
+        yield
 
 
 def _report_tells_all(
