@@ -21,10 +21,7 @@ class _AtOnce:
     def __init__(self, *_: Any) -> None:
         pass
 
-    def __enter__(self) -> _AtOnce:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def shutdown(self, **_: bool) -> None:
         pass
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
