@@ -78,3 +78,10 @@ def test_circles_in_several_branches_end_with_the_depth() -> None:
 )
 def test_odd_references_are_counted_without_harm(raw: dict[str, Any]) -> None:
     assert References(raw).ways <= MOST_WAYS
+
+
+def test_of_several_references_outside_the_same_one_is_named_each_time() -> None:
+    names = [f"https://example.org/{n}" for n in range(8)]
+    raw = {"properties": {name[-1]: {"$ref": name} for name in reversed(names)}}
+    flaws = {Schema(raw).flaw[0] for _ in range(20)}
+    assert flaws == {f"refers to '{names[0]}', which is never fetched"}

@@ -27,6 +27,8 @@ class References:
         self._open: set[str] = set()
         self._branching: set[int] = set()  # where branches refer, by the object there
         self._recursive = False
+        self.outside: set[str] = set()
+        """What it refers to beyond itself."""
         self.ways = self._all_ways()
         """Parts of the schema, each as often as it is referred to; a circle is followed once."""
 
@@ -58,6 +60,8 @@ class References:
         if key == "$ref" and isinstance(item, str):
             if branching:
                 self._branching.add(id(node))
+            if not item.startswith("#"):
+                self.outside.add(item)
             return self._target(item)
         return self._count(item, branching=branching or key in _BRANCHING)
 

@@ -7,7 +7,7 @@ plain (flat, a few types), and most calls fit; both are told without compiling.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -104,7 +104,7 @@ class Schema:
         try:
             self._validator = _compiled(self._raw)
         except ValidationError as error:
-            self.flaw = _flaw(error)
+            self.flaw = _flaw(error, self._references.outside if self._references else ())
         except (ValueError, TypeError) as error:
             self.flaw = brief(str(error), 160), "see json-schema.org"
         return self._validator
@@ -139,12 +139,14 @@ def _offline(
 _TYPES: Final = "string, number, integer, boolean, array, object, null"
 
 
-def _flaw(error: ValidationError) -> tuple[str, str]:
+def _flaw(error: ValidationError, outside: Collection[str]) -> tuple[str, str]:
     """Why a schema is none, and what to do."""
     keys = error.instance_path
     at = f"at '{path_of(keys).removeprefix('.')}': " if keys else ""
     if named := _RESOURCE.match(error.message):
-        return f"refers to '{brief(named[1])}', which is never fetched", "copy it into the schema"
+        # Of several the validator names any one, another at the next run.
+        name = min(outside, default=named[1])
+        return f"refers to '{brief(name)}', which is never fetched", "copy it into the schema"
     if error.message.startswith("Unknown meta-schema"):
         return "has a '$schema' that is not known", "leave it out, or name a draft of JSON Schema"
     if keys and keys[-1] == "type":
