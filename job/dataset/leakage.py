@@ -43,6 +43,11 @@ def candidates(rows: Rows, train: Indices, evaluation: Indices) -> dict[int, lis
     return dict(sorted(found.items())[:MOST_COMPARED])
 
 
+def involved(found: Mapping[int, Sequence[int]]) -> set[int]:
+    """The rows of both sides that `leaked` asks for."""
+    return {*found, *(partner for partners in found.values() for partner in partners)}
+
+
 def leaked(found: Mapping[int, Sequence[int]], row: Callable[[int], Row]) -> Counted:
     """Those of the candidates that do resemble an evaluation row."""
     counted = Counted()

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import orjson
 
-from job.dataset.leakage import candidates, leaked
+from job.dataset.leakage import candidates, involved, leaked
 from job.dataset.options import PrepareOptions
 from job.dataset.reread import rows_at
 from job.dataset.review.report import DataReport, FileReport, Lengths
@@ -64,9 +64,8 @@ def prepare(
     sides = _split(store.rows, options)
     report = _report(files, tally, store.rows, sides, options)
     resembling = candidates(store.rows, sides.train, sides.evaluation)
-    partners = [index for found in resembling.values() for index in found]
     on_page = shown(store.rows, sides)
-    wanted = {*sides.evaluation.tolist(), *resembling, *partners, *on_page}
+    wanted = {*sides.evaluation.tolist(), *involved(resembling), *on_page}
     rows = rows_at(files, store.rows, wanted)
     report = replace(
         report,
@@ -93,8 +92,7 @@ def check_only(files: Sequence[DataFile], options: PrepareOptions) -> DataReport
         sides = _split(store.rows, options)
         report = _report(files, tally, store.rows, sides, options)
         resembling = candidates(store.rows, sides.train, sides.evaluation)
-        partners = [index for found in resembling.values() for index in found]
-        rows = rows_at(files, store.rows, {*resembling, *partners})
+        rows = rows_at(files, store.rows, involved(resembling))
         report = replace(report, leakage=leaked(resembling, rows.__getitem__))
     judge(report, tally.too_long, options)
     return report
