@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from benchmarks.figures import WARM_UP, Comparison, Record, by_name, compare, markdown, summary
 from benchmarks.machine import machine, versions
+from benchmarks.output import leave
 from job.config import PREFIX, Settings
 from job.dataset import ChatFormat, PrepareOptions, fetch, prepare
 from job.demo.assets import DEFAULT_CACHE, fetch_leaderboard, fetch_model
@@ -104,12 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench = _prepare(arguments.model, arguments.steps, Path(folder))
         runs = [_pair(bench, number) for number in range(arguments.pairs)]
     result = _result(arguments, bench, runs) | {"machine": machine(runs[0][1], load_before)}
-    out: Path = arguments.out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    text = markdown(result)
-    out.with_suffix(".md").write_text(text, encoding="utf-8")
-    print(text)
+    leave(arguments.out, result, markdown(result))
     return 0 if result["same_losses"] else 1
 
 

@@ -31,6 +31,7 @@ from benchmarks.data.table import markdown
 from benchmarks.data.watched import Watched, run
 from benchmarks.figures import Record
 from benchmarks.machine import machine, versions
+from benchmarks.output import leave
 from job.config import PREFIX
 from job.demo.assets import DEFAULT_CACHE, fetch_model
 from job.demo.model import prepare_model
@@ -125,12 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cases, runs = _compared(bench, given)
         memory = _memory(bench, given)
     result = _result(given, cases, runs, memory) | {"machine": _machine(load_before)}
-    out: Path = given.out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    text = markdown(result)
-    out.with_suffix(".md").write_text(text, encoding="utf-8")
-    print(text)
+    leave(given.out, result, markdown(result))
     return 1 if result["disagreements"] else 0
 
 
