@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from job.errors import Problem, SettingsError
 from job.storage.base import Conflict, NotFound, ObjectInfo, Storage
+from job.storage.cancellation import Cancellation, Cancelled
 from job.storage.faults import NotSupported
 from job.storage.kept import keep
 from job.storage.keys import S3_SCHEME, split_s3_uri
@@ -15,6 +16,8 @@ from job.storage.observer import Observer
 from job.storage.probe import probe
 
 __all__ = [
+    "Cancellation",
+    "Cancelled",
     "Conflict",
     "LocalStorage",
     "NotFound",

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from job.storage.cancellation import Cancellation
+
 
 class NotFound(Exception):
     """No object under that key."""
@@ -66,8 +68,19 @@ class Storage(Protocol):
         """
         ...
 
-    def upload(self, key: str, path: Path) -> None:
-        """Put a file of any size, in parts where that pays."""
+    def upload(
+        self,
+        key: str,
+        path: Path,
+        *,
+        cancellation: Cancellation | None = None,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> None:
+        """Put a file of any size, in parts where that pays; conditions as those of `write`.
+
+        Raises `Conflict`, and `Cancelled` soon after `cancellation` was asked for.
+        """
         ...
 
     def download(
@@ -91,4 +104,9 @@ class Storage(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; those that are not there are no error."""
+        ...
+
+    def forget_uploads(self, prefix: str) -> int:
+        """Remove the parts, invisible to `list`, that unfinished uploads below `prefix` have left;
+        returns how many uploads. 0 where the store can't tell, or doesn't let us."""
         ...

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Final
 
 from job.errors import AccessDenied, Problem
 from job.storage.base import Conflict, NotFound, ObjectInfo
+from job.storage.cancellation import Cancellation
 from job.storage.keys import checked_key, checked_prefix
 from job.storage.local_files import (
     CHUNK_BYTES,
@@ -85,12 +85,26 @@ class LocalStorage:
                 self._put(unfinished, key)
         return etag_of_data(data)
 
-    def upload(self, key: str, path: Path) -> None:
-        """Copies the file. On the disk when it returns."""
+    def upload(
+        self,
+        key: str,
+        path: Path,
+        *,
+        cancellation: Cancellation | None = None,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> None:
+        """Copies the file. On the disk when it returns. Raises `Conflict` and `Cancelled`."""
+        cancellation = cancellation or Cancellation()
         with path.open("rb") as source, self._mapped(key), self._staged() as (file, unfinished):
-            shutil.copyfileobj(source, file, CHUNK_BYTES)
+            while chunk := source.read(CHUNK_BYTES):
+                cancellation.check()
+                file.write(chunk)
             sync(file)
+            cancellation.check()
             with self._locked():
+                if if_none_match or if_match is not None:
+                    self._check(key, if_match)
                 self._put(unfinished, key)
 
     def download(
@@ -130,6 +144,11 @@ class LocalStorage:
                 with self._locked():
                     path.unlink(missing_ok=True)
                     self._prune(path.parent)
+
+    def forget_uploads(self, prefix: str) -> int:
+        """None: a file that isn't whole is its writer's, who removes it."""
+        checked_prefix(prefix)
+        return 0
 
     def _path(self, key: str) -> Path:
         """Where the object lies. Raises `AccessDenied` if a link leads out of the root."""

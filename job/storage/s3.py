@@ -7,29 +7,34 @@ when an S3 root is opened.
 from __future__ import annotations
 
 import builtins
+import logging
 import mimetypes
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
 
-from boto3.s3.transfer import create_transfer_manager
 from botocore.exceptions import ClientError
 
 from job.errors import AccessDenied, JobError, Problem, SettingsError
 from job.storage.base import Conflict, NotFound, ObjectInfo
+from job.storage.cancellation import Cancellation
 from job.storage.faults import NotSupported
 from job.storage.keys import checked_key, checked_prefix, split_s3_uri
 from job.storage.observer import NoObserver, Observer
-from job.storage.s3_client import TRANSFER, open_client
+from job.storage.s3_client import open_client
 from job.storage.s3_faults import READ_ATTEMPTS, STREAM_ATTEMPTS, S3Faults, again_if_torn
 from job.storage.s3_stream import S3Stream
-from job.storage.s3_transfer import Sent, download_subscribers
+from job.storage.s3_transfer import Transfers
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+_log = logging.getLogger(__name__)
 
 _DELETE_BATCH: Final = 1000
 """Keys that DeleteObjects takes at most."""
@@ -38,6 +43,12 @@ _DELETE_BATCH: Final = 1000
 class _Condition(TypedDict, total=False):
     IfMatch: str
     IfNoneMatch: str
+
+
+@dataclass(frozen=True)
+class _Connection:
+    client: S3Client
+    transfers: Transfers
 
 
 class S3Storage:
@@ -56,12 +67,26 @@ class S3Storage:
             raise SettingsError(Problem(uri, str(error))) from None
         self._uri = uri.rstrip("/")
         self._observer = observer or NoObserver()
-        self._client = open_client(self._uri, self._observer)
-        self._faults = S3Faults(self._uri, self._bucket, self._client.meta.endpoint_url)
+        self._connection = self._connect()
+        endpoint = self._connection.client.meta.endpoint_url
+        self._faults = S3Faults(self._uri, self._bucket, endpoint, self._credentials_refused)
 
     @property
     def uri(self) -> str:
         return self._uri
+
+    @property
+    def _client(self) -> S3Client:
+        return self._connection.client
+
+    def _connect(self) -> _Connection:
+        client = open_client(self._uri, self._observer)
+        return _Connection(client, Transfers(client, self._observer))
+
+    def _credentials_refused(self) -> None:
+        """The next request is signed with what boto3's chain finds then: files and tokens of a
+        pod are renewed under a run of days, and a client keeps what it has read."""
+        self._connection = self._connect()
 
     def stat(self, key: str) -> ObjectInfo:
         """Raises `NotFound`."""
@@ -112,11 +137,6 @@ class S3Storage:
         then raises `Conflict` against itself. Only the caller can tell, by reading the object and
         finding its own content there.
         """
-        condition: _Condition = {}
-        if if_match is not None:
-            condition["IfMatch"] = f'"{if_match}"'
-        if if_none_match:
-            condition["IfNoneMatch"] = "*"
         try:
             with self._faults.mapped(self._where(key)):
                 put = self._client.put_object(
@@ -124,30 +144,37 @@ class S3Storage:
                     Key=self._full(key),
                     Body=data,
                     ContentType=_content_type(key),
-                    **condition,
+                    **_condition(if_match, if_none_match),
                 )
         except NotFound as error:
             raise Conflict(f"{self._where(key)}: is gone, and was to be replaced") from error
         self._observer.sent(len(data))
         return put["ETag"].strip('"')
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(
+        self,
+        key: str,
+        path: Path,
+        *,
+        cancellation: Cancellation | None = None,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> None:
         """In parts of 16 MiB, several at once. If it fails, the parts are removed again.
 
-        A killed process leaves its parts in the store, invisible: have the bucket abort
-        incomplete multipart uploads after some days.
+        A condition holds for a file in parts where the store knows conditions for those (AWS
+        does); others take it for files of less than one part. Raises `Conflict` and `Cancelled`.
+        A killed process leaves its parts in the store, invisible, until `forget_uploads`.
         """
-        with (
-            self._faults.mapped(self._where(key)),
-            create_transfer_manager(self._client, TRANSFER) as transfers,
-        ):
-            transfers.upload(
-                str(path),
+        with self._faults.mapped(self._where(key)):
+            self._connection.transfers.upload(
+                path,
                 self._bucket,
                 self._full(key),
-                extra_args={"ContentType": _content_type(key)},
-                subscribers=[Sent(self._observer)],
-            ).result()
+                _content_type(key),
+                _condition(if_match, if_none_match),
+                cancellation or Cancellation(),
+            )
 
     def download(
         self, key: str, path: Path, *, etag: str | None = None, version_id: str | None = None
@@ -160,14 +187,8 @@ class S3Storage:
         """
         with self._asked_for(key, etag, version_id):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with create_transfer_manager(self._client, TRANSFER) as transfers:
-                transfers.download(
-                    self._bucket,
-                    self._full(key),
-                    str(path),
-                    extra_args={"VersionId": version_id} if version_id is not None else {},
-                    subscribers=download_subscribers(self._observer, etag),
-                ).result()
+            transfers = self._connection.transfers
+            transfers.download(path, self._bucket, self._full(key), etag, version_id)
 
     @contextmanager
     def stream(
@@ -201,6 +222,23 @@ class S3Storage:
                 for full in batch:
                     with self._faults.mapped(f"s3://{self._bucket}/{full}"):
                         self._client.delete_object(Bucket=self._bucket, Key=full)
+
+    def forget_uploads(self, prefix: str) -> int:
+        """Also 0 where the role may not list or abort uploads, or the store has none."""
+        full = self._prefix + checked_prefix(prefix)
+        forgotten = 0
+        try:
+            with self._faults.mapped(f"s3://{self._bucket}/{full}"):
+                pages = self._client.get_paginator("list_multipart_uploads")
+                for page in pages.paginate(Bucket=self._bucket, Prefix=full):
+                    for begun in page.get("Uploads", []):
+                        self._client.abort_multipart_upload(
+                            Bucket=self._bucket, Key=begun["Key"], UploadId=begun["UploadId"]
+                        )
+                        forgotten += 1
+        except (AccessDenied, NotSupported, NotFound) as refused:
+            _log.debug("parts of unfinished uploads stay: %s", refused)
+        return forgotten
 
     def _full(self, key: str) -> str:
         return self._prefix + checked_key(key)
@@ -254,6 +292,15 @@ class S3Storage:
         except JobError as spoken:
             return spoken
         return plain
+
+
+def _condition(if_match: str | None, if_none_match: bool) -> _Condition:
+    condition: _Condition = {}
+    if if_match is not None:
+        condition["IfMatch"] = f'"{if_match}"'
+    if if_none_match:
+        condition["IfNoneMatch"] = "*"
+    return condition
 
 
 def _content_type(key: str) -> str:

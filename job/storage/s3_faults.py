@@ -6,7 +6,7 @@ Import this only from `job.storage.s3`: botocore takes a tenth of a second to im
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -111,6 +111,8 @@ class S3Faults:
     """The URI the user gave."""
     bucket: str
     endpoint: str
+    credentials_refused: Callable[[], None] = lambda: None
+    """Called for each answer that says so of the credentials, not of what they permit."""
 
     @contextmanager
     def mapped(self, where: str) -> Iterator[None]:
@@ -167,6 +169,8 @@ class S3Faults:
             return NotFound(where)
         if status == 501 or code == "NotImplemented":
             return NotSupported(Problem(where, said, "the store does not implement this request"))
+        if code in _CREDENTIAL_CODES or status == 401:
+            self.credentials_refused()
         return _refused(code, status, Problem(where, said))
 
 

@@ -1,12 +1,104 @@
-"""Subscribers of boto3's transfer manager: what it is told before, and tells during, a transfer."""
+"""Files of any size to and from S3 through boto3's transfer manager: in parts, several at once.
+
+One manager serves a client for as long as it lives: its threads are there for the next file, and
+as they are started by whoever asks for a transfer, they run at that thread's priority.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from boto3.s3.transfer import create_transfer_manager
 from s3transfer.subscribers import BaseSubscriber
 
+from job.storage.cancellation import Cancellation
 from job.storage.observer import Observer
+from job.storage.s3_client import TRANSFER
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+_CONDITIONAL = ("PutObject", "CompleteMultipartUpload")
+"""The requests that make an uploaded file appear."""
+
+
+class Transfers:
+    """Uploads and downloads of one client. Thread-safe."""
+
+    def __init__(self, client: S3Client, observer: Observer) -> None:
+        self._observer = observer
+        self._manager = create_transfer_manager(client, TRANSFER)
+        self._conditions: dict[str, Mapping[str, object]] = {}
+        for operation in _CONDITIONAL:
+            client.meta.events.register(f"before-parameter-build.s3.{operation}", self._impose)
+
+    def upload(
+        self,
+        path: Path,
+        bucket: str,
+        key: str,
+        content_type: str,
+        condition: Mapping[str, object],
+        cancellation: Cancellation,
+    ) -> None:
+        """`condition` is `IfMatch` or `IfNoneMatch`, as PutObject takes them."""
+        if condition:
+            self._conditions[key] = condition
+        try:
+            ended = Ended()
+            future = self._manager.upload(
+                str(path),
+                bucket,
+                key,
+                extra_args={"ContentType": content_type},
+                subscribers=[Sent(self._observer), ended],
+            )
+            _wait(future, ended, cancellation)
+        finally:
+            self._conditions.pop(key, None)
+
+    def download(
+        self, path: Path, bucket: str, key: str, etag: str | None, version_id: str | None
+    ) -> None:
+        ended = Ended()
+        future = self._manager.download(
+            bucket,
+            key,
+            str(path),
+            extra_args={"VersionId": version_id} if version_id is not None else {},
+            subscribers=[*download_subscribers(self._observer, etag), ended],
+        )
+        _wait(future, ended, Cancellation())
+
+    def _impose(self, params: dict[str, Any], **_: Any) -> None:
+        """The transfer manager takes no conditions for uploads."""
+        params.update(self._conditions.get(params["Key"], {}))
+
+
+def _wait(future: Any, ended: Ended, cancellation: Cancellation) -> None:
+    """Until the transfer has ended. When that is cut short, by a request or by whatever is raised
+    here, the parts under way end by themselves, behind our back: a dead connection takes long."""
+    try:
+        with cancellation.telling(ended.event.set):
+            ended.event.wait()
+        cancellation.check()
+    except BaseException:
+        future.cancel()
+        raise
+    future.result()
+
+
+class Ended(BaseSubscriber):
+    """An event at a transfer's end. That of the future can't be waited for together with others."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def on_done(self, future: Any, **_: Any) -> None:
+        self.event.set()
 
 
 def download_subscribers(observer: Observer, etag: str | None) -> list[BaseSubscriber]:
