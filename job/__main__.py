@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from job.errors import JobError, SettingsError, Stopped
 from job.lifecycle import StopToken
+from job.overdue import Watch
 
 if TYPE_CHECKING:
     from job.run import RunResult
@@ -71,9 +72,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run() -> int:
     stop = StopToken()
-    stop.install()
+    watch = Watch(stop, _leave)
     try:
-        result = _configured_run(stop)
+        stop.install()
+        watch.begin()
+        result = _configured_run(stop, watch)
     except (JobError, Stopped) as error:
         stop.settle()
         code, message = error.exit_code, f"{error.title}: {error}"
@@ -90,10 +93,19 @@ def _run() -> int:
         stop.settle()
         code, message = 0, f"succeeded: step {result.step}, adapter at {result.adapter_uri}"
     _write_termination_message(code, message)
+    watch.end()
     return code
 
 
-def _configured_run(stop: StopToken) -> RunResult:
+def _leave(cause: BaseException) -> NoReturn:
+    """The main thread does not end by itself: see `job.overdue`."""
+    code = getattr(cause, "exit_code", JobError.exit_code)
+    title = getattr(cause, "title", JobError.title)
+    _write_termination_message(code, f"{title}: {cause}")
+    _exit(code)
+
+
+def _configured_run(stop: StopToken, watch: Watch) -> RunResult:
     from job.config import load_settings
     from job.logs import configure
 
@@ -104,7 +116,7 @@ def _configured_run(stop: StopToken) -> RunResult:
 
     from job.run import run_job
 
-    return run_job(settings, stop=stop, context=context)
+    return run_job(settings, stop=stop, context=context, watch=watch)
 
 
 def _validate(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from job.checkpoint import CheckpointUploader
 from job.config import Settings
@@ -42,6 +43,7 @@ def close_attempt(
 
     A preempted one first waits for its last checkpoint, as long as the grace period allows.
     """
+    stop.leaving()
     with stop.deferred():
         if isinstance(error, Fenced):
             return  # the record belongs to somebody else now
@@ -60,6 +62,17 @@ def close_attempt(
         except Exception:  # noqa: BLE001
             # What ended the run is on its way up, and must not be replaced by this.
             _log.exception("the end of this attempt could not be recorded")
+
+
+def last_words(ledger: Ledger, metrics: Metrics) -> Callable[[BaseException], None]:
+    """For a process that can't wait for its main thread: the record says at least why it ended."""
+
+    def say(cause: BaseException) -> None:
+        if isinstance(cause, Preempted):
+            reason = f"{cause}, and could not end in time"
+            ledger.close("preempted", cause.exit_code, reason, recorded_progress(metrics, ledger))
+
+    return say
 
 
 def _save_what_there_is(

@@ -253,6 +253,14 @@ class Settings(BaseSettings):
     storage_patience_seconds: float = Field(
         1800, ge=0, description="a storage outage is waited out this long while training goes on"
     )
+    max_upload_failures: PositiveInt = Field(
+        5, description="a checkpoint's upload may fail so often in a row for another reason"
+    )
+    max_attempts_without_progress: int = Field(
+        5,
+        ge=0,
+        description="so many attempts in a row that end where they began end the run; 0: never",
+    )
     heartbeat_seconds: Seconds = Field(30, description="how often progress goes into `run.json`")
     allow_fingerprint_change: Names = Field(
         (), description="fields whose change on resume is accepted"

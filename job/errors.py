@@ -4,6 +4,7 @@
     ├── DataError                65  data rejected or changed
     │   └── DataChanged          65  the data of an earlier attempt are no longer to be had
     ├── Unavailable              69  storage or model source unreachable after retries
+    ├── NoProgress               70  attempt after attempt ends where it began
     ├── OutOfDisk                70  the work volume is full
     ├── OutOfGpuMemory           71  out of GPU memory at micro-batch 1
     ├── AccessDenied             77  credentials or permission refused
@@ -62,6 +63,10 @@ class DataChanged(DataError):
 class Unavailable(JobError):
     exit_code = 69
     title = "storage or model source unreachable"
+
+
+class NoProgress(JobError):
+    title = "no progress over several attempts"
 
 
 class OutOfDisk(JobError):

@@ -3,7 +3,9 @@
 A signal only sets a flag and a reason. Where there is nothing to save (imports, download, model
 load, tokenizing, evaluation) the handler ends the work at once by raising `Preempted`; inside
 `StopToken.deferred()` (training, commits, publishing) it waits until the code there calls
-`check()` at a boundary of its own choosing.
+`check()` at a boundary of its own choosing. Where neither happens in time, since the main thread
+is deep in C code or waits for a dead connection, the watch over the token (`job.overdue`) ends
+the process.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from types import FrameType
 
 from job.errors import Preempted
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopToken:
     """One flag for every reason to stop. Thread-safe; the first reason wins.
 
-    `grace_seconds` starts to run at the first request, as the kubelet's clock does.
+    `grace_seconds` starts to run at the first signal, as the kubelet's clock does; where there is
+    none, at the first request.
     """
 
     def __init__(self, grace_seconds: float = 30.0) -> None:
@@ -31,9 +34,13 @@ class StopToken:
         self._cause: BaseException | None = None
         self._since = 0.0
         self._deferred = 0
+        self._undeferred_at = 0.0
+        self._leaving = False
         self._signalled = False
+        self._clock_runs = False
         self._raised = False
         self._lock = threading.RLock()
+        self._requested = threading.Event()
 
     @property
     def requested(self) -> bool:
@@ -55,18 +62,39 @@ class StopToken:
             return self.grace_seconds
         return max(0.0, self.grace_seconds - (time.monotonic() - self._since))
 
+    def seconds_ignored(self) -> float:
+        """How long the main thread has gone on with work that ought to end at once. 0 where it
+        stops at a boundary of its own, or is on its way out."""
+        if not self.requested or self._deferred or self._leaving:
+            return 0.0
+        return time.monotonic() - max(self._since, self._undeferred_at)
+
     def request(self, cause: BaseException) -> None:
         """Ask for a stop from any thread; takes effect at the next `check`."""
         with self._lock:
             if self._cause is None:
-                self._since = time.monotonic()
+                self._since = self._since if self._clock_runs else time.monotonic()
                 self._cause = cause
+        self._requested.set()
+
+    def preempt(self, number: int) -> None:
+        """A signal has arrived. Twice is as good as once: its handler may run long after it."""
+        with self._lock:
+            if not self._clock_runs:
+                self._clock_runs = True
+                self._since = time.monotonic()
+            self.request(Preempted(f"received {signal.Signals(number).name}"))
 
     def check(self) -> None:
         """Raise the cause, if anyone has asked to stop."""
         if self._cause is not None:
             self._raised = True
             raise self._cause
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not longer than until anyone asks to stop; then raises the cause."""
+        self._requested.wait(seconds)
+        self.check()
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -75,7 +103,12 @@ class StopToken:
         try:
             yield
         finally:
+            self._undeferred_at = time.monotonic()
             self._deferred -= 1
+
+    def leaving(self) -> None:
+        """The work has ended; what is left is to save and to say why."""
+        self._leaving = True
 
     def settle(self) -> None:
         """How the process ends is decided: from now on a signal only sets the flag."""
@@ -83,16 +116,16 @@ class StopToken:
 
     def install(self) -> None:
         """Handle SIGTERM and SIGINT from now on. Main thread only."""
-        for number in _SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, self._on_signal)
 
     def uninstall(self) -> None:
-        for number in _SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         first, self._signalled = not self._signalled, True
-        self.request(Preempted(f"received {signal.Signals(number).name}"))
+        self.preempt(number)
         # A background failure that nobody has looked at yet can't wait any longer either.
         if first and not self._deferred and not self._raised:
             self.check()

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from job.checkpoint import CheckpointUploader, Committed, Local
-from job.errors import JobError
+from job.checkpoint import CheckpointUploader, Committed, Grace, Local
 from job.ledger import Ledger, RunRecord
 from job.logs import LogContext, ProgressBar
 from job.metrics import Metrics, Totals
@@ -19,6 +18,12 @@ if TYPE_CHECKING:
     from job.training import Saved, Step, TrainingState
 
 _log = logging.getLogger(__name__)
+
+_DRIFT = 0.01
+"""Relative; the same micro-batch on another GPU, or with other kernels, stays well below it."""
+
+_LEAST_LOSS = 0.01
+"""Near 0 a relative difference says nothing."""
 
 _LOG_SECONDS = 5.0
 """Between two log lines of training: a run of a day must not write a line for each step."""
@@ -47,12 +52,14 @@ class Monitor:
         metrics: Metrics,
         ledger: Ledger,
         uploader: CheckpointUploader,
+        grace: Grace,
         context: LogContext,
         on_progress: OnProgress | None = None,
     ) -> None:
         self._metrics = metrics
         self._ledger = ledger
         self._uploader = uploader
+        self._grace = grace
         self._context = context
         self._on_progress = on_progress
         self._max_steps = 0
@@ -86,6 +93,7 @@ class Monitor:
             supervised_tokens=step.supervised_tokens,
             samples=step.samples,
         )
+        self._grace.micro_batch(step.seconds / max(1, step.micro_batches))
         if step.gpu_memory:
             self._metrics.gpu_memory(step.gpu_memory)
 
@@ -94,7 +102,7 @@ class Monitor:
         loss = logs.get("loss")
         if (eval_loss := logs.get("eval_loss")) is not None:
             _log.info("validation loss %.4f after step %d", eval_loss, step)
-            self._annotate(step, eval_loss)
+            self._annotate(step, eval_loss=eval_loss)
         if loss is None:
             return
         if self._bar is not None:
@@ -107,7 +115,25 @@ class Monitor:
     def saved(self, saved: Saved) -> None:
         self._metrics.checkpoint_taken(saved.step, saved.write_seconds)
         self._metrics.checkpoint_stalled(saved.write_seconds)
-        self._uploader.submit(Local(saved.folder, saved.step, saved.eval_loss))
+        self._grace.written(saved.write_seconds)
+        self._uploader.submit(Local(saved.folder, saved.step, saved.eval_loss, saved.next_loss))
+
+    def continued(self, *, step: int, loss: float) -> None:
+        self._annotate(step, next_loss=loss)
+
+    def resumed(self, *, step: int, loss: float, expected: float) -> None:
+        drift = abs(loss - expected) / max(abs(expected), _LEAST_LOSS)
+        if drift > _DRIFT:
+            _log.warning(
+                "the first loss after step %d is %.6g, %.6g was recorded before the resume: data, "
+                "weights or libraries are not what they were",
+                step,
+                loss,
+                expected,
+            )
+        else:
+            _log.info("the first loss after step %d is the recorded one within %.1e", step, drift)
+        self._uploader.later(lambda record: setattr(record.current, "resume_drift", drift))
 
     def committed(self, committed: Committed) -> None:
         """Called by the uploader's thread."""
@@ -131,17 +157,14 @@ class Monitor:
             fields = {"loss": loss, "learning_rate": logs.get("learning_rate")}
             _log.info("step %d/%d loss %.4f", step, self._max_steps, loss, extra={"fields": fields})
 
-    def _annotate(self, step: int, eval_loss: float) -> None:
-        """A checkpoint that was saved before its evaluation could be made learns its result."""
-        if not any(c.step == step and c.eval_loss is None for c in self._ledger.record.checkpoints):
-            return
+    def _annotate(self, step: int, **values: float) -> None:
+        """A checkpoint that was saved before its evaluation, or before the next micro-batch, learns
+        their results."""
 
         def change(record: RunRecord) -> None:
             for checkpoint in record.checkpoints:
                 if checkpoint.step == step:
-                    checkpoint.eval_loss = eval_loss
+                    for name, value in values.items():
+                        setattr(checkpoint, name, value)
 
-        try:
-            self._ledger.update(change)
-        except JobError as error:
-            _log.warning("the validation loss was not recorded: %s", error)
+        self._uploader.later(change)

@@ -20,17 +20,25 @@ from pathlib import Path
 from typing import Any
 
 from job import fingerprint, publish
-from job.checkpoint import CheckpointUploader, Rejected
-from job.closing import close_attempt, farewell, recorded_progress
+from job.checkpoint import CheckpointUploader, Grace, Rejected
+from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
 from job.dataset import ChatFormat, fetch
 from job.engines import ModelSource, choose_engine, position_limit, prepare_environment
 from job.errors import GateFailed, OutOfDisk, Problem, SettingsError
-from job.ledger import FINISHED, Heartbeat, Ledger, RunRecord, read_record
+from job.ledger import (
+    FINISHED,
+    Heartbeat,
+    Ledger,
+    RunRecord,
+    give_up_without_progress,
+    read_record,
+)
 from job.lifecycle import StopToken
 from job.logs import LogContext
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.monitor import Monitor, OnProgress
+from job.overdue import Watch
 from job.stages import (
     Run,
     agree_on_fingerprint,
@@ -65,12 +73,13 @@ def run_job(
     on_progress: OnProgress | None = None,
     stop: StopToken | None = None,
     context: LogContext | None = None,
+    watch: Watch | None = None,
 ) -> RunResult:
     """Run, or resume, the run that `settings` describes.
 
     `on_progress` is called on the training thread after each optimizer step. Raises what
     `job.errors` lists; the record has been closed accordingly by then. Handles no signals itself:
-    whoever owns the process calls `stop.install()`.
+    whoever owns the process calls `stop.install()`, and may have a `watch` over it.
     """
     stop = stop or StopToken()
     stop.grace_seconds = settings.grace_seconds
@@ -84,6 +93,8 @@ def run_job(
         health = Health(metrics, settings.stall_seconds)
         with MetricsServer(metrics, settings.metrics_port, metrics.progress, health):
             run = _claim(settings, work_dir, storage, metrics, stop, context, on_progress)
+            if watch is not None:
+                watch.last_words = last_words(run.ledger, metrics)
             with _background(run):
                 try:
                     record = _stages(run)
@@ -97,6 +108,7 @@ def run_job(
 
 def _stages(run: Run) -> RunRecord:
     settings, metrics = run.settings, run.metrics
+    give_up_without_progress(run.ledger, settings.max_attempts_without_progress)
 
     metrics.phase("data")
     source = ModelSource(settings.base_model, run.work_dir)
@@ -152,6 +164,7 @@ def _claim(
     on_progress: OnProgress | None,
 ) -> Run:
     conditional_writes = probe(storage)
+    metrics.conditional_writes(conditional_writes)
     if not conditional_writes:
         _log.warning(
             "%s ignores conditional writes: two attempts at once are told apart only by reading "
@@ -164,16 +177,19 @@ def _claim(
     context.update(attempt=ledger.attempt)
     metrics.attempt(ledger.attempt)
     _log.info("attempt %d at %s", ledger.attempt, storage.uri)
+    grace = Grace(settings.grace_seconds, ledger.record.pace, metrics.grace_needed)
     uploader = CheckpointUploader(
-        storage,
+        open_storage(settings.run_uri, metrics),
         ledger,
         stop,
         keep=settings.save_total_limit,
         patience_seconds=settings.storage_patience_seconds,
+        tries=settings.max_upload_failures,
+        grace=grace,
         on_committed=lambda committed: monitor.committed(committed),
         on_failure=metrics.checkpoint_failed,
     )
-    monitor = Monitor(metrics, ledger, uploader, context, on_progress)
+    monitor = Monitor(metrics, ledger, uploader, grace, context, on_progress)
     return Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor)
 
 

@@ -16,9 +16,10 @@ from job.checkpoint import (
     Rejected,
     Restored,
     best,
+    collect_orphans,
     download_folder,
+    drop,
     restore_newest,
-    unlist,
 )
 from job.closing import recorded_progress
 from job.config import Settings
@@ -32,16 +33,20 @@ from job.dataset import (
     prepare,
 )
 from job.engines import Engine, LoadedModel
-from job.errors import GateFailed, Problem
+from job.errors import GateFailed, JobError, Problem
 from job.gate import verdict
-from job.ledger import Checkpoint, Ledger, RunRecord, compare, now
+from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare, now
 from job.lifecycle import StopToken
 from job.metrics import Metrics
 from job.monitor import Monitor
+from job.redact import redact
 from job.report import build as build_report
-from job.storage import Storage
+from job.storage import Patience, Storage
 
 _log = logging.getLogger(__name__)
+
+_RESTORE_PATIENCE_SECONDS = 120.0
+"""A checkpoint that can't be had for so long is passed over, if an older one can be had."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +128,26 @@ def _precision(engine: Engine) -> str:
 def restore(run: Run) -> Restored | None:
     """The newest sound checkpoint; damaged ones leave the record."""
 
-    def rejected(checkpoint: Checkpoint, _reason: str) -> None:
-        run.metrics.checkpoint_rejected()
-        unlist(run.ledger, [checkpoint])
+    from job.training import check_loadable
 
-    checkpoints = list(run.ledger.record.checkpoints)
-    restored = restore_newest(run.storage, checkpoints, run.work_dir / "restored", rejected)
+    def rejected(checkpoint: Checkpoint, reason: str) -> None:
+        run.metrics.checkpoint_rejected()
+        rejection = Rejection(key=checkpoint.key, step=checkpoint.step, reason=redact(reason))
+
+        def note(record: RunRecord) -> None:
+            drop(record, [checkpoint])
+            record.current.rejected.append(rejection)
+
+        run.ledger.update(note)
+
+    restored = restore_newest(
+        run.storage,
+        list(run.ledger.record.checkpoints),
+        run.work_dir / "restored",
+        rejected,
+        check=check_loadable,
+        patiently=Patience(_RESTORE_PATIENCE_SECONDS, pause=run.stop.pause),
+    )
     step = restored.checkpoint.step if restored else 0
     if restored:
         _log.info("resuming from the checkpoint of step %d", step)
@@ -156,6 +175,7 @@ def train_model(
             run.stop,
             run.work_dir / "checkpoints",
             restored.path if restored else None,
+            restored.checkpoint.next_loss if restored else None,
         )
     finally:
         run.monitor.ended()
@@ -222,11 +242,15 @@ def publish_adapter(
     folder = run.work_dir / "adapter"
     facts = _card_facts(run, data, trained, evaluation)
     publish.save_adapter(loaded.model, loaded.tokenizer, settings.base_model, facts, folder)
-    # A fenced attempt ends here, before it overwrites anything.
-    run.ledger.heartbeat(recorded_progress(run.metrics, run.ledger))
-    scratch = run.work_dir / "verify"
-    adapter = publish.publish(
-        run.storage, folder, step=trained.step, promoted=failure is None, scratch=scratch
+    patiently = Patience(settings.storage_patience_seconds, pause=run.stop.pause)
+    adapter = patiently(
+        publish.publish,
+        run.storage,
+        run.ledger,
+        folder,
+        step=trained.step,
+        promoted=failure is None,
+        scratch=run.work_dir / "verify",
     )
 
     def finish(record: RunRecord) -> None:
@@ -248,14 +272,24 @@ def publish_adapter(
     price = settings.gpu_hour_price
     report = build_report(final, trained.history, data.report.as_dict(), evaluation, price)
     for name, content in report.items():
-        run.storage.write(f"report/{name}", content)
+        patiently(run.storage.write, f"report/{name}", content)
     with run.stop.deferred():
-        record = run.ledger.update(finish)
+        record = patiently(run.ledger.update, finish)
         run.metrics.phase("finished")
+        _tidy(run, adapter.key, folder)
     if failure:
         where = f"the candidate is at {run.storage.uri}/{adapter.key}"
         raise GateFailed(Problem("promotion gate", failure, where))
     return record
+
+
+def _tidy(run: Run, key: str, folder: Path) -> None:
+    """The run is over: nobody comes after us who could do it."""
+    try:
+        publish.remove_leftovers(run.storage, key, folder)
+        collect_orphans(run.storage, run.ledger)
+    except JobError as error:
+        _log.warning("what earlier attempts have left stays in storage: %s", error)
 
 
 def _card_facts(

@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 from pydantic import BaseModel, ConfigDict
 
 MANIFEST_NAME = "manifest.json"
-_BLOCK = 1 << 20
 
 
 class Rejected(Exception):
@@ -44,15 +43,9 @@ class Manifest(BaseModel):
         return self.model_dump_json(indent=1).encode()
 
 
-def build(folder: Path, step: int) -> Manifest:
-    """Hash every file below `folder` (a manifest that lies there is left out)."""
-    files = {
-        path.relative_to(folder).as_posix(): FileEntry(
-            size=path.stat().st_size, sha256=sha256_file(path)
-        )
-        for path in _files(folder)
-    }
-    return Manifest(step=step, files=files)
+def entry_of(path: Path) -> FileEntry:
+    """Hashes the file."""
+    return FileEntry(size=path.stat().st_size, sha256=sha256_file(path))
 
 
 def parse(data: bytes, expected_sha256: str) -> Manifest:
@@ -78,14 +71,12 @@ def verify_file(path: Path, entry: FileEntry) -> None:
 
 
 def sha256_file(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_of(folder: Path) -> Iterator[Path]:
+    """What a manifest of `folder` lists: all files below it, links and a manifest left out."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink() and path != folder / MANIFEST_NAME:
             yield path

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from job.checkpoint.manifest import Rejected
 from job.checkpoint.transfer import download_folder
+from job.errors import JobError, OutOfDisk
 from job.ledger.record import Checkpoint
 from job.storage.base import Storage
+from job.storage.patience import Patience
 
 _log = logging.getLogger(__name__)
 
@@ -29,22 +31,54 @@ def restore_newest(
     checkpoints: list[Checkpoint],
     folder: Path,
     on_rejected: Callable[[Checkpoint, str], None] = lambda _checkpoint, _reason: None,
+    *,
+    check: Callable[[Path], None] = lambda _path: None,
+    patiently: Patience | None = None,
 ) -> Restored | None:
     """Download the newest checkpoint that verifies. None if none does, or there is none.
 
-    `checkpoints` is oldest first, as in the record.
+    `checkpoints` is oldest first, as in the record. `check` may raise `Rejected` for what has
+    arrived as it was sent and is still of no use. One that storage does not give out (access
+    refused, archived, a server error each time that `patiently` tries) is passed over too if an
+    older one can be had; if none can, it is storage that fails: its error is raised, since to
+    begin anew would throw sound checkpoints away.
     """
+    patiently = patiently or Patience(0)
+    withheld: list[tuple[Checkpoint, JobError]] = []
     for checkpoint in reversed(checkpoints):
         path = folder / f"checkpoint-{checkpoint.step}"
-        shutil.rmtree(path, ignore_errors=True)
         try:
-            download_folder(storage, checkpoint.key, checkpoint.manifest_sha256, path)
+            _bring(storage, checkpoint, path, check, patiently)
         except Rejected as reason:
             _log.error("checkpoint %s is passed over: %s", checkpoint.key, reason)
-            shutil.rmtree(path, ignore_errors=True)
             on_rejected(checkpoint, str(reason))
-            continue
-        return Restored(checkpoint, path)
+        except OutOfDisk:
+            raise
+        except JobError as error:
+            _log.error("checkpoint %s can't be read: %s", checkpoint.key, error)
+            withheld.append((checkpoint, error))
+        else:
+            for passed_over, why in withheld:
+                on_rejected(passed_over, str(why))
+            return Restored(checkpoint, path)
+        shutil.rmtree(path, ignore_errors=True)
+    if withheld:
+        raise withheld[0][1]
     if checkpoints:
         _log.error("none of %d checkpoints is sound: training starts at step 0", len(checkpoints))
     return None
+
+
+def _bring(
+    storage: Storage,
+    checkpoint: Checkpoint,
+    path: Path,
+    check: Callable[[Path], None],
+    patiently: Patience,
+) -> None:
+    def download() -> None:
+        shutil.rmtree(path, ignore_errors=True)
+        download_folder(storage, checkpoint.key, checkpoint.manifest_sha256, path)
+
+    patiently(download)
+    check(path)

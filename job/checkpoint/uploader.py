@@ -1,9 +1,11 @@
 """Checkpoints to storage behind the training thread's back, committed one by one.
 
 Training pays for the local write alone. One worker hashes, uploads, commits to the record and
-retains; a waiting checkpoint is replaced when a newer one is handed over. An outage is waited
-out with random exponential back-off; what can't be mended asks the run to stop, so that the
-failure reappears on the training thread. Nothing is swallowed.
+retains, at the lowest priority. What can't be mended asks the run to stop, so that the failure
+reappears on the training thread: nothing is swallowed.
+
+A newer checkpoint replaces one that waits. One that is being uploaded is given up for a newer one
+where that makes the newer state durable: see `_is_better_dropped`.
 """
 
 from __future__ import annotations
@@ -13,49 +15,33 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import ParamSpec, TypeVar
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
-
-from job.checkpoint.retain import delete_files, unlist, unlist_superfluous
-from job.checkpoint.transfer import StoredFolder, upload_folder
-from job.errors import Unavailable
+from job.checkpoint.background import step_back
+from job.checkpoint.commit import Change, Changes, Committed, Committer, Local
+from job.checkpoint.grace import Grace
+from job.checkpoint.retain import collect_orphans, delete_files
+from job.errors import JobError, Unavailable
 from job.ledger.ledger import Ledger
-from job.ledger.record import Checkpoint, RunRecord
 from job.lifecycle import StopToken
 from job.storage.base import Storage
+from job.storage.cancellation import Cancellation, Cancelled
+from job.storage.patience import Patience
 
 _log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_HURRIED_PAUSE_SECONDS = 0.5
+"""Between two tries once the grace period runs."""
 
 
 @dataclass(frozen=True)
-class Local:
-    """A checkpoint folder on the work volume, complete and no longer written to."""
+class _Upload:
+    """The one that is under way."""
 
-    folder: Path
-    step: int
-    eval_loss: float | None
-
-
-@dataclass(frozen=True)
-class Committed:
-    """What a commit took, for metrics and logs."""
-
-    checkpoint: Checkpoint
-    upload_seconds: float
-    commit_seconds: float
+    local: Local
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    began: float = field(default_factory=time.monotonic)
 
 
 class CheckpointUploader:
@@ -69,18 +55,31 @@ class CheckpointUploader:
         *,
         keep: int,
         patience_seconds: float,
+        tries: int = 1,
+        grace: Grace | None = None,
         on_committed: Callable[[Committed], None] = lambda _committed: None,
         on_failure: Callable[[str], None] = lambda _reason: None,
     ) -> None:
+        """`storage` is for this uploader alone, as its transfer threads are to run at our
+        priority. `tries` is how often anything but an outage may fail in a row."""
         self._storage = storage
         self._ledger = ledger
         self._stop = stop
-        self._keep = keep
-        self._patience_seconds = patience_seconds
+        self._grace = grace or Grace(stop.grace_seconds)
+        self._changes = Changes()
+        self._committer = Committer(storage, ledger, self._changes, keep, self._grace)
         self._on_committed = on_committed
         self._on_failure = on_failure
+        self._patiently = Patience(
+            patience_seconds, tries=tries, on_failure=self._failed, pause=self._pause
+        )
         self._waiting: Local | None = None
-        self._busy = False
+        self._upload: _Upload | None = None
+        self._working = False
+        self._has_committed = False
+        self._untidy = True  # an earlier attempt may have left something
+        self._dropped_last = False
+        self._hurried = False
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="checkpoint-upload", daemon=True)
@@ -103,57 +102,87 @@ class CheckpointUploader:
         """Hand a checkpoint over; returns at once. The folder belongs to the uploader now."""
         with self._changed:
             if self._waiting is not None:
-                _log.info("checkpoint of step %d is superseded", self._waiting.step)
-                shutil.rmtree(self._waiting.folder, ignore_errors=True)
+                self._give_up(self._waiting)
             self._waiting = local
+            if self._upload is not None and self._is_better_dropped(self._upload, local):
+                self._upload.cancellation.cancel()
+            self._changed.notify_all()
+
+    def later(self, change: Change) -> None:
+        """Change the record with the next swap; returns at once."""
+        with self._changed:
+            self._changes.add(change)
             self._changed.notify_all()
 
     def flush(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until everything handed over is committed. False when time ran out first.
+        """Wait until everything handed over is durable. False when time ran out first.
 
         A failure of the worker is the stop token's cause; `StopToken.check` raises it.
         """
         with self._changed:
+            self._hurried = self._hurried or self._stop.requested
+            self._changed.notify_all()
             return self._changed.wait_for(
-                lambda: self._waiting is None and not self._busy, timeout_seconds
+                lambda: self._waiting is None and self._upload is None, timeout_seconds
             )
 
+    def settle(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for all that: changes of the record, old checkpoints, orphans. As `flush`."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not (self._has_work() or self._working), timeout_seconds
+            )
+
+    # -- the worker -------------------------------------------------------------------------
+
     def _run(self) -> None:
-        while (local := self._next()) is not None:
+        step_back()
+        while self._next():
             try:
-                self._commit(local)
+                self._work()
+            except Cancelled:
+                self._give_up_upload()
             except BaseException as error:  # noqa: BLE001
                 # Whatever it is, it must reappear on the training thread.
+                self._changes.clear()
                 self._on_failure(type(error).__name__)
                 self._stop.request(error)
             finally:
-                with self._changed:
-                    self._busy = False
-                    self._changed.notify_all()
+                self._done()
 
-    def _next(self) -> Local | None:
+    def _next(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting is not None or self._closed)
+            self._changed.wait_for(lambda: self._closed or self._has_work())
+            if self._closed and self._waiting is None and not self._changes:
+                return False
             local, self._waiting = self._waiting, None
-            self._busy = local is not None
-            return local
+            self._upload = _Upload(local) if local else None
+            self._working = True
+            return True
 
-    def _commit(self, local: Local) -> None:
-        """Each step is tried again by itself: an outage in one doesn't repeat those before it."""
-        self._ledger.check_not_fenced()
-        started = time.monotonic()
-        stored = self._patiently(self._upload, local)
-        uploaded = time.monotonic()
-        checkpoint = Checkpoint(
-            step=local.step,
-            attempt=self._ledger.attempt,
-            key=stored.key,
-            manifest_sha256=stored.manifest_sha256,
-            bytes=stored.bytes,
-            eval_loss=local.eval_loss,
-        )
-        self._patiently(self._ledger.update, lambda record: _list(record, checkpoint))
-        committed = Committed(checkpoint, uploaded - started, time.monotonic() - uploaded)
+    def _has_work(self) -> bool:
+        # Orphans wait for a checkpoint of our own: until then there are more urgent things to do.
+        tidies = self._untidy and self._has_committed and not self._stop.requested
+        return self._waiting is not None or bool(self._changes) or tidies
+
+    def _done(self) -> None:
+        with self._changed:
+            self._upload = None
+            self._working = False
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        if self._upload is not None:
+            self._commit(self._upload)
+        elif self._changes:
+            self._patiently(self._changes.swap, self._ledger)
+        else:
+            self._tidy()
+
+    def _commit(self, upload: _Upload) -> None:
+        committed = self._committer.commit(upload.local, upload.cancellation, self._patiently)
+        checkpoint = committed.checkpoint
+        self._grace.committed(committed.upload_seconds, committed.commit_seconds)
         self._on_committed(committed)
         _log.info(
             "checkpoint of step %d is durable (%.1f MB in %.2f s)",
@@ -161,33 +190,62 @@ class CheckpointUploader:
             checkpoint.bytes / 1e6,
             committed.upload_seconds + committed.commit_seconds,
         )
+        with self._changed:
+            self._upload = None  # durable: who waits for that needn't wait for the rest
+            self._dropped_last, self._has_committed = False, True
+            self._changed.notify_all()
+        shutil.rmtree(upload.local.folder, ignore_errors=True)
+        self._patiently(delete_files, self._storage, committed.dropped)
+
+    def _tidy(self) -> None:
+        self._untidy = False
+        try:
+            collect_orphans(self._storage, self._ledger)
+        except JobError as error:
+            _log.warning("what earlier uploads have left stays in storage: %s", error)
+
+    def _give_up_upload(self) -> None:
+        with self._changed:
+            upload, self._upload = self._upload, None
+            self._dropped_last = self._untidy = True
+        if upload is not None:
+            self._give_up(upload.local)
+
+    def _give_up(self, local: Local) -> None:
+        _log.info("checkpoint of step %d is superseded", local.step)
         shutil.rmtree(local.folder, ignore_errors=True)
-        gone = self._patiently(unlist_superfluous, self._ledger, self._keep)
-        self._patiently(delete_files, self._storage, gone)
 
-    def _upload(self, local: Local) -> StoredFolder:
-        key = f"checkpoints/{local.step:08d}-{self._ledger.attempt:03d}/"
-        if listed := [c for c in self._ledger.record.checkpoints if c.key == key]:
-            unlist(self._ledger, listed)  # its files change: nobody may rely on them meanwhile
-        return upload_folder(self._storage, key, local.folder, local.step)
+    def _is_better_dropped(self, upload: _Upload, newer: Local) -> bool:
+        """Whether to end the upload that is under way for the sake of a newer state.
 
-    def _patiently(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Try again while storage is unreachable, up to the patience."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(Unavailable),
-            wait=wait_random_exponential(multiplier=0.5, max=30),
-            stop=stop_after_delay(self._patience_seconds),
-            before_sleep=self._failed,
-            reraise=True,
-        )
-        return retrying(step, *args, **kwargs)
+        Before the end: if the newer can make it within what is left of the grace period; if not,
+        the older one is all that will stay. In between: if it waits out an outage, or is not half
+        done by the measure of those before it; never twice in a row, or slow uploads would follow
+        each other for ever and nothing would become durable.
+        """
+        elapsed = time.monotonic() - upload.began
+        if self._stop.requested:
+            estimate = max(self._grace.durable_seconds or 2 * elapsed, elapsed)
+            return estimate <= self._stop.seconds_left()
+        half = self._grace.pace.upload_seconds / 2
+        return self._patiently.tried or (elapsed < half and not self._dropped_last)
 
-    def _failed(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        self._on_failure("unavailable")
+    # -- trouble ----------------------------------------------------------------------------
+
+    def _failed(self, error: JobError) -> None:
+        self._on_failure("unavailable" if isinstance(error, Unavailable) else type(error).__name__)
         _log.warning("checkpoint upload failed, is tried again while training goes on: %s", error)
 
-
-def _list(record: RunRecord, checkpoint: Checkpoint) -> None:
-    others = [c for c in record.checkpoints if c.key != checkpoint.key]
-    record.checkpoints = [*others, checkpoint]
+    def _pause(self, seconds: float) -> None:
+        """Raises `Cancelled` when the upload that failed is not wanted any more."""
+        with self._changed:
+            upload = self._upload
+            self._changed.wait_for(
+                lambda: self._hurried or (upload and upload.cancellation.requested.is_set()),
+                seconds,
+            )
+            hurried = self._hurried
+        if upload is not None:
+            upload.cancellation.check()
+        if hurried:
+            time.sleep(min(seconds, _HURRIED_PAUSE_SECONDS))

@@ -3,13 +3,16 @@
 from job.ledger.fingerprint import compare, flatten
 from job.ledger.heartbeat import Heartbeat
 from job.ledger.ledger import RECORD_KEY, Ledger, read_record
+from job.ledger.livelock import give_up_without_progress
 from job.ledger.record import (
     FINISHED,
     Adapter,
     Attempt,
     Checkpoint,
     Holder,
+    Pace,
     Progress,
+    Rejection,
     RunRecord,
     Status,
     now,
@@ -24,11 +27,14 @@ __all__ = [
     "Heartbeat",
     "Holder",
     "Ledger",
+    "Pace",
     "Progress",
+    "Rejection",
     "RunRecord",
     "Status",
     "compare",
     "flatten",
+    "give_up_without_progress",
     "now",
     "read_record",
 ]

@@ -127,6 +127,10 @@ class Ledger:
                 return copy
             raise JobError(f"{self._storage.uri}/{RECORD_KEY}: the swap keeps failing")
 
+    def confirm(self) -> RunRecord:
+        """Make sure that we own the run, with a swap that changes nothing. Raises as `update`."""
+        return self.update(lambda _record: None)
+
     def heartbeat(self, progress: Progress) -> None:
         self.update(lambda record: setattr(record, "progress", progress))
 

@@ -62,6 +62,8 @@ class Checkpoint(_Part):
     committed_at: str = Field(default_factory=now)
     eval_loss: float | None = None
     """The validation loss at this very step, if it was evaluated there."""
+    next_loss: float | None = None
+    """Training loss of the micro-batch that followed: what a resumed attempt has to find again."""
 
 
 class Adapter(_Part):
@@ -73,6 +75,25 @@ class Adapter(_Part):
     bytes: int
     step: int
     committed_at: str = Field(default_factory=now)
+
+
+class Pace(_Part):
+    """What was measured on the way to a durable checkpoint, for the next attempt's start."""
+
+    micro_batch_seconds: float = 0.0
+    write_seconds: float = 0.0
+    """Of a checkpoint to the work volume."""
+    upload_seconds: float = 0.0
+    commit_seconds: float = 0.0
+    """Of the swap that lists it."""
+
+
+class Rejection(_Part):
+    """A checkpoint that was passed over, and why."""
+
+    key: str
+    step: int
+    reason: str
 
 
 class Attempt(_Part):
@@ -90,6 +111,16 @@ class Attempt(_Part):
     exit_code: int | None = None
     """None while it runs, and for ever if it was killed without a chance to say so."""
     reason: str = ""
+    rejected: list[Rejection] = Field(default_factory=list)
+    """Checkpoints that it found damaged, newest first."""
+    resume_drift: float | None = None
+    """Relative difference of the first loss after a resume from the one recorded; 0: the same."""
+    gave_up: bool = False
+    """It ended since those before it had made no progress; the next one is given a new chance."""
+
+    @property
+    def progressed(self) -> bool:
+        return self.to_step > self.from_step
 
 
 class RunRecord(_Part):
@@ -112,6 +143,7 @@ class RunRecord(_Part):
     progress: Progress = Field(default_factory=Progress)
     checkpoints: list[Checkpoint] = Field(default_factory=list)
     """Oldest first."""
+    pace: Pace = Field(default_factory=Pace)
     adapter: Adapter | None = None
     results: dict[str, Any] = Field(default_factory=dict)
     """Tool-call evaluation and gate verdict."""

@@ -66,6 +66,16 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[RunState], float | None]], ...]] 
         RunState.at_risk_seconds,
     ),
     (
+        "conditional_writes",
+        "1 where the store honours conditional writes; 0: two attempts at once may lose updates.",
+        lambda s: s.conditional_writes,
+    ),
+    (
+        "grace_needed_seconds",
+        "Time a preemption takes from SIGTERM to the end of the process, as measured.",
+        lambda s: s.grace_needed_seconds,
+    ),
+    (
         "goodput_ratio",
         "Share of the time held by all attempts that went into steps which still count.",
         RunState.goodput_ratio,

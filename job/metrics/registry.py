@@ -69,6 +69,14 @@ class Metrics:
     def attempt(self, number: int) -> None:
         self.state.attempt = number
 
+    def conditional_writes(self, honoured: bool) -> None:
+        """Whether the store keeps two attempts apart, as the probe found."""
+        self.state.conditional_writes = honoured
+
+    def grace_needed(self, seconds: float) -> None:
+        """What a preemption takes, from SIGTERM to the end of the process."""
+        self.state.grace_needed_seconds = seconds
+
     def planned(self, max_steps: int) -> None:
         """How many optimizer steps the run is going to take."""
         self.state.max_steps = max_steps

@@ -73,6 +73,8 @@ class RunState:
         self.checkpoint_step: int | None = None
         self.checkpoint_at: float | None = None
         self.checkpoint_bytes: int | None = None
+        self.conditional_writes: bool | None = None
+        self.grace_needed_seconds: float | None = None
         self.logged: dict[str, float] = {}
         """The newest value of each thing that the trainer logs (`loss`, `eval_loss`, …)."""
         self.labelled: dict[str, dict[tuple[str, ...], float]] = {}

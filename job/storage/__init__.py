@@ -13,6 +13,7 @@ from job.storage.kept import keep
 from job.storage.keys import S3_SCHEME, split_s3_uri
 from job.storage.local import LocalStorage
 from job.storage.observer import Observer
+from job.storage.patience import Patience
 from job.storage.probe import probe
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "NotSupported",
     "ObjectInfo",
     "Observer",
+    "Patience",
     "Storage",
     "keep",
     "open_storage",

@@ -84,10 +84,16 @@ class Storage(Protocol):
         ...
 
     def download(
-        self, key: str, path: Path, *, etag: str | None = None, version_id: str | None = None
+        self,
+        key: str,
+        path: Path,
+        *,
+        etag: str | None = None,
+        version_id: str | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
         """Get an object of any size into `path`. Raises `NotFound`, or `Conflict` when `etag` or
-        `version_id` is given and that object is no longer to be had."""
+        `version_id` is given and that object is no longer to be had; `Cancelled` as `upload`."""
         ...
 
     def stream(

@@ -23,6 +23,7 @@ from job.storage.keys import checked_key, checked_prefix
 from job.storage.local_files import (
     CHUNK_BYTES,
     copied_whole,
+    copy,
     etag_of_data,
     etag_of_file,
     root_fault,
@@ -95,20 +96,22 @@ class LocalStorage:
         if_none_match: bool = False,
     ) -> None:
         """Copies the file. On the disk when it returns. Raises `Conflict` and `Cancelled`."""
-        cancellation = cancellation or Cancellation()
         with path.open("rb") as source, self._mapped(key), self._staged() as (file, unfinished):
-            while chunk := source.read(CHUNK_BYTES):
-                cancellation.check()
-                file.write(chunk)
+            copy(source, file, cancellation or Cancellation())
             sync(file)
-            cancellation.check()
             with self._locked():
                 if if_none_match or if_match is not None:
                     self._check(key, if_match)
                 self._put(unfinished, key)
 
     def download(
-        self, key: str, path: Path, *, etag: str | None = None, version_id: str | None = None
+        self,
+        key: str,
+        path: Path,
+        *,
+        etag: str | None = None,
+        version_id: str | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
         """Into a temporary file beside `path`, renamed once it is whole; folders are created.
 
@@ -116,7 +119,7 @@ class LocalStorage:
         a directory keeps no versions.
         """
         with self._mapped(key), self._open_pinned(key, etag, version_id) as source:
-            copied_whole(source, path)
+            copied_whole(source, path, cancellation or Cancellation())
 
     @contextmanager
     def stream(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from job.errors import AccessDenied, JobError, OutOfDisk, Problem, Unavailable
+from job.storage.cancellation import Cancellation
 from job.storage.faults import work_disk_fault
 
 CHUNK_BYTES: Final = 1024 * 1024
@@ -57,15 +57,23 @@ def temporary(folder: Path, prefix: str = "") -> Iterator[tuple[BufferedWriter, 
         path.unlink(missing_ok=True)
 
 
-def copied_whole(source: BufferedReader, target: Path) -> None:
+def copy(source: BufferedReader, target: BufferedWriter, cancellation: Cancellation) -> None:
+    """All of it. Raises `Cancelled`."""
+    while chunk := source.read(CHUNK_BYTES):
+        cancellation.check()
+        target.write(chunk)
+    cancellation.check()
+
+
+def copied_whole(source: BufferedReader, target: Path, cancellation: Cancellation) -> None:
     """Copy into the work volume; `target` appears once it is whole.
 
-    Raises `OutOfDisk`, and `SettingsError` if it can't be written.
+    Raises `Cancelled`, `OutOfDisk`, and `SettingsError` if it can't be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary(target.parent, prefix=target.name[:100] + ".") as (file, unfinished):
-            shutil.copyfileobj(source, file, CHUNK_BYTES)
+            copy(source, file, cancellation)
             file.flush()
             unfinished.replace(target)
     except OSError as error:

@@ -177,7 +177,13 @@ class S3Storage:
             )
 
     def download(
-        self, key: str, path: Path, *, etag: str | None = None, version_id: str | None = None
+        self,
+        key: str,
+        path: Path,
+        *,
+        etag: str | None = None,
+        version_id: str | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
         """Into a temporary file beside `path`, renamed once it is whole; folders are created.
 
@@ -187,8 +193,14 @@ class S3Storage:
         """
         with self._asked_for(key, etag, version_id):
             path.parent.mkdir(parents=True, exist_ok=True)
-            transfers = self._connection.transfers
-            transfers.download(path, self._bucket, self._full(key), etag, version_id)
+            self._connection.transfers.download(
+                path,
+                self._bucket,
+                self._full(key),
+                etag,
+                version_id,
+                cancellation or Cancellation(),
+            )
 
     @contextmanager
     def stream(

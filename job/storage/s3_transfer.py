@@ -61,7 +61,13 @@ class Transfers:
             self._conditions.pop(key, None)
 
     def download(
-        self, path: Path, bucket: str, key: str, etag: str | None, version_id: str | None
+        self,
+        path: Path,
+        bucket: str,
+        key: str,
+        etag: str | None,
+        version_id: str | None,
+        cancellation: Cancellation,
     ) -> None:
         ended = Ended()
         future = self._manager.download(
@@ -71,7 +77,7 @@ class Transfers:
             extra_args={"VersionId": version_id} if version_id is not None else {},
             subscribers=[*download_subscribers(self._observer, etag), ended],
         )
-        _wait(future, ended, Cancellation())
+        _wait(future, ended, cancellation)
 
     def _impose(self, params: dict[str, Any], **_: Any) -> None:
         """The transfer manager takes no conditions for uploads."""

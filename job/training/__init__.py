@@ -1,5 +1,6 @@
 """Training with TRL's `SFTTrainer`. Importing this imports torch."""
 
+from job.training.loadable import check_loadable
 from job.training.observer import Saved, Step, TrainingObserver
 from job.training.state import TrainingState
 from job.training.train import TrainingData, TrainingResult, load_adapter, train
@@ -11,6 +12,7 @@ __all__ = [
     "TrainingObserver",
     "TrainingResult",
     "TrainingState",
+    "check_loadable",
     "load_adapter",
     "train",
 ]

@@ -55,6 +55,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         save_seconds: float,
         evaluates: bool,
         resumed: TrainingState,
+        expected_loss: float | None = None,
     ) -> None:
         self.trainer: Any = None
         """Set once the trainer is built, which needs its callbacks first."""
@@ -66,6 +67,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._evaluates = evaluates
         self._evaluating = False
         self._eval_loss: tuple[int, float] | None = None
+        self._expected_loss = expected_loss
         self._saved_step = -1
         self._last_save = time.monotonic()
         # As the Trainer itself would save it after the last whole step. Not that of the next
@@ -78,6 +80,18 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._saved_step = state.global_step  # where it resumes, or nothing to save yet
         self._last_save = time.monotonic()
         self._observer.began(step=state.global_step, max_steps=state.max_steps, state=self.totals)
+
+    def first_micro_batch(self, loss: Any) -> None:
+        """Of each step. Its loss says whether a resumed run does what the first one did, so it is
+        noted after each checkpoint; reading it waits for the GPU, which is not done every step."""
+        step = self.trainer.state.global_step
+        if step != self._saved_step:
+            return
+        expected, self._expected_loss = self._expected_loss, None
+        if expected is not None:
+            self._observer.resumed(step=step, loss=float(loss), expected=expected)
+        elif step:
+            self._observer.continued(step=step, loss=float(loss))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.pending_evaluation:
@@ -98,6 +112,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         if last or due or self._stop.requested:
             control.should_save = True
         self._random = _random_state()
+        self.trainer.step_loss = None  # the next step has none yet
         self._evaluating = self.pending_evaluation = bool(control.should_evaluate)
 
     # -- evaluation -------------------------------------------------------------------------
@@ -144,7 +159,9 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         if not finished:
             self._stop_if_asked(args, state)
 
-    def _hand_over(self, args: Any, state: Any, *, finished: bool) -> None:
+    def _hand_over(
+        self, args: Any, state: Any, *, finished: bool, next_loss: float | None = None
+    ) -> None:
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         saved = replace(self.totals, evaluation_pending=self.pending_evaluation, finished=finished)
         saved.save(folder)
@@ -152,17 +169,18 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._last_save = time.monotonic()
         evaluated = self._eval_loss
         eval_loss = evaluated[1] if evaluated and evaluated[0] == state.global_step else None
-        self._observer.saved(
-            Saved(folder, state.global_step, eval_loss, self.trainer.write_seconds)
-        )
+        write_seconds = self.trainer.write_seconds
+        self._observer.saved(Saved(folder, state.global_step, eval_loss, write_seconds, next_loss))
 
     def _stop_if_asked(self, args: Any, state: Any) -> None:
         if not self._stop.requested:
             return
         if isinstance(self._stop.cause, Preempted) and state.global_step > self._saved_step:
             _restore_random_state(self._random)
+            first = self.trainer.step_loss
             self.trainer._save_checkpoint(self.trainer.model, trial=None)
-            self._hand_over(args, state, finished=False)
+            next_loss = None if first is None else float(first)
+            self._hand_over(args, state, finished=False, next_loss=next_loss)
         self._stop.check()
 
     def _count(self, state: Any) -> None:
@@ -180,6 +198,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
                 step=state.global_step,
                 epoch=state.epoch or 0.0,
                 seconds=seconds,
+                micro_batches=counts.micro_batches,
                 gpu_memory=_gpu_memory(),
                 **added,
             )

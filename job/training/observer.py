@@ -1,4 +1,4 @@
-"""What training tells the rest of the job, as one Protocol of five events."""
+"""What training tells the rest of the job, as one Protocol of a few events."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Step:
     """Non-padding tokens of the step."""
     supervised_tokens: int
     samples: int
+    micro_batches: int = 1
     gpu_memory: dict[str, int] = field(default_factory=dict)
     """Bytes by kind; empty where there is no GPU."""
 
@@ -32,6 +33,8 @@ class Saved:
     step: int
     eval_loss: float | None
     write_seconds: float
+    next_loss: float | None = None
+    """Of the micro-batch after this state, where it was trained before the stop."""
 
 
 class TrainingObserver(Protocol):
@@ -53,4 +56,12 @@ class TrainingObserver(Protocol):
 
     def saved(self, saved: Saved) -> None:
         """Takes over the folder."""
+        ...
+
+    def continued(self, *, step: int, loss: float) -> None:
+        """The first micro-batch after the checkpoint of `step` had that loss."""
+        ...
+
+    def resumed(self, *, step: int, loss: float, expected: float) -> None:
+        """The first micro-batch after resuming at `step`, beside what was recorded for it."""
         ...

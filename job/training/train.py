@@ -63,8 +63,10 @@ def train(
     stop: StopToken,
     output_dir: Path,
     resume_from: Path | None = None,
+    expected_loss: float | None = None,
 ) -> TrainingResult:
-    """Train `loaded.model` in place, from `resume_from` if given.
+    """Train `loaded.model` in place, from `resume_from` if given; `expected_loss` is what the
+    first micro-batch after it had before.
 
     Raises `Stopped` (after the state was handed to the observer), `Diverged`, `OutOfGpuMemory`,
     `OutOfDisk`, and whatever the background threads asked to stop for.
@@ -76,6 +78,7 @@ def train(
         save_seconds=settings.save_seconds,
         evaluates=bool(data.evaluation),
         resumed=resumed,
+        expected_loss=expected_loss,
     )
     trainer = _build(engine, loaded, data, settings, callback, output_dir)
     with stop.deferred(), _translated_errors(output_dir):
@@ -178,6 +181,7 @@ def _build(
     )
     trainer.remove_callback(PrinterCallback)  # our log says it
     callback.trainer = trainer
+    trainer.after_first = callback.first_micro_batch
     engine.adopt(trainer)
     return trainer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ class BatchCounts:
     tokens: int = 0
     supervised_tokens: int = 0
     samples: int = 0
+    micro_batches: int = 0
 
 
 def job_trainer(base: type[Any]) -> type[Any]:
@@ -25,12 +27,23 @@ def job_trainer(base: type[Any]) -> type[Any]:
         batch_counts = BatchCounts()
         step_began = 0.0
         write_seconds = 0.0
+        step_loss: Any = None
+        """Of the first micro-batch of the step under way, on its device; None before it."""
+        after_first: Callable[[Any], None] = staticmethod(lambda _loss: None)
 
         def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
             self.step_began = time.monotonic()
             batches, num_items = super().get_batch_samples(*args, **kwargs)
             self.batch_counts = count(batches)
+            self.step_loss = None
             return batches, num_items
+
+        def training_step(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().training_step(*args, **kwargs)
+            if self.step_loss is None:
+                self.step_loss = loss.detach()
+                self.after_first(self.step_loss)
+            return loss
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             started = time.monotonic()
@@ -54,4 +67,4 @@ def count(batches: list[dict[str, Any]]) -> BatchCounts:
         else:  # one row, conversations one after another, each starting at position 0
             tokens += batch["input_ids"].numel()
             samples += int((batch["position_ids"] == 0).sum())
-    return BatchCounts(tokens, supervised, samples)
+    return BatchCounts(tokens, supervised, samples, len(batches))

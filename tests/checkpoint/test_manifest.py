@@ -20,7 +20,7 @@ from job.checkpoint import (
     sha256_file,
     upload_folder,
 )
-from job.checkpoint.manifest import build, parse
+from job.checkpoint.manifest import entry_of, parse
 from job.errors import AccessDenied, Unavailable
 from job.storage import Conflict, LocalStorage, Storage
 from tests.ledger.wrapped import Failing, Wrapped
@@ -120,7 +120,8 @@ def test_links_are_not_followed(directory: Storage, folder: Path, tmp_path: Path
 
 
 def test_a_field_of_a_newer_release_does_no_harm(folder: Path) -> None:
-    data = json.dumps({**build(folder, 50).model_dump(), "codec": "zstd"}).encode()
+    manifest = Manifest(step=50, files={"empty": entry_of(folder / "empty")})
+    data = json.dumps({**manifest.model_dump(), "codec": "zstd"}).encode()
     assert parse(data, hashlib.sha256(data).hexdigest()).step == 50
 
 

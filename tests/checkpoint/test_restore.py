@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from job.checkpoint import MANIFEST_NAME, restore_newest, upload_folder
+from job.checkpoint import MANIFEST_NAME, Rejected, restore_newest, upload_folder
 from job.errors import AccessDenied, OutOfDisk, Unavailable
 from job.ledger import Checkpoint
-from job.storage import Storage
+from job.storage import Patience, Storage
 from tests.ledger.wrapped import Failing, Wrapped
 
 
@@ -134,10 +134,75 @@ def test_what_an_earlier_try_left_behind_goes(
     assert [path.name for path in restored.path.iterdir()] == ["state"]
 
 
-@pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("no"), OutOfDisk("full")])
-def test_an_outage_is_no_reason_to_go_back(
+def withheld(error: Exception, key: str = "") -> Failing:
+    return Failing("download", key, *[error] * 100)
+
+
+def test_an_outage_is_waited_out(storage: Storage, three: list[Checkpoint], tmp_path: Path) -> None:
+    wrapped = Wrapped(storage, before=Failing("download", "00000030", *[Unavailable("down")] * 3))
+    patiently = Patience(3600, pause=lambda _seconds: None)
+    restored = restore_newest(
+        wrapped,
+        three,
+        tmp_path / "restored",
+        lambda *_: pytest.fail("blamed"),
+        patiently=patiently,
+    )
+    assert restored is not None
+    assert restored.checkpoint == three[-1]
+
+
+@pytest.mark.parametrize("error", [Unavailable("500 each time"), AccessDenied("its key is gone")])
+def test_one_that_storage_withholds_is_passed_over_once_an_older_one_is_here(
     storage: Storage, three: list[Checkpoint], tmp_path: Path, error: Exception
 ) -> None:
-    wrapped = Wrapped(storage, before=Failing("download", "00000030", error))
+    blamed: list[tuple[int, str]] = []
+    wrapped = Wrapped(storage, before=withheld(error, "00000030"))
+    restored = restore_newest(
+        wrapped,
+        three,
+        tmp_path / "restored",
+        lambda checkpoint, reason: blamed.append((checkpoint.step, reason)),
+    )
+    assert restored is not None
+    assert restored.checkpoint == three[1]
+    assert blamed == [(30, str(error))]
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("no")])
+def test_where_all_are_withheld_it_is_storage_that_fails(
+    storage: Storage, three: list[Checkpoint], tmp_path: Path, error: Exception
+) -> None:
+    wrapped = Wrapped(storage, before=withheld(error))
     with pytest.raises(type(error)):
         restore_newest(wrapped, three, tmp_path / "restored", lambda *_: pytest.fail("blamed"))
+
+
+def test_a_full_disk_is_nobody_elses_fault(
+    storage: Storage, three: list[Checkpoint], tmp_path: Path
+) -> None:
+    wrapped = Wrapped(storage, before=Failing("download", "00000030", OutOfDisk("full")))
+    with pytest.raises(OutOfDisk):
+        restore_newest(wrapped, three, tmp_path / "restored", lambda *_: pytest.fail("blamed"))
+
+
+def test_one_that_arrives_and_can_not_be_loaded_is_passed_over(
+    storage: Storage, three: list[Checkpoint], tmp_path: Path
+) -> None:
+    blamed: list[tuple[int, str]] = []
+
+    def check(path: Path) -> None:
+        if (path / "state").read_text() == "step 30":
+            raise Rejected("optimizer.pt can't be loaded")
+
+    restored = restore_newest(
+        storage,
+        three,
+        tmp_path / "restored",
+        lambda checkpoint, reason: blamed.append((checkpoint.step, reason)),
+        check=check,
+    )
+    assert restored is not None
+    assert restored.checkpoint == three[1]
+    assert blamed == [(30, "optimizer.pt can't be loaded")]
+    assert not (tmp_path / "restored" / "checkpoint-30").exists()

@@ -124,7 +124,7 @@ def test_a_checkpoint_becomes_durable(either: Bench, tmp_path: Path) -> None:
     local = either.local(50, eval_loss=0.5)
     with either.uploader() as uploader:
         uploader.submit(local)
-        assert uploader.flush()
+        assert uploader.settle()
     assert either.stop.cause is None
     [committed] = either.committed
     checkpoint = committed.checkpoint
@@ -143,14 +143,11 @@ def test_files_then_manifest_then_record(either: Bench) -> None:
     either.storage.calls.clear()
     with either.uploader() as uploader:
         uploader.submit(either.local(50))
-        assert uploader.flush()
+        assert uploader.settle()
     key = "checkpoints/00000050-001/"
-    assert either.storage.calls == [
-        ("upload", key + "state"),
-        ("upload", key + "weights"),
-        ("write", key + MANIFEST_NAME),
-        ("write", RECORD_KEY),
-    ]
+    calls = either.storage.calls
+    assert set(calls[:2]) == {("upload", key + "state"), ("upload", key + "weights")}
+    assert calls[2:4] == [("write", key + MANIFEST_NAME), ("write", RECORD_KEY)]
 
 
 def test_what_is_listed_is_whole_at_every_moment(either: Bench) -> None:
@@ -159,9 +156,9 @@ def test_what_is_listed_is_whole_at_every_moment(either: Bench) -> None:
     with either.uploader(keep=2) as uploader:
         for step in range(1, 6):
             uploader.submit(either.local(step))
-            assert uploader.flush()
+            assert uploader.settle()
         uploader.submit(either.local(5, text="the same step once more"))
-        assert uploader.flush()
+        assert uploader.settle()
     assert watch.broken == []
     assert watch.looked > 20
     assert either.steps == [4, 5]
@@ -171,14 +168,14 @@ def test_the_same_step_again_is_not_listed_while_its_files_change(bench: Bench) 
     listed_meanwhile: list[list[int]] = []
     with bench.uploader() as uploader:
         uploader.submit(bench.local(4))
-        assert uploader.flush()
+        assert uploader.settle()
         uploader.submit(bench.local(5))
-        assert uploader.flush()
+        assert uploader.settle()
         bench.storage.before = lambda verb, _: (
             listed_meanwhile.append(bench.steps) if verb == "upload" else None
         )
         uploader.submit(bench.local(5, text="once more"))
-        assert uploader.flush()
+        assert uploader.settle()
     assert listed_meanwhile == [[4], [4]]
     assert bench.steps == [4, 5]
 
@@ -248,7 +245,7 @@ def test_an_outage_is_waited_out(either: Bench, verb: str, key: str) -> None:
     local = either.local(50)
     with either.uploader() as uploader:
         uploader.submit(local)
-        assert uploader.flush()
+        assert uploader.settle()
     assert either.stop.cause is None
     assert either.failures == ["unavailable"]
     assert either.steps == [50]
@@ -260,7 +257,7 @@ def test_an_outage_of_the_record_does_not_repeat_the_upload(bench: Bench) -> Non
     bench.storage.before = Failing("write", RECORD_KEY, *[Unavailable("down")] * 2)
     with bench.uploader() as uploader:
         uploader.submit(bench.local(50))
-        assert uploader.flush()
+        assert uploader.settle()
     assert [verb for verb, _ in bench.storage.calls].count("upload") == 2
     assert bench.steps == [50]
 
@@ -269,10 +266,10 @@ def test_an_outage_of_the_record_does_not_repeat_the_upload(bench: Bench) -> Non
 def test_an_outage_while_old_ones_are_removed_leaves_no_files(bench: Bench, verb: str) -> None:
     with bench.uploader(keep=1) as uploader:
         uploader.submit(bench.local(1))
-        assert uploader.flush()
+        assert uploader.settle()
         bench.storage.before = once(verb, "checkpoints/00000001")
         uploader.submit(bench.local(2))
-        assert uploader.flush()
+        assert uploader.settle()
     assert bench.failures == ["unavailable"]
     assert [committed.checkpoint.step for committed in bench.committed] == [1, 2]
     assert bench.steps == [2]
@@ -284,7 +281,7 @@ def test_patience_comes_to_an_end(bench: Bench) -> None:
     local = bench.local(50)
     with bench.uploader(patience=0) as uploader:
         uploader.submit(local)
-        assert uploader.flush()
+        assert uploader.settle()
     assert isinstance(bench.stop.cause, Unavailable)
     assert "the store is down" in str(bench.stop.cause)
     with pytest.raises(Unavailable):
@@ -302,10 +299,10 @@ def test_patience_comes_to_an_end(bench: Bench) -> None:
     "error", [AccessDenied("the role may not write"), OutOfDisk("full"), RuntimeError("a bug")]
 )
 def test_what_waiting_can_not_mend_stops_the_run_at_once(bench: Bench, error: Exception) -> None:
-    bench.storage.before = failing = Failing("upload", "", error, error)
+    bench.storage.before = failing = Failing("upload", "weights", error, error)
     with bench.uploader() as uploader:
         uploader.submit(bench.local(50))
-        assert uploader.flush()
+        assert uploader.settle()
     assert bench.stop.cause is error
     assert bench.failures == [type(error).__name__]
     assert len(failing.left) == 1, "not tried again"
@@ -319,7 +316,7 @@ def test_a_folder_that_is_gone_is_not_committed(bench: Bench, tmp_path: Path) ->
     )
     with bench.uploader() as uploader:
         uploader.submit(local)
-        assert uploader.flush()
+        assert uploader.settle()
     assert isinstance(bench.stop.cause, FileNotFoundError)
     assert bench.steps == []
 
@@ -330,16 +327,16 @@ def test_a_fenced_attempt_stops_and_touches_nothing_of_the_newer_one(
     newer = bench_at(either.storage.inner, tmp_path / "newer")
     with newer.uploader() as uploader:
         uploader.submit(newer.local(50, text="newer"))
-        assert uploader.flush()
+        assert uploader.settle()
     with either.uploader() as uploader:
         uploader.submit(either.local(50, text="older"))
-        assert uploader.flush()
+        assert uploader.settle()
         assert isinstance(either.stop.cause, Fenced)
         assert either.failures == ["Fenced"]
 
         either.storage.calls.clear()
         uploader.submit(either.local(60, text="older"))
-        assert uploader.flush()
+        assert uploader.settle()
     assert either.storage.calls == [], "once fenced, nothing is sent any more"
     assert either.committed == []
     [checkpoint] = newer.ledger.record.checkpoints
@@ -360,7 +357,7 @@ def test_an_upload_that_is_under_way_while_it_is_fenced_keeps_to_its_own_folder(
         with pytest.raises(Fenced):
             bench.ledger.set_fields(effective_batch_size=8)
         gate.opened.set()
-        assert uploader.flush()
+        assert uploader.settle()
     assert isinstance(bench.stop.cause, Fenced)
     assert bench.folders == {"00000050-001"}
     assert newer.steps == []
@@ -374,7 +371,7 @@ def test_the_newest_and_the_best_stay(either: Bench) -> None:
     with either.uploader(keep=2) as uploader:
         for step, loss in losses.items():
             uploader.submit(either.local(step, loss))
-            assert uploader.flush()
+            assert uploader.settle()
     assert either.steps == [2, 5, 6]
     assert either.folders == {"00000002-001", "00000005-001", "00000006-001"}
 
@@ -390,5 +387,5 @@ def test_a_checkpoint_leaves_the_record_before_its_files_go(bench: Bench) -> Non
     with bench.uploader(keep=1) as uploader:
         for step in (1, 2):
             uploader.submit(bench.local(step))
-            assert uploader.flush()
+            assert uploader.settle()
     assert listed_at_delete == [[2]] * 3, "state, weights and manifest of step 1"

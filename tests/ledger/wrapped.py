@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from job.storage import ObjectInfo, Storage
+from job.storage import Cancellation, ObjectInfo, Storage
 
 T = TypeVar("T")
 
@@ -61,17 +61,48 @@ class Wrapped:
             lambda: self.inner.write(key, data, if_match=if_match, if_none_match=if_none_match),
         )
 
-    def upload(self, key: str, path: Path) -> None:
-        self._do("upload", key, lambda: self.inner.upload(key, path))
+    def upload(
+        self,
+        key: str,
+        path: Path,
+        *,
+        cancellation: Cancellation | None = None,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> None:
+        if self.ignores_conditions:
+            if_match, if_none_match = None, False
+        self._do(
+            "upload",
+            key,
+            lambda: self.inner.upload(
+                key,
+                path,
+                cancellation=cancellation,
+                if_match=if_match,
+                if_none_match=if_none_match,
+            ),
+        )
 
     def download(
-        self, key: str, path: Path, *, etag: str | None = None, version_id: str | None = None
+        self,
+        key: str,
+        path: Path,
+        *,
+        etag: str | None = None,
+        version_id: str | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
         self._do(
             "download",
             key,
-            lambda: self.inner.download(key, path, etag=etag, version_id=version_id),
+            lambda: self.inner.download(
+                key, path, etag=etag, version_id=version_id, cancellation=cancellation
+            ),
         )
+
+    def forget_uploads(self, prefix: str) -> int:
+        return self._do("forget_uploads", prefix, lambda: self.inner.forget_uploads(prefix))
 
     def stream(
         self, key: str, offset: int = 0, *, etag: str | None = None, version_id: str | None = None

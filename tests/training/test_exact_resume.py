@@ -44,6 +44,8 @@ class Recorder:
     eval_losses: dict[int, float] = field(default_factory=dict)
     saves: list[Saved] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    continuations: dict[int, float] = field(default_factory=dict)
+    resumptions: list[tuple[int, float, float]] = field(default_factory=list)
     began_at: int = -1
     signs: int = 0
 
@@ -66,6 +68,12 @@ class Recorder:
 
     def saved(self, saved: Saved) -> None:
         self.saves.append(saved)
+
+    def continued(self, *, step: int, loss: float) -> None:
+        self.continuations[step] = loss
+
+    def resumed(self, *, step: int, loss: float, expected: float) -> None:
+        self.resumptions.append((step, loss, expected))
 
 
 @dataclass(frozen=True)

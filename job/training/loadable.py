@@ -1,0 +1,56 @@
+"""Can a checkpoint be loaded? Asked before the model is, while an older one can still be taken."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_pt_utils import safe_globals
+
+from job.checkpoint import Rejected
+
+_BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError)
+
+
+def check_loadable(folder: Path) -> None:
+    """Raises `Rejected` unless all that a resume reads is there and loads, without running code:
+    with safetensors, or as torch's `weights_only`."""
+    for name, load in _PARTS.items():
+        try:
+            load(folder / name)
+        except (*_BROKEN, SafetensorError, pickle.UnpicklingError) as error:
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            raise Rejected(f"{name} can't be loaded: {first}") from error
+
+
+def _weights(path: Path) -> None:
+    with safe_open(str(path), framework="pt") as file:
+        if not file.keys():
+            raise ValueError("it holds no weights")
+
+
+def _state(path: Path) -> None:
+    # Mapped: what it points to is read when it is used.
+    torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _random_state(path: Path) -> None:
+    with safe_globals():
+        torch.load(path, weights_only=True)
+
+
+def _trainer_state(path: Path) -> None:
+    TrainerState.load_from_json(str(path))
+
+
+_PARTS: dict[str, Callable[[Path], None]] = {
+    "adapter_model.safetensors": _weights,
+    "optimizer.pt": _state,
+    "scheduler.pt": _state,
+    "rng_state.pth": _random_state,
+    "trainer_state.json": _trainer_state,
+}
