@@ -38,30 +38,39 @@ def close_attempt(
     metrics: Metrics,
     stop: StopToken,
     error: BaseException,
-) -> None:
-    """Record the end of an attempt that did not finish the run. Never raises.
+) -> BaseException:
+    """Record the end of an attempt that did not finish the run; what it ends with. Never raises.
 
-    A preempted one first waits for its last checkpoint, as long as the grace period allows.
+    A preempted one first waits for its last checkpoint, as long as the grace period allows. One
+    that turns out to be replaced ends with `Fenced`, whatever has gone wrong for it since.
     """
     stop.leaving()
     with stop.deferred():
         if isinstance(error, Fenced):
-            return  # the record belongs to somebody else now
+            return error  # the record belongs to somebody else now
         metrics.phase("preempted" if isinstance(error, Preempted) else "failed")
         if isinstance(error, GateFailed):
-            return  # recorded together with the candidate
+            return error  # recorded together with the candidate
         if isinstance(error, Preempted):
             _save_what_there_is(ledger, uploader, metrics, stop)
-        status: Status = "preempted" if isinstance(error, Preempted) else "failed"
-        code = getattr(error, "exit_code", JobError.exit_code)
-        reason = redact(str(error)) or type(error).__name__
         try:
-            ledger.close(status, code, reason, recorded_progress(metrics, ledger))
-        except (JobError, Fenced) as failure:
+            _record_end(ledger, metrics, error)
+        except Fenced as fenced:
+            _log.error("this attempt was replaced; it was about to end with: %s", error)
+            return fenced
+        except JobError as failure:
             _log.error("the end of this attempt could not be recorded: %s", failure)
         except Exception:  # noqa: BLE001
             # What ended the run is on its way up, and must not be replaced by this.
             _log.exception("the end of this attempt could not be recorded")
+        return error
+
+
+def _record_end(ledger: Ledger, metrics: Metrics, error: BaseException) -> None:
+    status: Status = "preempted" if isinstance(error, Preempted) else "failed"
+    code = getattr(error, "exit_code", JobError.exit_code)
+    reason = redact(str(error)) or type(error).__name__
+    ledger.close(status, code, reason, recorded_progress(metrics, ledger))
 
 
 def last_words(ledger: Ledger, metrics: Metrics) -> Callable[[BaseException], None]:

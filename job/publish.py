@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from job.card import CardFacts, model_card
 from job.checkpoint import MANIFEST_NAME, Manifest, Rejected, download_folder
@@ -58,7 +59,7 @@ def publish(
     manifest_sha256 = sha256_file(folder / MANIFEST_NAME)
     for left in reversed(range(_TRIES)):
         for name in (*manifest.files, MANIFEST_NAME):
-            _put(storage, ledger, key + name, folder / name)
+            put(storage, ledger, key + name, partial(storage.upload, key + name, folder / name))
         try:
             verify(storage, key, manifest_sha256, scratch)
             break
@@ -88,29 +89,39 @@ def remove_leftovers(storage: Storage, key: str, folder: Path) -> None:
     storage.delete(sorted(found - ours - {key + MANIFEST_NAME}))
 
 
-def _put(storage: Storage, ledger: Ledger, key: str, path: Path) -> None:
-    """Again where only the answer was lost: the object has changed, and the run is still ours."""
+class Send(Protocol):
+    def __call__(self, *, if_match: str | None = None, if_none_match: bool = False) -> object:
+        """Put an object under that condition. Raises `Conflict`."""
+        ...
+
+
+def put(storage: Storage, ledger: Ledger, key: str, send: Send) -> None:
+    """Put an object that any attempt may put, unless a newer attempt has claimed the run.
+
+    Raises `Fenced`. Again where only an answer was lost: the object has changed, and the run is
+    still ours.
+    """
     for _ in range(_TRIES):
         etag = _etag(storage, key)
-        # In this order: who publishes after this look has claimed the run, or breaks the condition.
+        # In this order: who puts it after this look has claimed the run, or breaks the condition.
         conditional = ledger.confirm().conditional_writes
         try:
-            _upload(storage, key, path, etag, conditional)
+            _send(send, etag, conditional)
         except Conflict:
             continue
         return
     raise JobError(Problem(f"{storage.uri}/{key}", "is changed by somebody else all the time"))
 
 
-def _upload(storage: Storage, key: str, path: Path, etag: str | None, conditional: bool) -> None:
+def _send(send: Send, etag: str | None, conditional: bool) -> None:
     if conditional:
         try:
-            storage.upload(key, path, if_match=etag, if_none_match=etag is None)
-        except NotSupported:
-            _log.debug("%s knows no conditions for files in parts", storage.uri)
+            send(if_match=etag, if_none_match=etag is None)
+        except NotSupported as refused:
+            _log.debug("no conditions for files in parts: %s", refused)
         else:
             return
-    storage.upload(key, path)
+    send()
 
 
 def _etag(storage: Storage, key: str) -> str | None:

@@ -99,8 +99,10 @@ def run_job(
                 try:
                     record = _stages(run)
                 except BaseException as error:
-                    close_attempt(run.ledger, run.uploader, metrics, stop, error)
-                    farewell(settings, metrics, stop, error)
+                    end = close_attempt(run.ledger, run.uploader, metrics, stop, error)
+                    farewell(settings, metrics, stop, end)
+                    if end is not error:
+                        raise end from error
                     raise
             farewell(settings, metrics, stop)
             return _result(record, storage)
@@ -108,6 +110,7 @@ def run_job(
 
 def _stages(run: Run) -> RunRecord:
     settings, metrics = run.settings, run.metrics
+    run.remove_older_dirs()
     give_up_without_progress(run.ledger, settings.max_attempts_without_progress)
 
     metrics.phase("data")

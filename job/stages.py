@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,17 @@ class Run:
     ledger: Ledger
     uploader: CheckpointUploader
     monitor: Monitor
+
+    @property
+    def own_dir(self) -> Path:
+        """For what no other attempt may touch: one that was replaced may still be alive, and share
+        the work volume."""
+        return self.work_dir / f"attempt-{self.ledger.attempt:03d}"
+
+    def remove_older_dirs(self) -> None:
+        for folder in self.work_dir.glob("attempt-*"):
+            if folder != self.own_dir:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -143,7 +155,7 @@ def restore(run: Run) -> Restored | None:
     restored = restore_newest(
         run.storage,
         list(run.ledger.record.checkpoints),
-        run.work_dir / "restored",
+        run.own_dir / "restored",
         rejected,
         check=check_loadable,
         patiently=Patience(_RESTORE_PATIENCE_SECONDS, pause=run.stop.pause),
@@ -173,7 +185,7 @@ def train_model(
             run.settings,
             run.monitor,
             run.stop,
-            run.work_dir / "checkpoints",
+            run.own_dir / "checkpoints",
             restored.path if restored else None,
             restored.checkpoint.next_loss if restored else None,
         )
@@ -194,7 +206,7 @@ def _take_best(run: Run, loaded: LoadedModel, last_step: int) -> int:
     champion = best(run.ledger.record.checkpoints)
     if not run.settings.early_stopping_patience or champion is None or champion.step == last_step:
         return last_step
-    folder = run.work_dir / "best"
+    folder = run.own_dir / "best"
     shutil.rmtree(folder, ignore_errors=True)
     try:
         download_folder(run.storage, champion.key, champion.manifest_sha256, folder)
@@ -239,7 +251,7 @@ def publish_adapter(
     """
     settings = run.settings
     failure = verdict(evaluation, settings.gate_min_exact, settings.gate_min_gain)
-    folder = run.work_dir / "adapter"
+    folder = run.own_dir / "adapter"
     facts = _card_facts(run, data, trained, evaluation)
     publish.save_adapter(loaded.model, loaded.tokenizer, settings.base_model, facts, folder)
     patiently = Patience(settings.storage_patience_seconds, pause=run.stop.pause)
@@ -250,7 +262,7 @@ def publish_adapter(
         folder,
         step=trained.step,
         promoted=failure is None,
-        scratch=run.work_dir / "verify",
+        scratch=run.own_dir / "verify",
     )
 
     def finish(record: RunRecord) -> None:
@@ -272,7 +284,9 @@ def publish_adapter(
     price = settings.gpu_hour_price
     report = build_report(final, trained.history, data.report.as_dict(), evaluation, price)
     for name, content in report.items():
-        patiently(run.storage.write, f"report/{name}", content)
+        key = f"report/{name}"
+        send = partial(run.storage.write, key, content)
+        patiently(publish.put, run.storage, run.ledger, key, send)
     with run.stop.deferred():
         record = patiently(run.ledger.update, finish)
         run.metrics.phase("finished")

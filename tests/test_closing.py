@@ -54,10 +54,10 @@ class Attempt:
         (folder / "state").write_text("s")
         self.uploader.submit(Local(folder, step, None))
 
-    def close(self, error: BaseException) -> None:
+    def close(self, error: BaseException) -> BaseException:
         if isinstance(error, Stopped):
             self.stop.request(error)
-        close_attempt(self.ledger, self.uploader, self.metrics, self.stop, error)
+        return close_attempt(self.ledger, self.uploader, self.metrics, self.stop, error)
 
     @property
     def record(self) -> RunRecord:
@@ -171,9 +171,10 @@ def test_fenced_without_knowing_it_writes_nothing_either(
 ) -> None:
     Ledger.claim(storage, "run-1", version="1", conditional_writes=True)
     before = storage.read(RECORD_KEY)
-    attempt.close(Diverged("loss is nan"))
+    end = attempt.close(Diverged("loss is nan"))
     assert storage.read(RECORD_KEY) == before
-    assert "could not be recorded: attempt 2 now owns" in caplog.text
+    assert isinstance(end, Fenced), "whatever went wrong, its successor is at work"
+    assert "this attempt was replaced; it was about to end with: loss is nan" in caplog.text
 
 
 def test_a_failed_gate_was_recorded_with_its_candidate(attempt: Attempt) -> None:

@@ -80,5 +80,9 @@ def _bring(
         shutil.rmtree(path, ignore_errors=True)
         download_folder(storage, checkpoint.key, checkpoint.manifest_sha256, path)
 
-    patiently(download)
+    try:
+        patiently(download)
+    except Rejected as reason:
+        _log.warning("checkpoint %s is fetched once more: %s", checkpoint.key, reason)
+        patiently(download)  # what was damaged may be the way here, not the checkpoint
     check(path)

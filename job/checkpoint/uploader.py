@@ -115,19 +115,18 @@ class CheckpointUploader:
             self._changed.notify_all()
 
     def flush(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until everything handed over is durable. False when time ran out first.
-
-        A failure of the worker is the stop token's cause; `StopToken.check` raises it.
+        """Wait until everything handed over is durable, and every change made. False when time ran
+        out first. A failure of the worker is the stop token's cause; `StopToken.check` raises it.
         """
         with self._changed:
             self._hurried = self._hurried or self._stop.requested
             self._changed.notify_all()
             return self._changed.wait_for(
-                lambda: self._waiting is None and self._upload is None, timeout_seconds
+                lambda: not (self._waiting or self._upload or self._changes), timeout_seconds
             )
 
     def settle(self, timeout_seconds: float | None = None) -> bool:
-        """Wait for all that: changes of the record, old checkpoints, orphans. As `flush`."""
+        """As `flush`, and also for old checkpoints and orphans to be gone."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: not (self._has_work() or self._working), timeout_seconds
