@@ -1,18 +1,31 @@
 #!/usr/bin/env bash
-# Installs what the tests need of the system: a browser that looks at the HTML pages.
+# Installs what the tests need of the system: a browser that looks at the HTML pages, and Ceph,
+# whose gateway is the second S3 store that the job is tested against.
 set -euo pipefail
 
-for program in chromium chromium-browser google-chrome; do
-  if command -v "$program" >/dev/null; then
-    exit 0
+missing=()
+if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null &&
+  ! command -v google-chrome >/dev/null; then
+  missing+=(chromium)
+fi
+for package in ceph-mon ceph-mgr ceph-osd radosgw; do
+  command -v "$package" >/dev/null || missing+=("$package")
+done
+for program in ceph ceph-authtool radosgw-admin; do
+  if ! command -v "$program" >/dev/null; then
+    missing+=(ceph-common radosgw)
+    break
   fi
 done
+if [ "${#missing[@]}" -eq 0 ]; then
+  exit 0
+fi
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-  echo "chromium is missing: install it with the system's package manager" \
-    "(on Debian, as root: apt-get install --no-install-recommends chromium)" >&2
+  echo "missing: ${missing[*]}; install with the system's package manager" \
+    "(on Debian, as root: apt-get install --no-install-recommends ${missing[*]})" >&2
   exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -qq -y --no-install-recommends chromium >/dev/null
+apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null

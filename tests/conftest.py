@@ -11,6 +11,8 @@ import pytest
 
 from job.demo.s3_server import S3Server
 from job.storage import Storage, open_storage
+from tests import ceph, stores
+from tests.ceph import CephServer
 
 
 @pytest.fixture(autouse=True)
@@ -27,19 +29,19 @@ def s3_server() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def ceph_server() -> Iterator[CephServer]:
+    """Another real store, for the tests that ask for it."""
+    ceph.required()
+    with CephServer() as server:
+        yield server
+
+
 @pytest.fixture
 def aws_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment in which boto3, and every subprocess, reaches the server and nothing else."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    env = s3_server.env | {
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-    return env
+    stores.use(s3_server.env, monkeypatch)
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
 
 @pytest.fixture

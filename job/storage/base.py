@@ -112,6 +112,11 @@ class Storage(Protocol):
         """Remove objects; those that are not there are no error."""
         ...
 
+    def rephrase(self) -> bool:
+        """Put conditions another way from now on: stores differ in how they read them. False once
+        there is no other, and the first is in use again."""
+        ...
+
     def forget_uploads(self, prefix: str) -> int:
         """Remove the parts, invisible to `list`, that unfinished uploads below `prefix` have left;
         returns how many uploads. 0 where the store can't tell, or doesn't let us."""

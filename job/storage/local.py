@@ -148,6 +148,10 @@ class LocalStorage:
                     path.unlink(missing_ok=True)
                     self._prune(path.parent)
 
+    def rephrase(self) -> bool:
+        """There is one way."""
+        return False
+
     def forget_uploads(self, prefix: str) -> int:
         """None: a file that isn't whole is its writer's, who removes it."""
         checked_prefix(prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 
 from job.errors import JobError, Problem
 from job.storage.base import Conflict, Storage
@@ -12,17 +13,24 @@ from job.storage.faults import NotSupported
 def probe(storage: Storage) -> bool:
     """Write, read back, write under conditions and delete one small object below `.probe/`.
 
-    True if conditional writes are honoured, False if the store ignores or refuses them. Raises
-    `AccessDenied`, `Unavailable` or `SettingsError` as they come, and `JobError` if what is read
-    is not what was written.
+    True if conditional writes are honoured, in one of the ways in which the storage can put them
+    (it stays with that one); False if the store ignores or refuses them. Raises `AccessDenied`,
+    `Unavailable` or `SettingsError` as they come, and `JobError` if what is read is not what was
+    written.
     """
     key = f".probe/{uuid.uuid4().hex}"
-    first = storage.write(key, b"1")
+    storage.write(key, b"1")
     try:
         _read_back(storage, key, b"1")
-        return _honours_conditions(storage, key, first)
+        return any(_honours_conditions(storage, key) for _ in _phrasings(storage))
     finally:
         storage.delete([key])
+
+
+def _phrasings(storage: Storage) -> Iterator[None]:
+    yield
+    while storage.rephrase():
+        yield
 
 
 def _read_back(storage: Storage, key: str, written: bytes) -> None:
@@ -32,8 +40,9 @@ def _read_back(storage: Storage, key: str, written: bytes) -> None:
         raise JobError(Problem(f"{storage.uri}/{key}", found, "the store is not consistent"))
 
 
-def _honours_conditions(storage: Storage, key: str, first: str) -> bool:
-    """`first` is the ETag of the object as it lies there."""
+def _honours_conditions(storage: Storage, key: str) -> bool:
+    """Of an object that is there."""
+    first = storage.write(key, b"1")
     try:
         if not _conflicts(storage, key, if_none_match=True):
             return False

@@ -67,13 +67,21 @@ class S3Storage:
             raise SettingsError(Problem(uri, str(error))) from None
         self._uri = uri.rstrip("/")
         self._observer = observer or NoObserver()
-        self._connection = self._connect()
-        endpoint = self._connection.client.meta.endpoint_url
+        self._quotes_etags = True
+        self._current = self._connect()
+        self._refused = False
+        endpoint = self._current.client.meta.endpoint_url
         self._faults = S3Faults(self._uri, self._bucket, endpoint, self._credentials_refused)
 
     @property
     def uri(self) -> str:
         return self._uri
+
+    @property
+    def _connection(self) -> _Connection:
+        if self._refused:
+            self._refused, self._current = False, self._connect()
+        return self._current
 
     @property
     def _client(self) -> S3Client:
@@ -86,7 +94,7 @@ class S3Storage:
     def _credentials_refused(self) -> None:
         """The next request is signed with what boto3's chain finds then: files and tokens of a
         pod are renewed under a run of days, and a client keeps what it has read."""
-        self._connection = self._connect()
+        self._refused = True
 
     def stat(self, key: str) -> ObjectInfo:
         """Raises `NotFound`."""
@@ -144,7 +152,7 @@ class S3Storage:
                     Key=self._full(key),
                     Body=data,
                     ContentType=_content_type(key),
-                    **_condition(if_match, if_none_match),
+                    **self._condition(if_match, if_none_match),
                 )
         except NotFound as error:
             raise Conflict(f"{self._where(key)}: is gone, and was to be replaced") from error
@@ -172,7 +180,7 @@ class S3Storage:
                 self._bucket,
                 self._full(key),
                 _content_type(key),
-                _condition(if_match, if_none_match),
+                self._condition(if_match, if_none_match),
                 cancellation or Cancellation(),
             )
 
@@ -235,6 +243,11 @@ class S3Storage:
                     with self._faults.mapped(f"s3://{self._bucket}/{full}"):
                         self._client.delete_object(Bucket=self._bucket, Key=full)
 
+    def rephrase(self) -> bool:
+        """ETags are quoted, as HTTP has it; older releases of Ceph's gateway take them without."""
+        self._quotes_etags = not self._quotes_etags
+        return not self._quotes_etags
+
     def forget_uploads(self, prefix: str) -> int:
         """Also 0 where the role may not list or abort uploads, or the store has none."""
         full = self._prefix + checked_prefix(prefix)
@@ -251,6 +264,14 @@ class S3Storage:
         except (AccessDenied, NotSupported, NotFound) as refused:
             _log.debug("parts of unfinished uploads stay: %s", refused)
         return forgotten
+
+    def _condition(self, if_match: str | None, if_none_match: bool) -> _Condition:
+        condition: _Condition = {}
+        if if_match is not None:
+            condition["IfMatch"] = f'"{if_match}"' if self._quotes_etags else if_match
+        if if_none_match:
+            condition["IfNoneMatch"] = "*"
+        return condition
 
     def _full(self, key: str) -> str:
         return self._prefix + checked_key(key)
@@ -304,15 +325,6 @@ class S3Storage:
         except JobError as spoken:
             return spoken
         return plain
-
-
-def _condition(if_match: str | None, if_none_match: bool) -> _Condition:
-    condition: _Condition = {}
-    if if_match is not None:
-        condition["IfMatch"] = f'"{if_match}"'
-    if if_none_match:
-        condition["IfNoneMatch"] = "*"
-    return condition
 
 
 def _content_type(key: str) -> str:

@@ -152,11 +152,11 @@ class S3Faults:
 
     def _answered(self, error: boto.ClientError, where: str) -> Exception:
         """The store answered, with an error."""
-        code = error.response.get("Error", {}).get("Code", "")
+        told = error.response.get("Error", {})
+        code = told.get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        said = f"{error.operation_name} answered {code}: " + error.response.get("Error", {}).get(
-            "Message", ""
-        )
+        # Ceph's gateway leaves the message out.
+        said = f"{error.operation_name} answered {code}: {told.get('Message') or 'no reason given'}"
         if code == "NoSuchBucket":
             found = f"bucket '{self.bucket}' does not exist at {redact(self.endpoint)}"
             hint = "create it, or correct the URI and AWS_ENDPOINT_URL_S3"

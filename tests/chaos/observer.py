@@ -48,6 +48,8 @@ class Observer:
             if self._sound.get(checkpoint.key) == checkpoint.manifest_sha256:
                 continue
             problem = _damage(self.storage, checkpoint.key, checkpoint.manifest_sha256)
+            if problem and not self._is_listed(checkpoint.key):
+                continue  # it has left the record since, and its files went after that
             if problem:
                 self.violations.append(f"listed and not whole: {problem}")
             else:
@@ -58,6 +60,10 @@ class Observer:
                 f"step {self._durable} was durable, now {record.durable_step} is"
             )
         self._durable = record.durable_step
+
+    def _is_listed(self, key: str) -> bool:
+        record = RunRecord.model_validate_json(self.storage.read(RECORD_KEY)[0])
+        return key in {checkpoint.key for checkpoint in record.checkpoints}
 
     def _check_completion(self, record: RunRecord) -> None:
         if record.status != "succeeded":

@@ -101,6 +101,9 @@ class Wrapped:
             ),
         )
 
+    def rephrase(self) -> bool:
+        return self.inner.rephrase()
+
     def forget_uploads(self, prefix: str) -> int:
         return self._do("forget_uploads", prefix, lambda: self.inner.forget_uploads(prefix))
 

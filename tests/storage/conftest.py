@@ -9,15 +9,32 @@ from pathlib import Path
 import pytest
 
 from job.demo.s3_server import S3Server
-from job.storage import Storage, open_storage
+from job.storage import Storage, open_storage, probe
+from tests import stores
 from tests.storage.wire import Interpose, Rule, interposed
 
 
-@pytest.fixture(params=["s3", "local"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    if request.param == "s3":
-        return open_storage(request.getfixturevalue("bucket") + "/some prefix/é")
-    return open_storage(str(tmp_path / "root"))
+@pytest.fixture(params=["local", *stores.ALL])
+def storage(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Storage]:
+    """Each backend, and each store, in turn."""
+    if request.param == "local":
+        yield open_storage(str(tmp_path / "root"))
+        return
+    stores.use(stores.env_of(request.param, request), monkeypatch)
+    with stores.fresh_place() as place:
+        yield open_storage(f"{place}/some prefix/é")
+
+
+@pytest.fixture
+def conditional(storage: Storage, request: pytest.FixtureRequest) -> Storage:
+    """A store that honours conditional writes; who is known to must."""
+    if not probe(storage):
+        if request.node.callspec.params["storage"] in stores.KNOWN_TO_BE_CONDITIONAL:
+            pytest.fail("it ignores conditional writes")
+        pytest.skip("this store ignores conditional writes: fencing is read-before-write on it")
+    return storage
 
 
 @pytest.fixture

@@ -52,42 +52,42 @@ def test_missing_object_is_not_found(storage: Storage, tmp_path: Path) -> None:
     assert list(tmp_path.glob("in/*")) == []
 
 
-def test_create_only_once(storage: Storage) -> None:
-    storage.write("key", b"first", if_none_match=True)
+def test_create_only_once(conditional: Storage) -> None:
+    conditional.write("key", b"first", if_none_match=True)
 
     with pytest.raises(Conflict):
-        storage.write("key", b"second", if_none_match=True)
-    assert storage.read("key")[0] == b"first"
+        conditional.write("key", b"second", if_none_match=True)
+    assert conditional.read("key")[0] == b"first"
 
 
-def test_replace_only_what_was_read(storage: Storage) -> None:
-    stale = storage.write("key", b"1")
-    fresh = storage.write("key", b"2", if_match=stale)
-
-    with pytest.raises(Conflict):
-        storage.write("key", b"lost update", if_match=stale)
-    assert storage.read("key") == (b"2", fresh)
-
-
-def test_replacing_what_is_gone_conflicts(storage: Storage) -> None:
-    etag = storage.write("key", b"1")
-    storage.delete(["key"])
+def test_replace_only_what_was_read(conditional: Storage) -> None:
+    stale = conditional.write("key", b"1")
+    fresh = conditional.write("key", b"2", if_match=stale)
 
     with pytest.raises(Conflict):
-        storage.write("key", b"2", if_match=etag)
+        conditional.write("key", b"lost update", if_match=stale)
+    assert conditional.read("key") == (b"2", fresh)
+
+
+def test_replacing_what_is_gone_conflicts(conditional: Storage) -> None:
+    etag = conditional.write("key", b"1")
+    conditional.delete(["key"])
+
+    with pytest.raises(Conflict):
+        conditional.write("key", b"2", if_match=etag)
     with pytest.raises(NotFound):
-        storage.stat("key")
+        conditional.stat("key")
 
 
-def test_swaps_from_many_threads_lose_nothing(storage: Storage) -> None:
-    storage.write("counter", b"0")
+def test_swaps_from_many_threads_lose_nothing(conditional: Storage) -> None:
+    conditional.write("counter", b"0")
 
     def count_up(times: int) -> None:
         done = 0
         while done < times:
-            data, etag = storage.read("counter")
+            data, etag = conditional.read("counter")
             try:
-                storage.write("counter", str(int(data) + 1).encode(), if_match=etag)
+                conditional.write("counter", str(int(data) + 1).encode(), if_match=etag)
             except Conflict:
                 continue
             done += 1
@@ -98,7 +98,7 @@ def test_swaps_from_many_threads_lose_nothing(storage: Storage) -> None:
     for thread in threads:
         thread.join()
 
-    assert storage.read("counter")[0] == b"20"
+    assert conditional.read("counter")[0] == b"20"
 
 
 def test_list_is_sorted_and_below_the_root_only(storage: Storage) -> None:
@@ -239,9 +239,9 @@ def test_uploading_no_file_says_which(storage: Storage, tmp_path: Path) -> None:
     assert list(storage.list()) == []
 
 
-def test_probe_passes_and_leaves_nothing(storage: Storage) -> None:
-    assert probe(storage)
-    assert list(storage.list()) == []
+def test_probe_passes_and_leaves_nothing(conditional: Storage) -> None:
+    assert probe(conditional)
+    assert list(conditional.list()) == []
 
 
 @pytest.mark.parametrize("mount", ["size=64k", "ro"])
