@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from job.checkpoint import CheckpointUploader, Committed, Grace, Local
-from job.ledger import Ledger, RunRecord
+from job.ledger import Ledger
 from job.logs import LogContext, ProgressBar
 from job.metrics import Metrics, Totals
 from job.report import held_seconds
@@ -102,7 +102,7 @@ class Monitor:
         loss = logs.get("loss")
         if (eval_loss := logs.get("eval_loss")) is not None:
             _log.info("validation loss %.4f after step %d", eval_loss, step)
-            self._annotate(step, eval_loss=eval_loss)
+            self._uploader.annotate(step, eval_loss=eval_loss)
         if loss is None:
             return
         if self._bar is not None:
@@ -119,7 +119,7 @@ class Monitor:
         self._uploader.submit(Local(saved.folder, saved.step, saved.eval_loss, saved.next_loss))
 
     def continued(self, *, step: int, loss: float) -> None:
-        self._annotate(step, next_loss=loss)
+        self._uploader.annotate(step, next_loss=loss)
 
     def resumed(self, *, step: int, loss: float, expected: float) -> None:
         drift = abs(loss - expected) / max(abs(expected), _LEAST_LOSS)
@@ -156,15 +156,3 @@ class Monitor:
             self._last_line = now
             fields = {"loss": loss, "learning_rate": logs.get("learning_rate")}
             _log.info("step %d/%d loss %.4f", step, self._max_steps, loss, extra={"fields": fields})
-
-    def _annotate(self, step: int, **values: float) -> None:
-        """A checkpoint that was saved before its evaluation, or before the next micro-batch, learns
-        their results."""
-
-        def change(record: RunRecord) -> None:
-            for checkpoint in record.checkpoints:
-                if checkpoint.step == step:
-                    for name, value in values.items():
-                        setattr(checkpoint, name, value)
-
-        self._uploader.later(change)

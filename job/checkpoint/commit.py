@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,32 +21,52 @@ Change = Callable[[RunRecord], None]
 """A change of the record. Making it twice does what making it once does."""
 
 
+@dataclass(frozen=True)
+class _Note:
+    change: Change
+    step: int
+    """The change is of this step's checkpoint; 0: of no checkpoint."""
+
+
 class Changes:
-    """Changes that wait for the next swap: each stays until a swap with it has succeeded."""
+    """Changes that wait for the next swap: each stays until a swap with it has succeeded.
+
+    One that is about a checkpoint waits until that, or a newer one, is listed.
+    """
 
     def __init__(self) -> None:
-        self._waiting: deque[Change] = deque()
+        self._waiting: list[_Note] = []
+        self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def add(self, change: Change) -> None:
-        self._waiting.append(change)
+    def add(self, change: Change, step: int = 0) -> None:
+        with self._lock:
+            self._waiting.append(_Note(change, step))
+
+    def forget(self, step: int) -> None:
+        """Its checkpoint was given up."""
+        with self._lock:
+            self._waiting = [note for note in self._waiting if note.step != step]
 
     def clear(self) -> None:
-        self._waiting.clear()
+        with self._lock:
+            self._waiting = []
 
     def swap(self, ledger: Ledger, first: Change = lambda _record: None) -> None:
         """Make them, after `first`, in one swap."""
-        taken = list(self._waiting)
+        made: list[_Note] = []
 
         def change(record: RunRecord) -> None:
-            for make in (first, *taken):
-                make(record)
+            first(record)
+            made[:] = [note for note in list(self._waiting) if note.step <= record.durable_step]
+            for note in made:
+                note.change(record)
 
         ledger.update(change)
-        for _ in taken:
-            self._waiting.popleft()
+        with self._lock:
+            self._waiting = [note for note in self._waiting if note not in made]
 
 
 @dataclass(frozen=True)

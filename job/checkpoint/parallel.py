@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TypeVar
 
 from job.storage.cancellation import Cancellation
@@ -23,11 +24,25 @@ def in_parallel(
     """
     own = Cancellation()
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="transfer")
+    ended: SimpleQueue[object] = SimpleQueue()
     try:
-        with (cancellation or own).telling(own.cancel):
-            return [future.result() for future in [pool.submit(task, own) for task in tasks]]
+        with (cancellation or own).telling(own.cancel), own.telling(lambda: ended.put(None)):
+            futures = [pool.submit(task, own) for task in tasks]
+            for future in futures:
+                future.add_done_callback(ended.put)
+            for _ in futures:
+                ended.get()
+                own.check()
+                _raise_first(futures)
+            return [future.result() for future in futures]
     except BaseException:
         own.cancel()
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _raise_first(futures: list[Future[T]]) -> None:
+    for future in futures:
+        if future.done() and (error := future.exception()) is not None:
+            raise error

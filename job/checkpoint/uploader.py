@@ -24,6 +24,7 @@ from job.checkpoint.grace import Grace
 from job.checkpoint.retain import collect_orphans, delete_files
 from job.errors import JobError, Unavailable
 from job.ledger.ledger import Ledger
+from job.ledger.record import RunRecord
 from job.lifecycle import StopToken
 from job.storage.base import Storage
 from job.storage.cancellation import Cancellation, Cancelled
@@ -113,6 +114,26 @@ class CheckpointUploader:
         with self._changed:
             self._changes.add(change)
             self._changed.notify_all()
+
+    def annotate(self, step: int, **values: float) -> None:
+        """Set fields of that step's checkpoint, wherever it is by now; returns at once. Nothing
+        happens where there is none."""
+
+        def change(record: RunRecord) -> None:
+            for checkpoint in record.checkpoints:
+                if checkpoint.step == step:
+                    for name, value in values.items():
+                        setattr(checkpoint, name, value)
+
+        with self._changed:
+            if self._is_known(step):
+                self._changes.add(change, step)
+                self._changed.notify_all()
+
+    def _is_known(self, step: int) -> bool:
+        on_its_way = (self._waiting, self._upload.local if self._upload else None)
+        listed = [checkpoint.step for checkpoint in self._ledger.record.checkpoints]
+        return step in [*listed, *(local.step for local in on_its_way if local)]
 
     def flush(self, timeout_seconds: float | None = None) -> bool:
         """Wait until everything handed over is durable, and every change made. False when time ran
@@ -212,6 +233,7 @@ class CheckpointUploader:
 
     def _give_up(self, local: Local) -> None:
         _log.info("checkpoint of step %d is superseded", local.step)
+        self._changes.forget(local.step)
         shutil.rmtree(local.folder, ignore_errors=True)
 
     def _is_better_dropped(self, upload: _Upload, newer: Local) -> bool:
