@@ -4,11 +4,13 @@
 #   make install TORCH_PIP_ARGS=...       where pip finds the CPU build of torch (CONTRIBUTING.md)
 #   make test PYTEST_ARGS="-k ledger"     a part of the suite
 #   make fuzz SECONDS=60                  for another time than ten minutes
+#   make chaos KILLS=50                   for another number than 300
 
 PYTHON ?= python3
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
 SECONDS ?= 600
+KILLS ?= 300
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +21,7 @@ SHELL_SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test fuzz check lint format lock lock-upgrade clean python
+.PHONY: help install demo test fuzz chaos check lint format lock lock-upgrade clean python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +36,9 @@ test: $(INSTALLED)  ## the whole test suite
 
 fuzz: $(INSTALLED)  ## break the data stage with odd input, for SECONDS=600
 	$(BIN)/python -m tests.fuzz.fuzz_dataset --seconds $(SECONDS)
+
+chaos: $(INSTALLED)  ## kill attempts at random moments, KILLS=300 times, and compare the results
+	$(BIN)/python -m tests.chaos --kills $(KILLS)
 
 check: lint test  ## exactly what CI runs
 

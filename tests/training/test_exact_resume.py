@@ -121,6 +121,7 @@ def run(
     stop_at: int | None = None,
     resume_from: Path | None = None,
     cause: BaseException | None = None,
+    expected_loss: float | None = None,
     **settings: Any,
 ) -> Outcome:
     resolved = Settings(**(SETTINGS | settings))
@@ -128,7 +129,9 @@ def run(
     loaded = engine.load(model, resolved.hyperparameters())
     seen = Recorder(stop, stop_at, cause or Preempted("test"))
     try:
-        result = train(engine, loaded, data, resolved, seen, stop, output, resume_from)
+        result = train(
+            engine, loaded, data, resolved, seen, stop, output, resume_from, expected_loss
+        )
     except Preempted:
         result = None
     digest = hashlib.sha256()
@@ -165,8 +168,19 @@ def test_stopped_and_resumed_equals_uninterrupted(
     newest = stopped.seen.saves[-1] if stopped.seen.saves else None
     assert (newest.step if newest else None) == resumes_at
 
-    resumed = run(model, data, tmp_path, resume_from=newest.folder if newest else None)
+    noted = None
+    if newest:
+        noted = newest.next_loss or stopped.seen.continuations.get(newest.step)
+    resumed = run(
+        model,
+        data,
+        tmp_path,
+        resume_from=newest.folder if newest else None,
+        expected_loss=noted,
+    )
 
+    if noted is not None and resumes_at is not None and resumes_at < 12:
+        assert resumed.seen.resumptions == [(resumes_at, noted, noted)]
     assert resumed.seen.began_at == (resumes_at or 0)
     whole = uninterrupted.result
     assert whole is not None
@@ -184,6 +198,18 @@ def test_stopped_and_resumed_equals_uninterrupted(
 
 def _losses(result: TrainingResult) -> list[tuple[int, float | None, float | None]]:
     return [(entry["step"], entry.get("loss"), entry.get("eval_loss")) for entry in result.history]
+
+
+def test_the_loss_that_follows_a_state_is_noted_with_it(
+    model: Path, data: TrainingData, uninterrupted: Outcome, tmp_path: Path
+) -> None:
+    """What a resumed run has to find again, whether it was stopped or killed."""
+    between = run(model, data, tmp_path, stop_at=8).seen.saves[-1]
+    assert between.step == 2
+    assert between.next_loss is not None
+    evaluating = run(model, data, tmp_path / "evaluating", stop_at=17).seen.saves[-1]
+    assert evaluating.next_loss is None, "nothing was trained after it"
+    assert 7 in uninterrupted.seen.continuations
 
 
 def test_stopped_several_times(
