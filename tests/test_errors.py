@@ -33,6 +33,7 @@ CLASSES: dict[type[JobError | Stopped], int] = {
     errors.DataError: 65,
     errors.DataChanged: 65,
     errors.Unavailable: 69,
+    errors.NoProgress: 70,
     errors.OutOfDisk: 70,
     errors.OutOfGpuMemory: 71,
     errors.AccessDenied: 77,
