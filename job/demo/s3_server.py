@@ -44,6 +44,13 @@ class S3Server:
         return f"http://{_HOST}:{self._port}"
 
     @property
+    def pid(self) -> int:
+        """Of the process that serves."""
+        if self._process is None:
+            raise RuntimeError("the S3 server has not been started")
+        return self._process.pid
+
+    @property
     def env(self) -> dict[str, str]:
         no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY"), _HOST]))
         return {
