@@ -152,8 +152,15 @@ class Process:
             operation.told()
         elif not isinstance(error, JobError | Stopped):
             raise Broken(f"{self.name} ended with {error!r}") from error
-        elif operation.name == "main" and self.fails(error):
-            self.end()
+        else:
+            self._check_fenced(error)
+            if operation.name == "main" and self.fails(error):
+                self.end()
+
+    def _check_fenced(self, error: BaseException) -> None:
+        strict = self.observer.strict
+        if strict and isinstance(error, Fenced) and self.observer.owns(self.name):
+            raise Broken(f"{self.name} owns the run, and was told: {error}")
 
     def fails(self, error: BaseException) -> bool:
         """Whether a main thread that gets this goes no further."""

@@ -1,0 +1,133 @@
+"""Struck at each moment of publishing: the next attempt publishes, and trains nothing again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from job.ledger import read_record
+from tests.chaos.observer import result_of
+from tests.chaos.proxy import Fault, Request, nothing
+from tests.chaos.runs import Ground, Reference
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+WEIGHTS, MANIFEST, REPORT = (
+    "/adapter/adapter_model.safetensors",
+    "/adapter/manifest.json",
+    "/report/report.html",
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "answered", "blow"),
+    [
+        (WEIGHTS, False, signal.SIGTERM),
+        (WEIGHTS, True, signal.SIGKILL),
+        (MANIFEST, False, signal.SIGKILL),
+        (MANIFEST, True, signal.SIGTERM),
+        (REPORT, False, signal.SIGKILL),
+        (REPORT, True, signal.SIGTERM),
+    ],
+)
+def test_the_next_attempt_publishes_without_training(
+    place: Ground,
+    references: Callable[[str], Reference],
+    key: str,
+    answered: bool,
+    blow: signal.Signals,
+) -> None:
+    expected = references("dropout").result
+    name = key.rsplit("/", 1)[1].replace(".", "-").replace("_", "-")
+    run_id = f"publishing-{name}-{answered}-{blow.name}".lower()
+    log = place.folder / f"{run_id}.log"
+    pids: list[int] = []
+    struck: list[int] = []
+
+    def strike() -> None:
+        struck.append(pids[0])
+        os.kill(pids[0], blow)
+
+    def rule(request: Request) -> Fault | None:
+        if request.method != "PUT" or key not in request.path or struck:
+            return None
+        return Fault(after=strike) if answered else Fault(before=strike)
+
+    pids.append(place.start(place.settings(run_id, "dropout"), log))
+    place.proxy.rule = rule
+    code = place.ended(pids[0], log)
+    assert code == (75 if blow == signal.SIGTERM else -9), log.read_text()
+    observer = place.observer(run_id)
+    observer.look()
+    found = read_record(observer.storage)
+    assert found is not None
+    assert found[0].adapter is None
+    assert found[0].status != "succeeded"
+
+    second = place.folder / f"{run_id}-second.log"
+    assert place.run(place.settings(run_id, "dropout"), second) == 0, second.read_text()
+
+    observer.look()
+    assert observer.violations == []
+    found = read_record(observer.storage)
+    assert found is not None
+    assert found[0].current.from_step == found[0].durable_step == 12
+    assert " is durable (" not in second.read_text(), "nothing was trained, nothing saved"
+    assert result_of(observer.storage) == expected
+
+
+def test_a_signal_at_the_final_swap_leaves_a_record_that_is_true(
+    place: Ground, references: Callable[[str], Reference]
+) -> None:
+    expected = references("dropout").result
+    for moment in ("before", "after"):
+        run_id = f"final-swap-{moment}"
+        log = place.folder / f"{run_id}.log"
+        pids: list[int] = []
+        reported: list[bool] = []
+
+        def rule(
+            request: Request,
+            pids: list[int] = pids,
+            reported: list[bool] = reported,
+            moment: str = moment,
+        ) -> Fault | None:
+            if request.method == "PUT" and "/report/metrics.jsonl" in request.path:
+                reported.append(True)
+            if not reported or request.method != "PUT" or "/run.json" not in request.path:
+                return None
+
+            def strike() -> None:
+                os.kill(pids[0], signal.SIGTERM)
+
+            return Fault(before=strike) if moment == "before" else Fault(after=strike)
+
+        pids.append(place.start(place.settings(run_id, "dropout"), log))
+        place.proxy.rule = rule
+        assert place.ended(pids[0], log) in (0, 75), log.read_text()
+        place.proxy.rule = nothing
+        second = place.folder / f"{run_id}-second.log"
+        assert place.run(place.settings(run_id, "dropout"), second) == 0, second.read_text()
+        observer = place.observer(run_id)
+        observer.look()
+        assert observer.violations == []
+        assert result_of(observer.storage) == expected
+
+
+def test_a_finished_run_whose_adapter_was_damaged_is_published_anew(
+    place: Ground, references: Callable[[str], Reference]
+) -> None:
+    env = place.settings("damaged-since", "dropout")
+    assert place.run(env, place.folder / "damaged-since.log") == 0
+    observer = place.observer("damaged-since")
+    observer.storage.write("adapter/adapter_model.safetensors", b"somebody's mistake")
+    log = place.folder / "damaged-since-second.log"
+    assert place.run(env, log) == 0, log.read_text()
+    assert "is damaged and is published anew" in log.read_text()
+    assert " is durable (" not in log.read_text()
+    observer.look()
+    assert observer.violations == []
+    assert result_of(observer.storage) == references("dropout").result
