@@ -110,7 +110,7 @@ def run_job(
 
 def _stages(run: Run) -> RunRecord:
     settings, metrics = run.settings, run.metrics
-    run.remove_older_dirs()
+    run.replace_older_attempts()
     give_up_without_progress(run.ledger, settings.max_attempts_without_progress)
 
     metrics.phase("data")

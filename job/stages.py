@@ -31,6 +31,7 @@ from job.dataset import (
     DataReport,
     PreparedData,
     PrepareOptions,
+    is_prepared,
     prepare,
 )
 from job.engines import Engine, LoadedModel
@@ -45,6 +46,8 @@ from job.report import build as build_report
 from job.storage import Patience, Storage
 
 _log = logging.getLogger(__name__)
+
+_PREPARED = "prepared"
 
 _RESTORE_PATIENCE_SECONDS = 120.0
 """A checkpoint that can't be had for so long is passed over, if an older one can be had."""
@@ -69,10 +72,16 @@ class Run:
         the work volume."""
         return self.work_dir / f"attempt-{self.ledger.attempt:03d}"
 
-    def remove_older_dirs(self) -> None:
-        for folder in self.work_dir.glob("attempt-*"):
-            if folder != self.own_dir:
-                shutil.rmtree(folder, ignore_errors=True)
+    def replace_older_attempts(self) -> None:
+        """Their tokenized data, where they are whole, become ours; all else of theirs goes."""
+        own = self.own_dir / _PREPARED
+        for folder in sorted(self.work_dir.glob("attempt-*"), reverse=True):
+            if int(folder.name.rpartition("-")[2]) >= self.ledger.attempt:
+                continue
+            if is_prepared(folder / _PREPARED) and not own.exists():
+                own.parent.mkdir(exist_ok=True)
+                (folder / _PREPARED).rename(own)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ def prepare_data(
     if options.max_seq_length < run.settings.hyperparameters().max_seq_length:
         _log.warning("the model has %d positions: longer rows don't fit", options.max_seq_length)
     try:
-        data = prepare(files, chat, options, run.work_dir / "prepared")
+        data = prepare(files, chat, options, run.own_dir / _PREPARED)
     except DataRejected as rejection:
         _report_data(run, rejection.report)
         raise

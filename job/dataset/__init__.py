@@ -7,7 +7,7 @@ data = prepare(files, ChatFormat.load(model_dir), PrepareOptions.from_settings(s
 from __future__ import annotations
 
 from job.dataset.options import PrepareOptions
-from job.dataset.prepare import PreparedData, check_only, prepare
+from job.dataset.prepare import PreparedData, check_only, is_prepared, prepare
 from job.dataset.review.report import DataRejected, DataReport
 from job.dataset.rows.read import read_rows
 from job.dataset.rows.row import Message, RejectedRow, Row, RowProblem, RowRefused
@@ -34,6 +34,7 @@ __all__ = [
     "Samples",
     "check_only",
     "fetch",
+    "is_prepared",
     "prepare",
     "read_rows",
 ]

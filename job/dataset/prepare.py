@@ -82,6 +82,11 @@ def prepare(
     )
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether `prepare` has stored all of its samples in `folder`: nobody writes there any more."""
+    return Store.is_whole(folder / "store")
+
+
 def check_only(files: Sequence[DataFile], options: PrepareOptions) -> DataReport:
     """All that can be said of the rows without a tokenizer. Raises `DataRejected`, `OutOfDisk`."""
     with tempfile.TemporaryDirectory(prefix="forge-check-") as temporary:

@@ -119,6 +119,11 @@ class Store:
         self._bounds = np.zeros(len(self.rows) + 1, dtype=np.int64)
         np.cumsum(self.rows["tokens"], out=self._bounds[1:])
 
+    @staticmethod
+    def is_whole(folder: Path) -> bool:
+        """Whether its writer has completed it. It may have been damaged since."""
+        return (folder / _COMPLETE).exists()
+
     @classmethod
     def open(cls, folder: Path, key: str) -> Store | None:
         """The store in `folder` if it is whole, undamaged, and made from `key`."""
