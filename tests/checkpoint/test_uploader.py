@@ -224,10 +224,11 @@ def test_flush_says_when_time_ran_out(bench: Bench) -> None:
 
 
 def test_leaving_ends_the_worker(bench: Bench) -> None:
+    others = set(threading.enumerate())
     with bench.uploader() as uploader:
         uploader.submit(bench.local(1))
         assert uploader.flush()
-    wait_until(lambda: not any(t.name == "checkpoint-upload" for t in threading.enumerate()))
+    wait_until(lambda: set(threading.enumerate()) <= others)
 
 
 # -- outages --------------------------------------------------------------------------------------

@@ -2,86 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from job.config import Settings
-from job.dataset import Sample
-from job.engines import ReferenceEngine
-from job.errors import Diverged, Preempted, Unavailable
-from job.lifecycle import StopToken
-from job.training import Saved, Step, TrainingData, TrainingResult, TrainingState, train
-from tests.stored import stored
+from job.errors import Diverged, Unavailable
+from job.training import TrainingData, TrainingResult, TrainingState
 from tests.tiny import build_model
-
-SETTINGS: dict[str, Any] = {
-    "run_id": "exact",
-    "dataset_uri": "/rows.jsonl",
-    "output_uri": "/out",
-    "profile": "fast_dev",  # 2 × 4: four micro-batches a step
-    "max_steps": 12,
-    "eval_steps": 5,
-    "save_steps": 7,
-    "lora_dropout": 0.05,
-    "learning_rate": 1e-2,
-}
-
-
-@dataclass
-class Recorder:
-    """Keeps `TrainingObserver`; asks for a stop at the n-th sign of life."""
-
-    stop: StopToken
-    stop_at: int | None = None
-    cause: BaseException = field(default_factory=lambda: Preempted("test"))
-    losses: dict[int, float] = field(default_factory=dict)
-    eval_losses: dict[int, float] = field(default_factory=dict)
-    saves: list[Saved] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    continuations: dict[int, float] = field(default_factory=dict)
-    resumptions: list[tuple[int, float, float]] = field(default_factory=list)
-    began_at: int = -1
-    signs: int = 0
-
-    def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
-        self.began_at = step
-
-    def alive(self) -> None:
-        self.signs += 1
-        if self.signs == self.stop_at:
-            self.stop.request(self.cause)
-
-    def stepped(self, step: Step) -> None:
-        self.steps.append(step)
-
-    def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
-        if "loss" in logs:
-            self.losses[step] = logs["loss"]
-        if "eval_loss" in logs:
-            self.eval_losses[step] = logs["eval_loss"]
-
-    def saved(self, saved: Saved) -> None:
-        self.saves.append(saved)
-
-    def continued(self, *, step: int, loss: float) -> None:
-        self.continuations[step] = loss
-
-    def resumed(self, *, step: int, loss: float, expected: float) -> None:
-        self.resumptions.append((step, loss, expected))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    seen: Recorder
-    result: TrainingResult | None
-    adapter: str
-    """SHA-256 of all LoRA weights."""
+from tests.training.runs import Outcome, made_data, run
 
 
 @pytest.fixture(scope="module")
@@ -91,19 +21,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    chosen = np.random.default_rng(0)
-
-    def sample() -> Sample:
-        ids = chosen.integers(3, 500, int(chosen.integers(20, 80))).astype(np.int32)
-        labels = ids.copy()
-        labels[: len(ids) // 2] = -100
-        return Sample(input_ids=ids, labels=labels)
-
-    folder = tmp_path_factory.mktemp("data")
-    return TrainingData(
-        stored(folder / "train", [sample() for _ in range(30)]),
-        stored(folder / "evaluation", [sample() for _ in range(6)]),
-    )
+    return made_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -111,34 +29,6 @@ def uninterrupted(
     model: Path, data: TrainingData, tmp_path_factory: pytest.TempPathFactory
 ) -> Outcome:
     return run(model, data, tmp_path_factory.mktemp("whole"))
-
-
-def run(
-    model: Path,
-    data: TrainingData,
-    output: Path,
-    *,
-    stop_at: int | None = None,
-    resume_from: Path | None = None,
-    cause: BaseException | None = None,
-    expected_loss: float | None = None,
-    **settings: Any,
-) -> Outcome:
-    resolved = Settings(**(SETTINGS | settings))
-    engine, stop = ReferenceEngine(), StopToken()
-    loaded = engine.load(model, resolved.hyperparameters())
-    seen = Recorder(stop, stop_at, cause or Preempted("test"))
-    try:
-        result = train(
-            engine, loaded, data, resolved, seen, stop, output, resume_from, expected_loss
-        )
-    except Preempted:
-        result = None
-    digest = hashlib.sha256()
-    for _, parameter in sorted(loaded.model.named_parameters()):
-        if parameter.requires_grad:
-            digest.update(parameter.detach().numpy().tobytes())
-    return Outcome(seen, result, digest.hexdigest())
 
 
 # Signs of life: 3 a step of training (the last micro-batch ends a step instead), 3 an evaluation.
