@@ -70,7 +70,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[MODEL_MB, 250, 2000], help="MB")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=6, help="checkpoints a side (33 MB)")
-    parser.add_argument("--stops", type=int, default=3)
+    parser.add_argument("--stops", type=int, default=3, help="a rank")
+    parser.add_argument(
+        "--ranks", type=int, nargs="+", default=[16, 128, 1024], help="of the runs to stop"
+    )
     parser.add_argument("--tools", type=Path, help="where other uploaders are installed")
     default = ROOT / "benchmarks" / "results" / "checkpoint.json"
     parser.add_argument("--out", type=Path, default=default)
@@ -117,21 +120,30 @@ def _cost(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def _stop(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rows = write_rows(folder / "rows.jsonl", 60)
     open_storage(f"s3://{BUCKET}").upload("data/rows.jsonl", rows)
-    trained = [
-        stops.in_training(_env(folder, f"stop-{n}"), folder / f"stop-{n}.log", _port(), n)
-        for n in range(arguments.stops)
-    ]
     phases = {
         phase: stops.in_phase(
             _env(folder, f"stop-{phase}"), folder / f"{phase}.log", _port(), phase
         )
         for phase in stops.PHASES
     }
-    made = transfers.make_folder(folder / "same-bytes", round(trained[0]["megabytes"] * 1e6))
-    tools = _tools(arguments, folder)
-    ways = transfers.uploads(BUCKET, made, tools)
+    return {
+        "training": {f"r={rank}": _stops(arguments, folder, rank) for rank in arguments.ranks},
+        "phases": phases,
+    }
+
+
+def _stops(arguments: argparse.Namespace, folder: Path, rank: int) -> dict[str, Any]:
+    found = []
+    for n in range(arguments.stops):
+        name = f"stop-{rank}-{n}"
+        env = _env(folder, name) | {"FORGE_LORA_R": str(rank)}
+        found.append(stops.in_training(env, folder / f"{name}.log", _port(), n))
+        _empty(BUCKET)
+    made = transfers.make_folder(folder / f"same-{rank}", round(found[0]["megabytes"] * 1e6))
+    ways = transfers.uploads(BUCKET, made, _tools(arguments, folder))
+    _empty(BUCKET)
     fastest = min(v for v in ways.values() if isinstance(v, float))
-    return {"training": trained, "phases": phases, "fastest_upload": fastest, "uploads": ways}
+    return {"stops": found, "fastest_upload": fastest, "uploads": ways}
 
 
 def _env(folder: Path, run_id: str) -> dict[str, str]:

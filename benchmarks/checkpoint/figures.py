@@ -80,12 +80,15 @@ def _cost(part: dict[str, Any]) -> Iterator[str]:
 def _stop(part: dict[str, Any]) -> Iterator[str]:
     yield "## At a stop"
     yield ""
-    trained = part["training"]
-    ratio = median(durable_ratio(stop, part["fastest_upload"]) for stop in trained)
-    yield f"- SIGTERM to durable: {median(s['durable'] for s in trained):.2f} s"
-    yield "- " + _verdict("to the floor", ratio, DURABLE_TO_FLOOR)
-    after = median(stop["exit_after_durable"] for stop in trained)
-    yield "- " + _verdict("exit after durable, s", after, EXIT_AFTER_DURABLE)
+    for name, found in part["training"].items():
+        stops, fastest = found["stops"], found["fastest_upload"]
+        size = median(stop["megabytes"] for stop in stops)
+        seconds = median(stop["durable"] for stop in stops)
+        yield f"- {name}, {size:.0f} MB: SIGTERM to durable {seconds:.2f} s"
+        ratio = median(durable_ratio(stop, fastest) for stop in stops)
+        yield "- " + _verdict(f"{name}, to the floor", ratio, DURABLE_TO_FLOOR)
+        after = median(stop["exit_after_durable"] for stop in stops)
+        yield "- " + _verdict(f"{name}, exit after durable, s", after, EXIT_AFTER_DURABLE)
     for phase, found in part["phases"].items():
         if found is None:
             yield f"- in `{phase}`: over before it could be seen"
