@@ -186,6 +186,7 @@ def _claim(
         ledger,
         stop,
         keep=settings.save_total_limit,
+        needs_best=settings.early_stopping_patience > 0,
         patience_seconds=settings.storage_patience_seconds,
         tries=settings.max_upload_failures,
         grace=grace,

@@ -5,7 +5,9 @@ retains, at the lowest priority. What can't be mended asks the run to stop, so t
 reappears on the training thread: nothing is swallowed.
 
 A newer checkpoint replaces one that waits. One that is being uploaded is given up for a newer one
-where that makes the newer state durable: see `_is_better_dropped`.
+where that makes the newer state durable: see `_is_better_dropped`. Neither happens to the one with
+the lowest validation loss so far, where the run's result depends on it: steps can be trained
+again, but once the run has resumed after it nobody makes that state again.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class CheckpointUploader:
         stop: StopToken,
         *,
         keep: int,
+        needs_best: bool = True,
         patience_seconds: float,
         tries: int = 1,
         grace: Grace | None = None,
@@ -62,7 +65,8 @@ class CheckpointUploader:
         on_failure: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         """`storage` is for this uploader alone, as its transfer threads are to run at our
-        priority. `tries` is how often anything but an outage may fail in a row."""
+        priority. `needs_best` says that the run ends with its best checkpoint. `tries` is how
+        often anything but an outage may fail in a row."""
         self._storage = storage
         self._ledger = ledger
         self._stop = stop
@@ -74,7 +78,9 @@ class CheckpointUploader:
         self._patiently = Patience(
             patience_seconds, tries=tries, on_failure=self._failed, pause=self._pause
         )
-        self._waiting: Local | None = None
+        self._needs_best = needs_best
+        self._waiting: list[Local] = []
+        """Oldest first: the best so far, if it waits, and the newest."""
         self._upload: _Upload | None = None
         self._working = False
         self._has_committed = False
@@ -102,9 +108,10 @@ class CheckpointUploader:
     def submit(self, local: Local) -> None:
         """Hand a checkpoint over; returns at once. The folder belongs to the uploader now."""
         with self._changed:
-            if self._waiting is not None:
-                self._give_up(self._waiting)
-            self._waiting = local
+            given_up = [older for older in self._waiting if not self._is_best(older, local)]
+            for older in given_up:
+                self._give_up(older)
+            self._waiting = [o for o in self._waiting if o not in given_up] + [local]
             if self._upload is not None and self._is_better_dropped(self._upload, local):
                 self._upload.cancellation.cancel()
             self._changed.notify_all()
@@ -131,9 +138,19 @@ class CheckpointUploader:
                 self._changed.notify_all()
 
     def _is_known(self, step: int) -> bool:
-        on_its_way = (self._waiting, self._upload.local if self._upload else None)
+        on_its_way = [*self._waiting, *([self._upload.local] if self._upload else [])]
         listed = [checkpoint.step for checkpoint in self._ledger.record.checkpoints]
-        return step in [*listed, *(local.step for local in on_its_way if local)]
+        return step in [*listed, *(local.step for local in on_its_way)]
+
+    def _is_best(self, older: Local, newer: Local) -> bool:
+        """Whether `older` is needed although `newer` is there: none that will be durable has a
+        lower validation loss."""
+        if not self._needs_best or older.eval_loss is None:
+            return False
+        on_its_way = [*self._waiting, newer, *([self._upload.local] if self._upload else [])]
+        others = [local.eval_loss for local in on_its_way if local is not older]
+        others += [checkpoint.eval_loss for checkpoint in self._ledger.record.checkpoints]
+        return all(older.eval_loss <= loss for loss in others if loss is not None)
 
     def flush(self, timeout_seconds: float | None = None) -> bool:
         """Wait until everything handed over is durable, and every change made. False when time ran
@@ -173,9 +190,9 @@ class CheckpointUploader:
     def _next(self) -> bool:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._has_work())
-            if self._closed and self._waiting is None and not self._changes:
+            if self._closed and not self._waiting and not self._changes:
                 return False
-            local, self._waiting = self._waiting, None
+            local = self._waiting.pop(0) if self._waiting else None
             self._upload = _Upload(local) if local else None
             self._working = True
             return True
@@ -183,7 +200,7 @@ class CheckpointUploader:
     def _has_work(self) -> bool:
         # Orphans wait for a checkpoint of our own: until then there are more urgent things to do.
         tidies = self._untidy and self._has_committed and not self._stop.requested
-        return self._waiting is not None or bool(self._changes) or tidies
+        return bool(self._waiting or self._changes) or tidies
 
     def _done(self) -> None:
         with self._changed:
@@ -244,6 +261,8 @@ class CheckpointUploader:
         done by the measure of those before it; never twice in a row, or slow uploads would follow
         each other for ever and nothing would become durable.
         """
+        if self._is_best(upload.local, newer):
+            return False
         elapsed = time.monotonic() - upload.began
         if self._stop.requested:
             estimate = max(self._grace.durable_seconds or 2 * elapsed, elapsed)

@@ -47,13 +47,19 @@ class Bench:
 
     @contextmanager
     def uploader(
-        self, *, pace: Pace | None = None, patience: float = 3600, tries: int = 1
+        self,
+        *,
+        pace: Pace | None = None,
+        patience: float = 3600,
+        tries: int = 1,
+        needs_best: bool = True,
     ) -> Iterator[CheckpointUploader]:
         with CheckpointUploader(
             self.storage,
             self.ledger,
             self.stop,
             keep=3,
+            needs_best=needs_best,
             patience_seconds=patience,
             tries=tries,
             grace=Grace(30, pace),
@@ -61,11 +67,11 @@ class Bench:
         ) as uploader:
             yield uploader
 
-    def local(self, step: int) -> Local:
+    def local(self, step: int, eval_loss: float | None = None) -> Local:
         folder = self.folder / f"checkpoint-{step}"
         folder.mkdir(parents=True)
         (folder / "state").write_text(f"step {step}")
-        return Local(folder, step)
+        return Local(folder, step, eval_loss)
 
     @property
     def record(self) -> RunRecord:
@@ -113,6 +119,68 @@ def test_never_two_in_a_row(bench: Bench) -> None:
         slow.let_go()
         assert uploader.flush(60)
     assert bench.steps == [2, 3]
+
+
+def test_the_best_so_far_is_given_up_for_none_that_is_worse(bench: Bench) -> None:
+    """Neither in an ordinary moment nor before the end."""
+    bench.storage.before = slow = Slow(1)
+    with bench.uploader(pace=LONG) as uploader:
+        uploader.submit(bench.local(1, 0.5))
+        assert slow.reached[1].wait(60)
+        uploader.submit(bench.local(2, 0.6))
+        bench.stop.request(Preempted("SIGTERM"))
+        uploader.submit(bench.local(3))
+        slow.let_go()
+        assert uploader.flush(60)
+    assert bench.steps == [1, 3]
+
+
+def test_the_best_so_far_waits_beside_the_newest(bench: Bench) -> None:
+    bench.storage.before = slow = Slow(1)
+    with bench.uploader(pace=Pace(upload_seconds=1e-6)) as uploader:
+        uploader.submit(bench.local(1))
+        assert slow.reached[1].wait(60)
+        uploader.submit(bench.local(2, 0.5))
+        uploader.submit(bench.local(3, 0.7))
+        uploader.submit(bench.local(4))
+        slow.let_go()
+        assert uploader.flush(60)
+    assert bench.steps == [1, 2, 4]
+
+
+def test_one_that_was_the_best_gives_way_to_a_better_one(bench: Bench) -> None:
+    bench.storage.before = slow = Slow(1)
+    with bench.uploader(pace=LONG) as uploader:
+        uploader.submit(bench.local(1, 0.5))
+        assert slow.reached[1].wait(60)
+        uploader.submit(bench.local(2, 0.4))
+        assert uploader.flush(60)
+        slow.let_go()
+    assert bench.steps == [2]
+
+
+def test_one_that_the_record_has_better_ones_than_gives_way(bench: Bench) -> None:
+    bench.storage.before = slow = Slow(2)
+    with bench.uploader(pace=LONG) as uploader:
+        uploader.submit(bench.local(1, 0.5))
+        assert uploader.flush(60)
+        uploader.submit(bench.local(2, 0.6))
+        assert slow.reached[2].wait(60)
+        uploader.submit(bench.local(3))
+        assert uploader.flush(60)
+        slow.let_go()
+    assert bench.steps == [1, 3]
+
+
+def test_without_early_stopping_the_newest_is_all_that_counts(bench: Bench) -> None:
+    bench.storage.before = slow = Slow(1)
+    with bench.uploader(pace=LONG, needs_best=False) as uploader:
+        uploader.submit(bench.local(1, 0.5))
+        assert slow.reached[1].wait(60)
+        uploader.submit(bench.local(2))
+        assert uploader.flush(60)
+        slow.let_go()
+    assert bench.steps == [2]
 
 
 def test_one_that_is_more_than_half_done_goes_on(bench: Bench) -> None:
