@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.update(server.env)
         server.create_bucket(BUCKET)
         _step_back(server)
+        arguments.store = server.pid
         folder = Path(name)
         measured = {
             part: measure(arguments, folder)
@@ -69,7 +70,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[MODEL_MB, 250, 2000], help="MB")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--rounds", type=int, default=6, help="checkpoints a side (33 MB)")
+    parser.add_argument("--rounds", type=int, default=12, help="checkpoints a side (33 MB)")
     parser.add_argument("--stops", type=int, default=3, help="a rank")
     parser.add_argument(
         "--ranks", type=int, nargs="+", default=[16, 128, 1024], help="of the runs to stop"
@@ -102,10 +103,8 @@ def _cost(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "work": str(work),
             "bucket": BUCKET,
             "padding_bytes": max(0, size - MODEL_MB) << 20,
-            "rounds": max(1, arguments.rounds * MODEL_MB // size)
-            if size > 250
-            else arguments.rounds,
-            "window": 3,
+            "rounds": max(1, round(arguments.rounds * (MODEL_MB / size) ** 0.35)),
+            "store": arguments.store,
             "record": str(work / "record.json"),
         }
         (work / "plan.json").write_text(json.dumps(plan))

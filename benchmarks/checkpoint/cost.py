@@ -2,20 +2,25 @@
 
     python -m benchmarks.checkpoint.cost plan.json
 
-One process, one model, one loop; at each checkpoint another side is in turn, so that a drift of
-the machine's speed meets all alike. The cost of a checkpoint is the time from the end of the step
-before it to the end of its window (at least `window` steps, and until its upload has ended), less
-as many quiet steps.
+One process, one model, one loop; at each checkpoint another side is in turn. While an upload is
+under way the store is stopped and woken up again, every few steps: a stopped store blocks the
+upload, so that steps beside it and steps without it alternate within seconds. The slowdown is the
+sum of their differences, and a drift of the machine's speed cancels out. Sides whose upload is over
+when training goes on cost their stall.
+
+The checkpoint is SmolLM2's, whole. A step passes through two of its thirty layers, so that there
+are many of them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from typing import Any
 
 import torch
@@ -26,45 +31,54 @@ from job.profiles import PROFILES
 
 TOKENS = 128
 ROWS = 1
-LONGEST_WINDOW = 200
-QUIET_STEPS = 3
+STEP_LAYERS = 2
+SLICE_STEPS = 2
+LONGEST_SECONDS = 150.0
+"""A window that takes longer is cut off, and says so."""
 
 
 def main(plan: dict[str, Any]) -> None:
     torch.manual_seed(0)
     loop = _Loop(Path(plan["model"]), Path(plan["work"]), plan["padding_bytes"])
     by_name = sides(plan["bucket"])
-    for _ in range(4):
+    for _ in range(10):
         loop.step()
     windows: list[dict[str, Any]] = []
     number = 0
     for _ in range(plan["rounds"]):
         for name in NAMES:
             number += 1
-            quiet = median(loop.step() for _ in range(QUIET_STEPS))
-            windows.append(_window(loop, by_name[name], name, number, quiet, plan["window"]))
+            windows.append(_window(loop, by_name[name], name, number, plan["store"]))
             print(json.dumps(windows[-1]), file=sys.stderr, flush=True)
-    Path(plan["record"]).write_text(json.dumps(windows))
+            Path(plan["record"]).write_text(json.dumps(windows))
 
 
-def _window(
-    loop: _Loop, side: Any, name: str, number: int, quiet: float, least: int
-) -> dict[str, Any]:
+def _window(loop: _Loop, side: Any, name: str, number: int, store: int) -> dict[str, Any]:
     began = time.perf_counter()
     folder = loop.save(number)
     written = time.perf_counter()
     side.saved(folder, number)
     stalled = time.perf_counter()
-    steps = [loop.step() for _ in range(least)]
-    while not side.idle() and len(steps) < LONGEST_WINDOW:
-        steps.append(loop.step())
+    pairs: list[tuple[float, float]] = []
+    while not side.idle() and time.perf_counter() - stalled < LONGEST_SECONDS:
+        beside = mean(loop.step() for _ in range(SLICE_STEPS))
+        os.kill(store, signal.SIGSTOP)
+        try:
+            loop.step()  # in which what the store has taken already comes to rest
+            alone = mean(loop.step() for _ in range(SLICE_STEPS))
+        finally:
+            os.kill(store, signal.SIGCONT)
+        pairs.append((beside, alone))
+    finished = side.idle()
+    while not side.idle():
+        time.sleep(0.05)
     return {
         "side": name,
-        "quiet": quiet,
         "write": written - began,
         "stall": stalled - began,
-        "steps": steps,
-        "finished": side.idle(),
+        "pairs": pairs,
+        "steps_a_slice": SLICE_STEPS,
+        "finished": finished,
     }
 
 
@@ -88,6 +102,8 @@ class _Loop:
         self._ids = torch.randint(10, 40_000, (ROWS, TOKENS))
         self._work = work
         self._padding = os.urandom(1 << 20) * (padding_bytes >> 20)
+        self.step()  # of all layers, so that the optimizer's state is whole
+        self._model.get_base_model().config.num_hidden_layers = STEP_LAYERS
 
     def step(self) -> float:
         began = time.perf_counter()

@@ -17,8 +17,9 @@ LEDGER_SHARE: Final = 0.001
 
 
 def whole_cost(window: dict[str, Any]) -> float:
-    """Stall and slowdown: what the window took, less as many quiet steps."""
-    cost: float = window["stall"] + sum(window["steps"]) - len(window["steps"]) * window["quiet"]
+    """The stall, and by how much the steps beside the upload took longer than those without."""
+    slower = sum(beside - alone for beside, alone in window["pairs"])
+    cost: float = window["stall"] + slower * window["steps_a_slice"]
     return cost
 
 
@@ -30,6 +31,10 @@ def costs_by_side(windows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "cost": median(whole_cost(w) for w in windows if w["side"] == name),
             "stall": median(w["stall"] for w in windows if w["side"] == name),
             "write": median(w["write"] for w in windows if w["side"] == name),
+            "behind": median(
+                len(w["pairs"]) * w["steps_a_slice"] for w in windows if w["side"] == name
+            ),
+            "unfinished": sum(not w["finished"] for w in windows if w["side"] == name),
             "checkpoints": sum(w["side"] == name for w in windows),
         }
         for name in names
@@ -61,14 +66,15 @@ def _verdict(text: str, value: float, limit: float, form: str = ".2f") -> str:
 def _cost(part: dict[str, Any]) -> Iterator[str]:
     yield "## To training: stall, and slowdown of the steps that follow"
     yield ""
-    yield "| MB | side | whole cost s | stall s | checkpoints |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield "| MB | side | whole cost s | stall s | steps beside the upload | checkpoints |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for size, sides in part.items():
         for name, found in sides.items():
             if name != "windows":
+                cut = f", {found['unfinished']} cut off" if found["unfinished"] else ""
                 yield (
                     f"| {size} | {name} | {found['cost']:.3f} | {found['stall']:.3f} | "
-                    f"{found['checkpoints']} |"
+                    f"{found['behind']:.0f}{cut} | {found['checkpoints']} |"
                 )
     yield ""
     for size, sides in part.items():

@@ -13,16 +13,24 @@ from benchmarks.checkpoint.sides import NAMES, sides
 from job.storage import open_storage
 
 
-def window(side: str, stall: float, *steps: float, quiet: float = 1.0) -> dict[str, object]:
-    return {"side": side, "stall": stall, "write": 0.1, "steps": list(steps), "quiet": quiet}
+def window(side: str, stall: float, *pairs: tuple[float, float]) -> dict[str, object]:
+    return {
+        "side": side,
+        "stall": stall,
+        "write": 0.1,
+        "pairs": list(pairs),
+        "steps_a_slice": 2,
+        "finished": True,
+    }
 
 
 def test_the_whole_cost_is_stall_and_slowdown() -> None:
-    assert whole_cost(window("ours", 0.2, 1.5, 1.0, 1.1)) == pytest.approx(0.8)
+    assert whole_cost(window("ours", 0.2, (1.5, 1.0), (1.1, 1.0))) == pytest.approx(0.2 + 1.2)
+    assert whole_cost(window("bare", 0.2)) == 0.2
 
 
 def test_sides_are_compared_by_their_medians() -> None:
-    found = costs_by_side([window("a", s, 1.0) for s in (1, 9, 2)] + [window("b", 4, 1.0)])
+    found = costs_by_side([window("a", s) for s in (1, 9, 2)] + [window("b", 4)])
     assert (found["a"]["cost"], found["a"]["checkpoints"], found["b"]["stall"]) == (2, 3, 4)
 
 
@@ -33,7 +41,10 @@ def test_a_stop_is_held_against_the_same_way_with_the_fastest_upload() -> None:
 def test_verdicts_are_worked_out() -> None:
     def part(ours: float) -> dict[str, object]:
         costs = {"bare": 1.0, "rival": 3.0, "ours": ours}
-        by_side = {n: {"cost": c, "stall": c, "checkpoints": 1} for n, c in costs.items()}
+        by_side = {
+            name: {"cost": cost, "stall": cost, "behind": 4, "unfinished": 0, "checkpoints": 1}
+            for name, cost in costs.items()
+        }
         return {"date": "today", "load_before": 0.0, "cost": {"33": by_side}}
 
     assert "ours to a bare save: 1.20 (at most 1.3): met" in markdown(part(1.2))
