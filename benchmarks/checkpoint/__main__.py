@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from benchmarks.checkpoint import stops, swaps, transfers
 from benchmarks.checkpoint.figures import costs_by_side, markdown
+from benchmarks.checkpoint.sink import sink
 from benchmarks.machine import versions
 from benchmarks.output import leave
 from job.config import PREFIX
@@ -48,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.update(server.env)
         server.create_bucket(BUCKET)
         _step_back(server)
-        arguments.store = server.pid
         folder = Path(name)
         measured = {
             part: measure(arguments, folder)
@@ -104,12 +104,13 @@ def _cost(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "bucket": BUCKET,
             "padding_bytes": max(0, size - MODEL_MB) << 20,
             "rounds": max(1, round(arguments.rounds * (MODEL_MB / size) ** 0.35)),
-            "store": arguments.store,
             "record": str(work / "record.json"),
         }
-        (work / "plan.json").write_text(json.dumps(plan))
         command = [sys.executable, "-m", "benchmarks.checkpoint.cost", str(work / "plan.json")]
-        subprocess.run(command, check=True, cwd=ROOT)
+        with sink(os.environ["AWS_ENDPOINT_URL_S3"]) as (url, pid):
+            (work / "plan.json").write_text(json.dumps(plan | {"store": pid}))
+            env = os.environ | {"AWS_ENDPOINT_URL_S3": url}
+            subprocess.run(command, check=True, cwd=ROOT, env=env)
         windows = json.loads((work / "record.json").read_text())
         found[str(size)] = costs_by_side(windows) | {"windows": windows}
         _empty(BUCKET)
