@@ -18,33 +18,67 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from datasets import Dataset
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    TrainerCallback,
-    set_seed,
-)
-from trl import SFTConfig, SFTTrainer
-
 LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-class StepClock(TrainerCallback):  # type: ignore[misc]
+def step_clock() -> Any:
     """Notes step, time and loss when the Trainer logs a step, as the job's `on_progress` does."""
+    from transformers import TrainerCallback
 
-    def __init__(self) -> None:
-        self.steps: list[tuple[int, float, float]] = []
+    class StepClock(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.steps: list[tuple[int, float, float]] = []
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if "loss" in logs:
-            self.steps.append((state.global_step, time.perf_counter(), logs["loss"]))
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "loss" in logs:
+                self.steps.append((state.global_step, time.perf_counter(), logs["loss"]))
+
+    return StepClock()
+
+
+def sft_values(plan: dict[str, Any]) -> dict[str, Any]:
+    """What both bare scripts give to `SFTConfig`."""
+    h = plan["hyperparameters"]
+    return {
+        "output_dir": plan["output"],
+        "max_length": None,
+        "per_device_train_batch_size": h["per_device_train_batch_size"],
+        "gradient_accumulation_steps": h["gradient_accumulation_steps"],
+        "max_steps": h["max_steps"],
+        "learning_rate": h["learning_rate"],
+        "warmup_steps": h["warmup_steps"],
+        "weight_decay": h["weight_decay"],
+        "lr_scheduler_type": h["lr_scheduler_type"],
+        "optim": h["optim"],
+        "seed": h["seed"],
+        "data_seed": h["seed"],
+        "logging_steps": 1,
+        "save_steps": plan["save_steps"],
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def leave_record(plan: dict[str, Any], clock: Any) -> None:
+    import torch
+
+    gpu = torch.cuda.is_available()
+    record = {
+        "steps": clock.steps,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "peak_bytes": torch.cuda.max_memory_reserved() if gpu else 0,
+    }
+    Path(plan["record"]).write_text(json.dumps(record))
 
 
 def main(plan: dict[str, Any]) -> None:
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
+    from trl import SFTConfig, SFTTrainer
+
     h = plan["hyperparameters"]
     gpu = torch.cuda.is_available()
     half = torch.bfloat16 if plan["precision"]["bf16"] else torch.float16
@@ -75,27 +109,12 @@ def main(plan: dict[str, Any]) -> None:
     set_seed(h["seed"])
     model = get_peft_model(model, lora)
 
-    clock = StepClock()
+    clock = step_clock()
     set_seed(h["seed"])
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
-            output_dir=plan["output"],
-            max_length=None,
-            per_device_train_batch_size=h["per_device_train_batch_size"],
-            gradient_accumulation_steps=h["gradient_accumulation_steps"],
-            max_steps=h["max_steps"],
-            learning_rate=h["learning_rate"],
-            warmup_steps=h["warmup_steps"],
-            weight_decay=h["weight_decay"],
-            lr_scheduler_type=h["lr_scheduler_type"],
-            optim=h["optim"],
-            seed=h["seed"],
-            data_seed=h["seed"],
-            logging_steps=1,
-            save_steps=plan["save_steps"],
-            report_to="none",
-            disable_tqdm=True,
+            **sft_values(plan),
             **plan["precision"],
         ),
         train_dataset=Dataset.from_list(json.loads(Path(plan["rows"]).read_text())),
@@ -107,13 +126,7 @@ def main(plan: dict[str, Any]) -> None:
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
     trainer.train()
-
-    record = {
-        "steps": clock.steps,
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if gpu else "cpu",
-    }
-    Path(plan["record"]).write_text(json.dumps(record))
+    leave_record(plan, clock)
 
 
 if __name__ == "__main__":

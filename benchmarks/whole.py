@@ -45,6 +45,7 @@ def main(plan: dict[str, Any]) -> None:
         "steps": steps,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "peak_bytes": torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0,
         "spans": [asdict(span) for span in stopwatch.spans],
     }
     Path(plan["record"]).write_text(json.dumps(record))

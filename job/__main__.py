@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _validate(arguments)
     if command == "status":
         return _status(arguments)
+    if command == "mirror":
+        return _mirror(arguments)
     return _demo(arguments)
 
 
@@ -61,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument(
         "--report-to", metavar="URI", help="put the data's report and mask preview there, too"
     )
+    validate.add_argument(
+        "--gpu-memory", metavar="GB", type=float, help="of the card that it has to fit"
+    )
+    mirror = commands.add_parser("mirror", help="bring a model into S3, for runs without a hub")
+    mirror.add_argument("model", help="owner/name, owner/name@revision, or a folder")
+    mirror.add_argument("uri", help="s3://bucket/prefix; what FORGE_MODEL is set to then")
     status = commands.add_parser("status", help="what a run's record says")
     status.add_argument("uri", help="<output>/<run id>")
     status.add_argument("--json", action="store_true", help="the record, for machines")
@@ -127,7 +135,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     from job.validate import refused, render, validate
 
     try:
-        validation = validate(load_settings(), arguments.report_to)
+        validation = validate(load_settings(), arguments.report_to, arguments.gpu_memory)
     except JobError as error:
         print(error, file=sys.stderr)
         validation = refused(error)
@@ -135,6 +143,21 @@ def _validate(arguments: argparse.Namespace) -> int:
             return validation.exit_code
     print(json.dumps(validation.as_json()) if arguments.json else render(validation))
     return validation.exit_code
+
+
+def _mirror(arguments: argparse.Namespace) -> int:
+    from job.logs import configure
+
+    configure("auto", None)
+    from job.engines.source import mirror
+
+    try:
+        size = mirror(arguments.model, arguments.uri)
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(f"{arguments.uri} holds {arguments.model} ({size / 1e9:.2f} GB): FORGE_MODEL may name it")
+    return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -21,6 +21,8 @@ class CardFacts:
 
     run_uri: str
     base_model: str
+    revision: str
+    """The commit on a hub, or a hash over the model's files."""
     step: int
     settings: Mapping[str, Any]
     """Hyperparameters by name."""
@@ -33,7 +35,7 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """Markdown with the metadata block on top."""
-    base_model, revision = _hub_name(facts.base_model)
+    base_model, revision = hub_name(facts.base_model, facts.revision)
     pinned = f", revision={json.dumps(revision)}" if revision else ""
     return "\n".join(
         [
@@ -76,12 +78,11 @@ def model_card(facts: CardFacts) -> str:
     )
 
 
-def _hub_name(base_model: str) -> tuple[str, str]:
-    """`owner/name@revision` in its two parts; a path or an S3 prefix has no revision."""
+def hub_name(base_model: str, revision: str) -> tuple[str, str]:
+    """What a hub calls the model, and the commit; a path or an S3 prefix has none."""
     if base_model.startswith(("/", "s3://")):
         return base_model, ""
-    name, _, revision = base_model.partition("@")
-    return name, revision
+    return base_model.partition("@")[0], revision
 
 
 def _results(evaluation: Mapping[str, Any] | None) -> list[str]:

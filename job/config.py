@@ -7,17 +7,16 @@ names that are missing, and names that don't exist, each with the nearest one th
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from job import values
 from job.errors import Problem, SettingsError
 from job.families import FAMILIES, ModelFamily
 from job.profiles import PROFILES, Hyperparameters
@@ -25,8 +24,6 @@ from job.redact import redact
 
 PREFIX: Final = "FORGE_"
 
-_DNS_1123_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_DATA_SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 _SERVICE_LINK: Final = re.compile(
     r"(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)$"
 )
@@ -35,89 +32,7 @@ _SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 """The value of one more such variable, `FORGE_…_PORT`: told from a misspelled setting by it."""
 
 
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _run_id(value: str) -> str:
-    if not _DNS_1123_LABEL.fullmatch(value):
-        raise ValueError(
-            "must be a DNS-1123 label: at most 63 of a-z, 0-9 and '-', no '-' at either end"
-        )
-    return value
-
-
-def _dataset_uris(uris: tuple[str, ...]) -> tuple[str, ...]:
-    if not uris:
-        raise ValueError("names no data set")
-    for uri in uris:
-        if uri.startswith("s3://"):
-            bucket, _, key = uri.removeprefix("s3://").partition("/")
-            if not bucket:
-                raise ValueError(f"'{uri}' has no bucket; write s3://bucket/key.jsonl")
-            if key and not key.endswith(("/", *_DATA_SUFFIXES)):
-                raise ValueError(
-                    f"'{uri}' is neither a {', '.join(_DATA_SUFFIXES)} object "
-                    "nor a prefix ending in '/'"
-                )
-        elif "://" in uri:
-            raise ValueError(f"'{uri}' has an unknown scheme; s3:// or a local path are read")
-    return uris
-
-
-def _output_uri(uri: str) -> str:
-    uri = uri.rstrip("/")
-    if uri.startswith("s3://"):
-        if not uri.removeprefix("s3://").partition("/")[0]:
-            raise ValueError("has no bucket; write s3://bucket/prefix")
-    elif uri.startswith("file://"):
-        uri = uri.removeprefix("file://")
-    if not uri.startswith(("s3://", "/")):
-        raise ValueError("must be s3://bucket/prefix (or an absolute path)")
-    return uri
-
-
-def _model(value: str | None) -> str | None:
-    if value is None or value.startswith(("s3://", "/")):
-        return value
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?", value) or value.startswith("."):
-        raise ValueError(
-            "must be a hub id (owner/name, owner/name@revision), an absolute path or s3://…"
-        )
-    return value
-
-
-def _report_to(trackers: tuple[str, ...]) -> tuple[str, ...]:
-    for tracker in trackers:
-        if tracker not in ("tensorboard", "wandb", "mlflow"):
-            raise ValueError(f"'{tracker}' is not one of tensorboard, wandb, mlflow")
-        if importlib.util.find_spec(tracker) is None:
-            raise ValueError(f"'{tracker}' is not installed in this image")
-    return trackers
-
-
-def _http_url(value: str | None) -> str | None:
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:  # its text may quote the password
-        valid = False
-    if not valid:
-        raise ValueError("must be an http:// or https:// URL")
-    return value
-
-
-def _steps(value: int | None) -> int | None:
-    if value == 0:
-        raise ValueError("must be at least 1, or -1 to let the epochs decide")
-    return value
-
-
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.split_names)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -129,14 +44,14 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    run_id: Annotated[str, AfterValidator(_run_id)] = Field(
+    run_id: Annotated[str, AfterValidator(values.run_id)] = Field(
         description="DNS-1123 label; names the run; the same id resumes it"
     )
-    dataset_uri: Annotated[Names, AfterValidator(_dataset_uris)] = Field(
+    dataset_uri: Annotated[Names, AfterValidator(values.dataset_uris)] = Field(
         description="`s3://bucket/key.jsonl`, a prefix ending in `/`, or a local path; `.jsonl`, "
         "`.jsonl.gz`, `.jsonl.zst`; several separated by commas"
     )
-    output_uri: Annotated[str, AfterValidator(_output_uri)] = Field(
+    output_uri: Annotated[str, AfterValidator(values.output_uri)] = Field(
         description="`s3://bucket/prefix`; the run lives in `<output>/<run id>/`"
     )
     profile: Literal["fast_dev", "balanced", "max_quality"] = Field(
@@ -145,8 +60,13 @@ class Settings(BaseSettings):
     model_family: Literal["qwen-2.5", "deepseek-r1", "llama-3", "smollm2"] = Field(
         "qwen-2.5", description="base model, template, response markers"
     )
-    model: Annotated[str | None, AfterValidator(_model)] = Field(
+    model: Annotated[str | None, AfterValidator(values.model_name)] = Field(
         None, description="hub id (`@revision` pins it), absolute path, or `s3://` prefix"
+    )
+    trust_remote_code: str | None = Field(
+        None,
+        description="the model whose own Python code may run in the job: `FORGE_MODEL`'s value "
+        "once more; no other model's code ever runs",
     )
     engine: Literal["auto", "unsloth", "reference"] = Field(
         "auto",
@@ -162,7 +82,7 @@ class Settings(BaseSettings):
     learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="peak learning rate"
     )
-    max_steps: Annotated[int | None, AfterValidator(_steps)] = Field(
+    max_steps: Annotated[int | None, AfterValidator(values.max_steps)] = Field(
         None, ge=-1, description="optimizer steps; -1 lets the epochs decide"
     )
     num_train_epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
@@ -270,13 +190,13 @@ class Settings(BaseSettings):
         description="data, caches, checkpoints on their way; a temporary folder if unset "
         "(`/scratch` in the image)",
     )
-    pushgateway_url: Annotated[str | None, AfterValidator(_http_url)] = Field(
+    pushgateway_url: Annotated[str | None, AfterValidator(values.http_url)] = Field(
         None, description="a last push of the metrics"
     )
     gpu_hour_price: float | None = Field(
         None, ge=0, description="price of a GPU hour, for the report"
     )
-    report_to: Annotated[Names, AfterValidator(_report_to)] = Field(
+    report_to: Annotated[Names, AfterValidator(values.trackers)] = Field(
         (), description="transformers' integrations (`tensorboard`, `wandb`, `mlflow`)"
     )
     termination_log: Path = Field(
@@ -294,6 +214,11 @@ class Settings(BaseSettings):
         return self.model or self.family.base_model
 
     @property
+    def trusts_model(self) -> bool:
+        """Whether the model's own code may run."""
+        return self.trust_remote_code == self.base_model
+
+    @property
     def run_uri(self) -> str:
         return f"{self.output_uri}/{self.run_id}"
 
@@ -307,15 +232,15 @@ class Settings(BaseSettings):
         Epochs or a warm-up ratio given alone replace the profile's step counts: they would
         otherwise be silently outranked by them.
         """
-        values = dict(vars(PROFILES[self.profile]))
-        given = {k: v for k in values if (v := getattr(self, k)) is not None}
+        profile = dict(vars(PROFILES[self.profile]))
+        given = {k: v for k in profile if (v := getattr(self, k)) is not None}
         if "num_train_epochs" in given:
             given.setdefault("max_steps", -1)
         if "warmup_ratio" in given:
             given.setdefault("warmup_steps", 0)
         elif "warmup_steps" in given:
             given["warmup_ratio"] = 0.0  # else no steps would mean the profile's ratio
-        return Hyperparameters(**(values | given))
+        return Hyperparameters(**(profile | given))
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -329,6 +254,11 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         problems += [_as_problem(dict(details)) for details in error.errors()]
         raise SettingsError(problems) from None
+    if settings.trust_remote_code is not None and not settings.trusts_model:
+        found = f"names {settings.trust_remote_code}, the model is {settings.base_model}"
+        problems.append(
+            Problem("FORGE_TRUST_REMOTE_CODE", found, "name the very model, or nothing")
+        )
     if problems:
         raise SettingsError(problems)
     return settings

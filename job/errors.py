@@ -6,6 +6,7 @@
     ├── Unavailable              69  storage or model source unreachable after retries
     ├── NoProgress               70  attempt after attempt ends where it began
     ├── OutOfDisk                70  the work volume is full
+    ├── MicroBatchTooLarge       70  out of GPU memory; the next attempt takes a smaller one
     ├── OutOfGpuMemory           71  out of GPU memory at micro-batch 1
     ├── AccessDenied             77  credentials or permission refused
     ├── SettingsError            78  bad setting
@@ -72,6 +73,10 @@ class NoProgress(JobError):
 class OutOfDisk(JobError):
     exit_code = 70
     title = "work volume is full"
+
+
+class MicroBatchTooLarge(JobError):
+    title = "out of GPU memory, goes on with a smaller micro-batch"
 
 
 class OutOfGpuMemory(JobError):

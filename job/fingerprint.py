@@ -60,6 +60,7 @@ def of_settings(settings: Settings) -> dict[str, Any]:
 def of_run(
     settings: Settings,
     files: Sequence[DataFile],
+    model_revision: str,
     template_sha256: str,
     engine: str,
     precision: str,
@@ -71,6 +72,7 @@ def of_run(
         {
             "data": [{"uri": s.uri, "sha256": s.sha256, "size": s.size} for s in sources],
             "rows": rows,
+            "model_revision": model_revision,
             "template_sha256": template_sha256,
             "engine": engine,
             "precision": precision,

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from job.checkpoint import CheckpointUploader, Committed, Grace, Local
-from job.ledger import Ledger
+from job.ledger import Ledger, MicroBatch
 from job.logs import LogContext, ProgressBar
+from job.memory import GIB
 from job.metrics import Metrics, Totals
 from job.report import held_seconds
 
 if TYPE_CHECKING:
-    from job.training import Saved, Step, TrainingState
+    from job.training import Fit, Saved, Step, TrainingState
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,16 @@ class Monitor:
         self._max_steps = 0
         self._bar: ProgressBar | None = None
         self._last_line = 0.0
+
+    def fitted(self, fit: Fit) -> None:
+        found = MicroBatch(**asdict(fit))
+        _log.info(
+            "micro-batches of %d conversations, %d a step%s",
+            fit.per_device_train_batch_size,
+            fit.gradient_accumulation_steps,
+            f": the longest takes {fit.peak_bytes / GIB:.1f} GiB" if fit.peak_bytes else "",
+        )
+        self._uploader.later(lambda record: setattr(record, "micro_batch", found))
 
     def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
         record = self._ledger.record

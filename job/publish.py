@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from job.card import CardFacts, model_card
+from job.card import CardFacts, hub_name, model_card
 from job.checkpoint import MANIFEST_NAME, Manifest, Rejected, download_folder
 from job.checkpoint.manifest import entry_of, files_of, sha256_file
 from job.errors import JobError, Problem
@@ -30,13 +30,14 @@ CANDIDATE_KEY = "candidate/"
 _TRIES = 3
 
 
-def save_adapter(
-    model: Any, tokenizer: Any, base_model: str, facts: CardFacts, folder: Path
-) -> None:
-    """Write the adapter folder. `base_model` is the name that users know, not our cache's path."""
+def save_adapter(model: Any, tokenizer: Any, facts: CardFacts, folder: Path) -> None:
+    """Write the adapter folder. The base model goes by the name that users know, and by its commit,
+    not by our cache's path."""
     shutil.rmtree(folder, ignore_errors=True)
+    name, revision = hub_name(facts.base_model, facts.revision)
     for config in model.peft_config.values():
-        config.base_model_name_or_path = base_model
+        config.base_model_name_or_path = name
+        config.revision = revision or None
     model.save_pretrained(str(folder), safe_serialization=True)
     tokenizer.save_pretrained(str(folder))
     (folder / "README.md").write_text(model_card(facts), encoding="utf-8")

@@ -23,9 +23,10 @@ from job import fingerprint, publish
 from job.checkpoint import CheckpointUploader, Grace, Rejected
 from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
-from job.dataset import ChatFormat, fetch
-from job.engines import ModelSource, choose_engine, position_limit, prepare_environment
+from job.dataset import fetch
+from job.engines import choose_engine, prepare_environment
 from job.errors import GateFailed, OutOfDisk, Problem, SettingsError
+from job.finish import publish_adapter
 from job.ledger import (
     FINISHED,
     Heartbeat,
@@ -37,14 +38,15 @@ from job.ledger import (
 from job.lifecycle import StopToken
 from job.logs import LogContext
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
+from job.model import look_at, recorded_revision
 from job.monitor import Monitor, OnProgress
 from job.overdue import Watch
 from job.stages import (
     Run,
     agree_on_fingerprint,
     evaluate_model,
+    load_model,
     prepare_data,
-    publish_adapter,
     restore,
     train_model,
 )
@@ -114,26 +116,25 @@ def _stages(run: Run) -> RunRecord:
     give_up_without_progress(run.ledger, settings.max_attempts_without_progress)
 
     metrics.phase("data")
-    source = ModelSource(settings.base_model, run.work_dir)
-    tokenizer_dir = source.tokenizer_dir()
-    chat = ChatFormat.load(tokenizer_dir)
-    pins = fingerprint.pins(run.ledger.record, settings)
+    record = run.ledger.record
+    pins = fingerprint.pins(record, settings)
+    model = look_at(settings, run.work_dir, recorded_revision(record, settings))
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins)
-    data = prepare_data(run, files, chat, position_limit(tokenizer_dir))
+    data = prepare_data(run, files, model)
 
-    engine = choose_engine(settings.engine)
+    engine = choose_engine(settings.engine, settings.trusts_model)
     metrics.engine_chosen(engine.name)
-    agree_on_fingerprint(run, files, chat, engine, data)
+    agree_on_fingerprint(run, files, model, engine, data)
     restored = restore(run)
 
     metrics.phase("model")
-    loaded = engine.load(source.model_dir(), settings.hyperparameters())
+    loaded = load_model(run, engine, model)
 
     metrics.phase("training")
     trained = train_model(run, engine, loaded, data, restored)
 
     metrics.phase("evaluation")
-    evaluation = evaluate_model(run, engine, loaded, chat, data)
+    evaluation = evaluate_model(run, engine, loaded, model.chat, data)
 
     metrics.phase("publishing")
     return publish_adapter(run, loaded, data, trained, evaluation)

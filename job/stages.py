@@ -5,24 +5,20 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from job import fingerprint, publish
-from job.card import CardFacts
+from job import fingerprint
 from job.checkpoint import (
     CheckpointUploader,
     Rejected,
     Restored,
     best,
-    collect_orphans,
     download_folder,
     drop,
     restore_newest,
 )
-from job.closing import recorded_progress
 from job.config import Settings
 from job.dataset import (
     ChatFormat,
@@ -35,19 +31,23 @@ from job.dataset import (
     prepare,
 )
 from job.engines import Engine, LoadedModel
-from job.errors import GateFailed, JobError, Problem
-from job.gate import verdict
-from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare, now
+from job.errors import MicroBatchTooLarge
+from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare
 from job.lifecycle import StopToken
 from job.metrics import Metrics
+from job.model import BaseModel
 from job.monitor import Monitor
 from job.redact import redact
-from job.report import build as build_report
 from job.storage import Patience, Storage
+
+if TYPE_CHECKING:
+    from job.training import Fit
 
 _log = logging.getLogger(__name__)
 
 _PREPARED = "prepared"
+
+_RECORD_SECONDS = 30.0
 
 _RESTORE_PATIENCE_SECONDS = 120.0
 """A checkpoint that can't be had for so long is passed over, if an older one can be had."""
@@ -93,15 +93,13 @@ class Trained:
     history: list[dict[str, Any]]
 
 
-def prepare_data(
-    run: Run, files: list[DataFile], chat: ChatFormat, position_limit: int | None
-) -> PreparedData:
+def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedData:
     """Check, render, mask and split; the data report goes to storage either way."""
-    options = PrepareOptions.from_settings(run.settings, position_limit)
+    options = PrepareOptions.from_settings(run.settings, model.position_limit)
     if options.max_seq_length < run.settings.hyperparameters().max_seq_length:
         _log.warning("the model has %d positions: longer rows don't fit", options.max_seq_length)
     try:
-        data = prepare(files, chat, options, run.own_dir / _PREPARED)
+        data = prepare(files, model.chat, options, run.own_dir / _PREPARED)
     except DataRejected as rejection:
         _report_data(run, rejection.report)
         raise
@@ -118,13 +116,14 @@ def _report_data(run: Run, report: DataReport) -> None:
 
 
 def agree_on_fingerprint(
-    run: Run, files: list[DataFile], chat: ChatFormat, engine: Engine, data: PreparedData
+    run: Run, files: list[DataFile], model: BaseModel, engine: Engine, data: PreparedData
 ) -> None:
     """Refuse to go on with a run that was begun with other mathematics."""
     current = fingerprint.of_run(
         run.settings,
         files,
-        chat.template_sha256,
+        model.revision,
+        model.chat.template_sha256,
         engine.name,
         _precision(engine),
         data.report.counts,
@@ -180,6 +179,15 @@ def restore(run: Run) -> Restored | None:
     return restored
 
 
+def load_model(run: Run, engine: Engine, model: BaseModel) -> LoadedModel:
+    """The weights, in 4 bits and with LoRA layers; what was really loaded is recorded."""
+    loaded = engine.load(model.source.model_dir(), run.settings.hyperparameters())
+    model.adopt_template(loaded.tokenizer)
+    found = {"name": run.settings.base_model, "revision": model.revision} | loaded.provenance
+    run.uploader.later(lambda record: setattr(record, "model", found))
+    return loaded
+
+
 def train_model(
     run: Run, engine: Engine, loaded: LoadedModel, data: PreparedData, restored: Restored | None
 ) -> Trained:
@@ -197,7 +205,11 @@ def train_model(
             run.own_dir / "checkpoints",
             restored.path if restored else None,
             restored.checkpoint.next_loss if restored else None,
+            fit=_recorded_fit(run.ledger.record),
         )
+    except MicroBatchTooLarge:
+        run.uploader.flush(_RECORD_SECONDS)  # the next attempt has to know
+        raise
     finally:
         run.monitor.ended()
     began = time.monotonic()
@@ -206,6 +218,15 @@ def train_model(
     run.stop.check()
     run.metrics.checkpoint_stalled(time.monotonic() - began)
     return Trained(_take_best(run, loaded, result.step), result.history)
+
+
+def _recorded_fit(record: RunRecord) -> Fit | None:
+    from job.training import Fit
+
+    found = record.micro_batch
+    if found is None:
+        return None
+    return Fit(found.per_device_train_batch_size, found.gradient_accumulation_steps)
 
 
 def _take_best(run: Run, loaded: LoadedModel, last_step: int) -> int:
@@ -245,99 +266,3 @@ def evaluate_model(
     if evaluation is not None:
         run.metrics.evaluated(evaluation)
     return evaluation
-
-
-def publish_adapter(
-    run: Run,
-    loaded: LoadedModel,
-    data: PreparedData,
-    trained: Trained,
-    evaluation: dict[str, Any] | None,
-) -> RunRecord:
-    """Upload and verify the adapter, write the report, record the end: in this order.
-
-    Raises `GateFailed` once the candidate is recorded.
-    """
-    settings = run.settings
-    failure = verdict(evaluation, settings.gate_min_exact, settings.gate_min_gain)
-    folder = run.own_dir / "adapter"
-    facts = _card_facts(run, data, trained, evaluation)
-    publish.save_adapter(loaded.model, loaded.tokenizer, settings.base_model, facts, folder)
-    patiently = Patience(settings.storage_patience_seconds, pause=run.stop.pause)
-    adapter = patiently(
-        publish.publish,
-        run.storage,
-        run.ledger,
-        folder,
-        step=trained.step,
-        promoted=failure is None,
-        scratch=run.own_dir / "verify",
-    )
-
-    def finish(record: RunRecord) -> None:
-        record.status = "gate_failed" if failure else "succeeded"
-        record.adapter = adapter
-        record.results = {
-            "evaluation": _figures(evaluation),
-            "gate": failure or _unfailed(settings),
-        }
-        record.progress = recorded_progress(run.metrics, run.ledger)
-        record.progress.phase = "finished"
-        record.current.ended_at = now()
-        record.current.to_step = record.progress.step
-        record.current.exit_code = GateFailed.exit_code if failure else 0
-        record.current.reason = failure or "finished"
-
-    final = run.ledger.record.model_copy(deep=True)
-    finish(final)
-    price = settings.gpu_hour_price
-    report = build_report(final, trained.history, data.report.as_dict(), evaluation, price)
-    for name, content in report.items():
-        key = f"report/{name}"
-        send = partial(run.storage.write, key, content)
-        patiently(publish.put, run.storage, run.ledger, key, send)
-    with run.stop.deferred():
-        record = patiently(run.ledger.update, finish)
-        run.metrics.phase("finished")
-        _tidy(run, adapter.key, folder)
-    if failure:
-        where = f"the candidate is at {run.storage.uri}/{adapter.key}"
-        raise GateFailed(Problem("promotion gate", failure, where))
-    return record
-
-
-def _tidy(run: Run, key: str, folder: Path) -> None:
-    """The run is over: nobody comes after us who could do it."""
-    try:
-        publish.remove_leftovers(run.storage, key, folder)
-        collect_orphans(run.storage, run.ledger)
-    except JobError as error:
-        _log.warning("what earlier attempts have left stays in storage: %s", error)
-
-
-def _card_facts(
-    run: Run, data: PreparedData, trained: Trained, evaluation: dict[str, Any] | None
-) -> CardFacts:
-    recorded = run.ledger.record.fingerprint
-    return CardFacts(
-        run_uri=run.settings.run_uri,
-        base_model=run.settings.base_model,
-        step=trained.step,
-        settings=asdict(run.settings.hyperparameters()),
-        data=data.report.counts,
-        fingerprint={name: value for name, value in recorded.items() if value is not None},
-        evaluation=evaluation,
-        attempts=run.ledger.attempt,
-    )
-
-
-def _unfailed(settings: Settings) -> str:
-    unset = settings.gate_min_exact is None and settings.gate_min_gain is None
-    return "not set" if unset else "passed"
-
-
-def _figures(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What fits a record that is written every few seconds: no examples."""
-    if evaluation is None:
-        return None
-    return {name: value for name, value in evaluation.items() if name != "examples"}

@@ -9,12 +9,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from job.config import Settings
 from job.dataset import (
-    ChatFormat,
     DataFile,
     DataRejected,
     DataReport,
@@ -24,8 +24,9 @@ from job.dataset import (
     prepare,
 )
 from job.dataset.review.table import table
-from job.engines.source import ModelSource, position_limit
-from job.errors import JobError, Unavailable
+from job.errors import JobError, Problem, Unavailable
+from job.memory import Shape, foresee
+from job.model import BaseModel, look_at, other_family
 from job.storage import open_storage, probe
 
 _ROWS = "rows"
@@ -66,14 +67,19 @@ class Validation:
         ]
 
 
-def validate(settings: Settings, report_to: str | None = None) -> Validation:
+def validate(
+    settings: Settings, report_to: str | None = None, gpu_memory: float | None = None
+) -> Validation:
     """Check storage, tokenizer and data of a run whose settings are sound already.
+
+    The memory that training takes is estimated; with `gpu_memory` (GB, as cards are sold) it has
+    to fit.
 
     With `report_to` (`s3://bucket/prefix` or a folder) the data's report, the quarantine and the
     mask preview go there, into `dataset/` as in a run.
     """
     with tempfile.TemporaryDirectory(prefix="forge-validate-") as folder:
-        return _Validator(settings, Path(folder)).run(report_to)
+        return _Validator(settings, Path(folder), gpu_memory).run(report_to)
 
 
 def refused(error: JobError) -> Validation:
@@ -96,12 +102,12 @@ def render(validation: Validation) -> str:
 class _Validator:
     """Makes the checks one after another; later ones use what earlier ones found."""
 
-    def __init__(self, settings: Settings, work_dir: Path) -> None:
+    def __init__(self, settings: Settings, work_dir: Path, gpu_memory: float | None) -> None:
         self._settings = settings
+        self._gpu_memory = gpu_memory
         self._work_dir = work_dir
         self._files: list[DataFile] = []
-        self._chat: ChatFormat | None = None
-        self._position_limit: int | None = None
+        self._model: BaseModel | None = None
         self._report: DataReport | None = None
 
     def run(self, report_to: str | None) -> Validation:
@@ -115,6 +121,11 @@ class _Validator:
         ]
         if self._files:
             checks.append(_check(_ROWS, self._rows))
+        if self._model is not None:
+            look = partial(self._memory, self._model)
+            checks.append(_check("memory", look, may_be_out_of_reach=True))
+        elif self._gpu_memory is not None:
+            checks.append(Check("memory", "not checked", "the model's config was not found"))
         report = self._report
         if report_to is not None and report is not None:
             checks.append(_check("report", lambda: _uploaded(report, report_to)))
@@ -128,23 +139,33 @@ class _Validator:
         )
 
     def _tokenizer(self) -> str:
-        folder = ModelSource(self._settings.base_model, self._work_dir).tokenizer_dir()
-        self._chat, self._position_limit = ChatFormat.load(folder), position_limit(folder)
-        return f"{self._settings.base_model} has a tokenizer and a chat template"
+        self._model = look_at(self._settings, self._work_dir)
+        found = f"{self._settings.base_model} has a tokenizer and a chat template"
+        note = other_family(self._settings, self._model.chat)
+        return f"{found}; {note}" if note else found
 
     def _fetched(self) -> str:
         self._files = fetch(self._settings.dataset_uri, self._work_dir / "data")
         size = sum(file.source.size for file in self._files)
         return f"{len(self._files)} file(s), {size / 1e6:.1f} MB"
 
+    def _memory(self, model: BaseModel) -> str:
+        shape = Shape.of(model.config)
+        if shape is None:
+            raise Unavailable(Problem("GPU memory", "the model's config.json is of another kind"))
+        lengths = self._report.lengths if self._report else None
+        longest = lengths.max if lengths else None
+        return foresee(shape, self._settings.hyperparameters(), longest, self._gpu_memory)
+
     def _rows(self) -> str:
-        options = PrepareOptions.from_settings(self._settings, self._position_limit)
+        limit = self._model.position_limit if self._model else None
+        options = PrepareOptions.from_settings(self._settings, limit)
         try:
-            if self._chat is None:
+            if self._model is None:
                 self._report = check_only(self._files, options)
                 return self._report.headline() + "; lengths and masks were not checked"
             folder = self._work_dir / "prepared"
-            self._report = prepare(self._files, self._chat, options, folder).report
+            self._report = prepare(self._files, self._model.chat, options, folder).report
         except DataRejected as rejection:
             self._report = rejection.report
             raise

@@ -23,6 +23,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "profile": "balanced",
     "model_family": "qwen-2.5",
     "model": None,
+    "trust_remote_code": None,
     "engine": "auto",
     "lora_r": None,
     "lora_alpha": None,
@@ -81,6 +82,10 @@ GIVEN: Final[dict[str, tuple[str, Any]]] = {
     "profile": ("max_quality", "max_quality"),
     "model_family": ("deepseek-r1", "deepseek-r1"),
     "model": ("owner/name@abc", "owner/name@abc"),
+    "trust_remote_code": (
+        "unsloth/Qwen2.5-14B-Instruct-bnb-4bit",  # the default model
+        "unsloth/Qwen2.5-14B-Instruct-bnb-4bit",
+    ),
     "engine": ("reference", "reference"),
     "lora_r": ("64", 64),
     "lora_alpha": ("128", 128),

@@ -23,6 +23,7 @@ EVALUATION: dict[str, Any] = {
 FACTS = CardFacts(
     run_uri="s3://bucket/out/run-1",
     base_model="unsloth/Qwen2.5-14B-Instruct-bnb-4bit",
+    revision="0123abcd",
     step=60,
     settings={"lora_r": 16, "learning_rate": 2e-4},
     data={"train rows": 800, "file | name": "a\nb"},

@@ -170,3 +170,14 @@ def test_a_tracker_that_is_not_installed(env: pytest.MonkeyPatch) -> None:
 def test_a_long_value_is_cut(env: pytest.MonkeyPatch) -> None:
     env.setenv("FORGE_SEED", "x" * 5000)
     assert len(problems()["FORGE_SEED"]) < 300
+
+
+def test_code_is_trusted_by_the_very_models_name(env: pytest.MonkeyPatch) -> None:
+    env.setenv("FORGE_MODEL", "owner/name@abc")
+    assert not load_settings().trusts_model
+    env.setenv("FORGE_TRUST_REMOTE_CODE", "owner/name")
+    assert "the model is owner/name@abc" in problems()["FORGE_TRUST_REMOTE_CODE"]
+    env.setenv("FORGE_TRUST_REMOTE_CODE", "true")
+    assert "FORGE_TRUST_REMOTE_CODE" in problems()
+    env.setenv("FORGE_TRUST_REMOTE_CODE", "owner/name@abc")
+    assert load_settings().trusts_model

@@ -100,7 +100,9 @@ def whole(
     file: DataObject = FILE, template: str = "tt", engine: str = "reference", train: int = 8
 ) -> dict[str, Any]:
     files = [DataFile(source=file, path=Path("/volume/data/0"))]
-    return of_run(settings(), files, template, engine, "fp32", {"train": train, "evaluation": 2})
+    return of_run(
+        settings(), files, "commit", template, engine, "fp32", {"train": train, "evaluation": 2}
+    )
 
 
 def test_what_the_whole_holds() -> None:
@@ -148,7 +150,7 @@ LOCAL = DataObject(uri="/data/a.jsonl", size=0, etag=None, version_id=None, sha2
 @pytest.mark.parametrize("sources", [[FILE], [LOCAL, FILE], [FILE] * 12, []])
 def test_the_data_can_be_read_out_of_it_again(sources: list[DataObject]) -> None:
     files = [DataFile(source, Path("/volume/data/0")) for source in sources]
-    found = of_run(settings(), files, "tt", "reference", "fp32", {"train": 8})
+    found = of_run(settings(), files, "commit", "tt", "reference", "fp32", {"train": 8})
     assert recorded_data(json.loads(json.dumps(found))) == sources
 
 

@@ -53,12 +53,13 @@ def write_rows(path: Path, count: int, seed: int = 0) -> Path:
     return path
 
 
-def build_model(folder: Path) -> Path:
-    """Write the model folder: config, safetensors weights, tokenizer with a ChatML template."""
+def build_model(folder: Path, tokenizer: Any = None) -> Path:
+    """Write the model folder: config, safetensors weights, and the tokenizer; without one given,
+    one with a ChatML template."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -77,7 +78,7 @@ def build_model(folder: Path) -> Path:
     return folder
 
 
-def _tokenizer() -> Any:
+def tiny_tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

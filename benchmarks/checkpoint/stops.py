@@ -49,8 +49,9 @@ class Running:
             time.sleep(_POLL_SECONDS)
         return False
 
-    def ended(self) -> str:
-        self.process.wait(120)
+    def ended(self, timeout: float = 120) -> str:
+        """Its log, once it has ended."""
+        self.process.wait(timeout)
         self._file.close()
         return self._log.read_text()
 

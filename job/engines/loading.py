@@ -7,7 +7,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from job.engines.source import read_config
 from job.errors import OutOfDisk, OutOfGpuMemory, Problem, SettingsError
 
 _HINT = "FORGE_MODEL must lead to a folder of a causal language model with its tokenizer"
@@ -34,6 +36,24 @@ def refusing(model_dir: Path) -> Iterator[None]:
 
 def not_loadable(model_dir: Path, found: str) -> SettingsError:
     return SettingsError(Problem("FORGE_MODEL", f"{model_dir} can't be loaded: {found}", _HINT))
+
+
+def provenance(model: Any, model_dir: Path) -> dict[str, str]:
+    """What was really loaded, for the record and the adapter's card."""
+    import torch
+
+    base = model.get_base_model()
+    config = read_config(model_dir)
+    on_gpu = torch.cuda.is_available()
+    weights = next(p for p in base.parameters() if p.is_floating_point())
+    return {
+        "loaded_from": str(model_dir),
+        "architecture": type(base).__name__,
+        "quantized": "by its own files" if "quantization_config" in config else "on loading",
+        "dtype": str(weights.dtype).removeprefix("torch."),
+        "attention": str(getattr(base.config, "_attn_implementation", "")),
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+    }
 
 
 def quiet_libraries() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from job.engines.base import LoadedModel, TrainerClasses
 from job.engines.dense import cpu_has_bf16, dense_on_cpu
-from job.engines.loading import not_loadable, quiet_libraries, refusing
+from job.engines.loading import not_loadable, provenance, quiet_libraries, refusing
 from job.engines.tokenizer import faithful
 from job.profiles import LORA_TARGET_MODULES, Hyperparameters
 
@@ -21,6 +21,9 @@ class ReferenceEngine:
     """Keeps `job.engines.base.Engine`."""
 
     name = "reference"
+
+    def __init__(self, trust_remote_code: bool = False) -> None:
+        self._trust_remote_code = trust_remote_code
 
     def load(self, model_dir: Path, hyperparameters: Hyperparameters) -> LoadedModel:
         quiet_libraries()
@@ -37,18 +40,19 @@ class ReferenceEngine:
         )
         with refusing(model_dir):
             tokenizer = faithful(
-                AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True), model_dir
+                AutoTokenizer.from_pretrained(
+                    str(model_dir),
+                    local_files_only=True,
+                    trust_remote_code=self._trust_remote_code,
+                ),
+                model_dir,
             )
-            model = _load_quantized(model_dir)
+            model = load_quantized(model_dir, self._trust_remote_code)
             disable_avx512_repacking(model)
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
             set_seed(hyperparameters.seed)  # the LoRA matrices start at random
             model = get_peft_model(model, lora)
-        return LoadedModel(
-            model=model,
-            tokenizer=tokenizer,
-            provenance={"loaded_from": str(model_dir), "device": _device()},
-        )
+        return LoadedModel(model, tokenizer, provenance(model, model_dir))
 
     def trainer_classes(self) -> TrainerClasses:
         from trl import SFTConfig, SFTTrainer
@@ -102,11 +106,14 @@ def disable_avx512_repacking(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _load_quantized(model_dir: Path) -> Any:
+def load_quantized(model_dir: Path, trust_remote_code: bool = False) -> Any:
+    """The model in `model_dir` with its linear layers in NF4, all of whose weights are its own."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(str(model_dir), local_files_only=True)
+    config = AutoConfig.from_pretrained(
+        str(model_dir), local_files_only=True, trust_remote_code=trust_remote_code
+    )
     already = getattr(config, "quantization_config", None)
     if already is not None and not already.get("load_in_4bit"):
         found = f"its weights are quantized with {already.get('quant_method')}, not in 4 bits"
@@ -119,7 +126,7 @@ def _load_quantized(model_dir: Path) -> Any:
         device_map={"": _device()},
         attn_implementation="sdpa",
         local_files_only=True,
-        trust_remote_code=False,
+        trust_remote_code=trust_remote_code,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are in the report, and refused below
     )

@@ -6,24 +6,20 @@ are fetched for a run that they would have refused.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import hashlib
 import json
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from job.errors import AccessDenied, OutOfDisk, Problem, SettingsError, Unavailable
-from job.storage import Conflict, open_storage
-from job.storage.base import ObjectInfo, Storage
+from job.engines import hub
+from job.engines.mirror import Mirror, fill
+from job.errors import Problem, SettingsError
 
-_log = logging.getLogger(__name__)
-
-_TOKENIZER_FILES = (
+_TOKENIZER_FILES: Final = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -31,21 +27,43 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
+    "model.safetensors.index.json",
 )
-_MODEL_FILES = (*_TOKENIZER_FILES, "*.safetensors", "*.safetensors.index.json")
-_OTHER_FILES = ("*/*", "consolidated*")
-"""Never fetched from a hub: the same weights again, in other formats."""
+_MODEL_FILES: Final = (*_TOKENIZER_FILES, "*.safetensors")
+_CODE_FILES: Final = ("*.py",)
 
-_HINT = "give a hub id, an absolute path or an s3:// prefix of a Hugging Face model folder"
+_SMALL_BYTES: Final = 64 << 20
+"""Files up to this size are part of a folder's identity with all their bytes, larger ones with
+their size and their first 16 MiB: that is where safetensors keeps names and shapes."""
+_HEAD_BYTES: Final = 16 << 20
+
+_HINT: Final = "give a hub id, an absolute path or an s3:// prefix of a Hugging Face model folder"
 
 
-@dataclass(frozen=True)
 class ModelSource:
-    """A model by name, and where its files are put."""
+    """A model by name, and where its files are put.
 
-    name: str
-    """`owner/name`, `owner/name@revision`, an absolute path, or `s3://bucket/prefix`."""
-    cache_dir: Path
+    `name` is `owner/name`, `owner/name@revision`, an absolute path, or `s3://bucket/prefix`.
+    `revision` pins a hub's model to the commit that an earlier attempt has recorded. The model's
+    own code is fetched only `with_code`.
+    """
+
+    def __init__(
+        self, name: str, cache_dir: Path, revision: str | None = None, *, with_code: bool = False
+    ) -> None:
+        self.name = name
+        self._cache_dir = cache_dir
+        self._revision = revision if self._is_on_a_hub else None
+        self._code = _CODE_FILES if with_code else ()
+        self._mirror: Mirror | None = None
+
+    @property
+    def revision(self) -> str:
+        """What `name` stands for: the commit on a hub, else a hash over the files. Known once a
+        folder was asked for."""
+        if self._revision is None:
+            raise AssertionError("the model's files were not asked for yet")
+        return self._revision
 
     def tokenizer_dir(self) -> Path:
         """A folder with at least the tokenizer, its template and the model's config.
@@ -53,17 +71,17 @@ class ModelSource:
         Raises `SettingsError` where there is no such model, `AccessDenied`, `Unavailable`,
         `OutOfDisk`.
         """
-        return self._folder(_TOKENIZER_FILES)
+        return self._folder((*_TOKENIZER_FILES, *self._code))
 
     def model_dir(self) -> Path:
         """A folder with everything, every shard of the weights too.
 
         Raises as `tokenizer_dir` does.
         """
-        folder = self._folder(_MODEL_FILES)
+        folder = self._folder((*_MODEL_FILES, *self._code))
         if missing := _missing_weights(folder):
             if self._is_on_a_hub:
-                self._ask_hub()
+                hub.ask(self.name)
             raise self._not_a_model(f"holds no {missing}")
         return folder
 
@@ -73,114 +91,88 @@ class ModelSource:
 
     def _folder(self, patterns: tuple[str, ...]) -> Path:
         if self.name.startswith("s3://"):
-            folder = self._from_s3(patterns)
+            folder = self._from_mirror(patterns)
         elif self._is_on_a_hub:
-            folder = self._from_hub(patterns)
+            folder = hub.snapshot(self.name, self._revision, patterns, self._cache_dir)
+            self._revision = folder.name
         else:
             folder = Path(self.name)
         if not (folder / "config.json").is_file():
             raise self._not_a_model("holds no config.json" if folder.is_dir() else "does not exist")
-        if "model_type" not in _config(folder):
+        if "model_type" not in read_config(folder):
             raise self._not_a_model("has a config.json that describes no model")
+        self._revision = self._revision or _identity(folder)
         return folder
 
-    def _from_s3(self, patterns: tuple[str, ...]) -> Path:
-        uri = self.name.rstrip("/")
-        storage = open_storage(uri)
+    def _from_mirror(self, patterns: tuple[str, ...]) -> Path:
+        self._mirror = self._mirror or Mirror(self.name)
+        self._revision = self._mirror.identity
         # A folder for each mirror: files of two models must not meet.
-        folder = self.cache_dir / "model" / hashlib.sha256(uri.encode()).hexdigest()[:16]
-        for info in storage.list():
-            if "/" not in info.key and any(Path(info.key).match(p) for p in patterns):
-                self._download_once(storage, info, folder / info.key)
+        name = hashlib.sha256(self.name.rstrip("/").encode()).hexdigest()[:16]
+        folder = self._cache_dir / "model" / name
+        self._mirror.fetch(lambda key: _matches(key, patterns), folder)
         return folder
-
-    def _download_once(self, storage: Storage, info: ObjectInfo, path: Path) -> None:
-        # The ETag beside the file, written after it: weights of the same size may differ.
-        mark = path.parent / ".etags" / info.key
-        if path.is_file() and mark.is_file() and mark.read_text() == info.etag:
-            return
-        _log.info("model file %s (%.1f MB)", info.key, info.size / 1e6)
-        try:
-            storage.download(info.key, path, etag=info.etag)
-        except Conflict as error:
-            found = f"{self.name}/{info.key} was changed while it was fetched"
-            raise Unavailable(Problem("FORGE_MODEL", found)) from error
-        mark.parent.mkdir(exist_ok=True)
-        mark.write_text(info.etag)
-
-    def _from_hub(self, patterns: tuple[str, ...]) -> Path:
-        from huggingface_hub import snapshot_download
-
-        repository, _, revision = self.name.partition("@")
-        with self._hub_errors():
-            folder = snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=list(patterns),
-                ignore_patterns=list(_OTHER_FILES),
-                cache_dir=os.environ.get("HF_HUB_CACHE") or self.cache_dir / "hub",
-            )
-        return Path(folder)
-
-    def _ask_hub(self) -> None:
-        """Raise why files may be missing: out of reach, a hub's cache is given as it is."""
-        from huggingface_hub import HfApi
-
-        repository, _, revision = self.name.partition("@")
-        with self._hub_errors():
-            HfApi().model_info(repository, revision=revision or None, timeout=30)
-
-    @contextmanager
-    def _hub_errors(self) -> Iterator[None]:
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HfHubHTTPError,
-            HFValidationError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
-        from huggingface_hub.utils import httpx
-
-        try:
-            yield
-        except GatedRepoError as error:
-            hint = "accept its licence on the hub and set HF_TOKEN"
-            raise AccessDenied(Problem("FORGE_MODEL", f"{self.name} is gated", hint)) from error
-        except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-            hint = "check the name; a private model needs HF_TOKEN"
-            found = f"the hub has no {self.name}"
-            raise SettingsError(Problem("FORGE_MODEL", found, hint)) from error
-        except (httpx.HTTPError, OSError) as error:
-            # Without a cache to fall back on, the library's own error hides the answer behind it.
-            answer = error if isinstance(error, HfHubHTTPError) else error.__cause__
-            if isinstance(answer, HfHubHTTPError) and answer.response.status_code in (401, 403):
-                found = f"the hub refuses {self.name}"
-                raise AccessDenied(Problem("FORGE_MODEL", found, "check HF_TOKEN")) from error
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left")) from error
-            hint = "mount the model and give its absolute path, or mirror it to s3://"
-            found = f"{self.name} can't be fetched from the hub: {error}"
-            raise Unavailable(Problem("FORGE_MODEL", found, hint)) from error
 
     def _not_a_model(self, found: str) -> SettingsError:
         return SettingsError(Problem("FORGE_MODEL", f"{self.name} {found}", _HINT))
 
 
+def mirror(name: str, uri: str) -> int:
+    """Fill the mirror at `uri` with the whole model `name`, its own code included; its bytes.
+
+    On its way it lies in `FORGE_WORK_DIR`, where that is set: a mirror that was cut off goes on
+    there. Raises as `ModelSource.model_dir` does, and the storage's errors.
+    """
+    if not uri.startswith(("s3://", "/")):
+        found, hint = f"{uri} is no place for a mirror", "give s3://bucket/prefix"
+        raise SettingsError(Problem("mirror", found, hint))
+    with contextlib.ExitStack() as stack:
+        work_dir = os.environ.get("FORGE_WORK_DIR") or stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="forge-mirror-")
+        )
+        source = ModelSource(name, Path(work_dir), with_code=True)
+        folder = source.model_dir()
+        patterns = (*_MODEL_FILES, *_CODE_FILES)
+        names = [path.name for path in folder.iterdir() if _matches(path.name, patterns)]
+        return fill(uri, folder, name, source.revision, names).total_bytes
+
+
 def position_limit(folder: Path) -> int | None:
     """Tokens that the model in `folder` has positions for; None if its config doesn't say."""
-    config = _config(folder)
-    text = config.get("text_config")  # models that also see keep the language part apart
-    limit = (text if isinstance(text, dict) else config).get("max_position_embeddings")
+    limit = text_config(folder).get("max_position_embeddings")
     return limit if isinstance(limit, int) else None
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def text_config(folder: Path) -> dict[str, Any]:
+    """What config.json says of the language model: those that also see keep that part apart."""
+    config = read_config(folder)
+    text = config.get("text_config")
+    return text if isinstance(text, dict) else config
+
+
+def read_config(folder: Path) -> dict[str, Any]:
     """What config.json says; nothing if it is no JSON object."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
-    except ValueError:
+    except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(Path(name).match(pattern) for pattern in patterns)
+
+
+def _identity(folder: Path) -> str:
+    """Of a folder that no hub and no mirror speaks for."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and _matches(path.name, (*_MODEL_FILES, *_CODE_FILES)):
+            size = path.stat().st_size
+            digest.update(f"{path.name}\0{size}\0".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(size if size <= _SMALL_BYTES else _HEAD_BYTES))
+    return digest.hexdigest()
 
 
 def _missing_weights(folder: Path) -> str | None:

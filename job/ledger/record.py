@@ -88,6 +88,15 @@ class Pace(_Part):
     """Of the swap that lists it."""
 
 
+class MicroBatch(_Part):
+    """What fits the GPU, found by the first attempt that tried; later ones agree with it."""
+
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    peak_bytes: int = 0
+    """That the longest micro-batch took; 0 where nothing was tried."""
+
+
 class Rejection(_Part):
     """A checkpoint that was passed over, and why."""
 
@@ -139,7 +148,10 @@ class RunRecord(_Part):
     fingerprint: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
     """The resolved settings, secrets left out."""
+    model: dict[str, str] = Field(default_factory=dict)
+    """What was really loaded: name, revision, architecture, precision, device."""
     effective_batch_size: int = 0
+    micro_batch: MicroBatch | None = None
     progress: Progress = Field(default_factory=Progress)
     checkpoints: list[Checkpoint] = Field(default_factory=list)
     """Oldest first."""

@@ -1,11 +1,13 @@
 """Training with TRL's `SFTTrainer`. Importing this imports torch."""
 
+from job.training.fitting import Fit
 from job.training.loadable import check_loadable
 from job.training.observer import Saved, Step, TrainingObserver
 from job.training.state import TrainingState
 from job.training.train import TrainingData, TrainingResult, load_adapter, train
 
 __all__ = [
+    "Fit",
     "Saved",
     "Step",
     "TrainingData",

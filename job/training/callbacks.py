@@ -9,13 +9,11 @@ run does what an uninterrupted one would have done.
 from __future__ import annotations
 
 import math
-import random
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -23,6 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from job.errors import Diverged, Preempted, Problem
 from job.lifecycle import StopToken
 from job.training.observer import Saved, Step, TrainingObserver
+from job.training.randomness import random_state, restore_random_state
 from job.training.state import TrainingState
 
 
@@ -111,7 +110,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         # When asked to stop, not here but in `on_save`: the step's loss is logged in between.
         if last or due or self._stop.requested:
             control.should_save = True
-        self._random = _random_state()
+        self._random = random_state()
         self.trainer.step_loss = None  # the next step has none yet
         self._evaluating = self.pending_evaluation = bool(control.should_evaluate)
 
@@ -126,7 +125,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
     ) -> None:
         self._evaluating = self.pending_evaluation = False
-        self._random = _random_state()
+        self._random = random_state()
         best = state.best_metric
         loss = metrics.get("eval_loss")
         if loss is None:
@@ -176,7 +175,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         if not self._stop.requested:
             return
         if isinstance(self._stop.cause, Preempted) and state.global_step > self._saved_step:
-            _restore_random_state(self._random)
+            restore_random_state(self._random)
             first = self.trainer.step_loss
             self.trainer._save_checkpoint(self.trainer.model, trial=None)
             next_loss = None if first is None else float(first)
@@ -223,22 +222,3 @@ def _gpu_memory() -> dict[str, int]:
         "reserved": torch.cuda.memory_reserved(),
         "peak_allocated": torch.cuda.max_memory_allocated(),
     }
-
-
-def _random_state() -> dict[str, Any]:
-    state: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "cpu": torch.random.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.random.get_rng_state()
-    return state
-
-
-def _restore_random_state(state: dict[str, Any]) -> None:
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.random.set_rng_state(state["cpu"])
-    if "cuda" in state:
-        torch.cuda.random.set_rng_state(state["cuda"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from job.training.fitting import Fit
 from job.training.state import TrainingState
 
 
@@ -39,6 +40,11 @@ class Saved:
 
 class TrainingObserver(Protocol):
     """Called on the training thread: every method returns at once, and none may fail the run."""
+
+    def fitted(self, fit: Fit) -> None:
+        """That micro-batch is what this run goes on with: before the first step, and where memory
+        ran out later nevertheless."""
+        ...
 
     def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
         """The loop starts at `step`; `state` is that of the checkpoint it starts from."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,13 +24,22 @@ from transformers.trainer_utils import set_seed
 from job.config import Settings
 from job.dataset import Samples
 from job.engines import Engine, LoadedModel
-from job.errors import OutOfDisk, OutOfGpuMemory, Problem
+from job.errors import MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, Problem
 from job.lifecycle import StopToken
 from job.profiles import Hyperparameters
 from job.training.callbacks import EarlyStopping, JobCallback, TrainingOver
+from job.training.fitting import Fit, TooLarge, TryOut, shrink, smaller
 from job.training.observer import TrainingObserver
+from job.training.randomness import random_state, restore_random_state
 from job.training.state import TrainingState
 from job.training.trainer import job_trainer
+
+_log = logging.getLogger(__name__)
+
+_NO_MEMORY = (
+    "take a GPU with more memory (`validate --gpu-memory` says how much), or lower "
+    "FORGE_MAX_SEQ_LENGTH or FORGE_LORA_R, or set FORGE_OPTIM=paged_adamw_8bit"
+)
 
 _FULL_BYTES = 1 << 16
 """A file system with less room than this is full: a write has just failed on it."""
@@ -64,13 +74,18 @@ def train(
     output_dir: Path,
     resume_from: Path | None = None,
     expected_loss: float | None = None,
+    fit: Fit | None = None,
 ) -> TrainingResult:
     """Train `loaded.model` in place, from `resume_from` if given; `expected_loss` is what the
-    first micro-batch after it had before.
+    first micro-batch after it had before, `fit` the micro-batch that an earlier attempt found.
 
-    Raises `Stopped` (after the state was handed to the observer), `Diverged`, `OutOfGpuMemory`,
-    `OutOfDisk`, and whatever the background threads asked to stop for.
+    Raises `Stopped` (after the state was handed to the observer), `Diverged`, `OutOfGpuMemory` at
+    micro-batch 1, `MicroBatchTooLarge` where memory runs out later at a larger one, `OutOfDisk`,
+    and whatever the background threads asked to stop for.
     """
+    hyperparameters = settings.hyperparameters()
+    if fit is not None:
+        hyperparameters = fit.applied(hyperparameters)
     resumed = TrainingState.load(resume_from) if resume_from else TrainingState()
     callback = JobCallback(
         observer,
@@ -80,8 +95,12 @@ def train(
         resumed=resumed,
         expected_loss=expected_loss,
     )
-    trainer = _build(engine, loaded, data, settings, callback, output_dir)
-    with stop.deferred(), _translated_errors(output_dir):
+    try_out = TryOut(data.train, hyperparameters.optim, observer.fitted)
+    trainer = _build(
+        engine, loaded, data, settings, hyperparameters, [try_out, callback], output_dir
+    )
+    trainer.after_first = callback.first_micro_batch
+    with stop.deferred(), _translated_errors(output_dir, trainer, observer):
         if resume_from is not None and _is_over(resume_from, resumed):
             _conclude(trainer, callback, resume_from)
         else:
@@ -160,14 +179,14 @@ def _build(
     loaded: LoadedModel,
     data: TrainingData,
     settings: Settings,
-    callback: JobCallback,
+    hyperparameters: Hyperparameters,
+    own: list[Any],
     output_dir: Path,
 ) -> Any:
-    hyperparameters = settings.hyperparameters()
     classes = engine.trainer_classes()
     evaluates = bool(data.evaluation)
     arguments = training_arguments(hyperparameters, settings, output_dir, evaluates=evaluates)
-    callbacks: list[Any] = [callback]
+    callbacks = list(own)
     if evaluates and settings.early_stopping_patience:
         callbacks.append(EarlyStopping(settings.early_stopping_patience))
     set_seed(hyperparameters.seed)
@@ -180,17 +199,35 @@ def _build(
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)  # our log says it
-    callback.trainer = trainer
-    trainer.after_first = callback.first_micro_batch
+    for callback in own:
+        callback.trainer = trainer
     engine.adopt(trainer)
     return trainer
 
 
 def _loop(trainer: Any, resume_from: Path | None) -> None:
-    try:
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    except TrainingOver:
-        return
+    """Train, with the largest micro-batch from the one that was asked for down that fits."""
+    randomness = random_state()
+    while True:
+        try:
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        except TrainingOver:
+            return
+        except TooLarge as error:
+            args = trainer.args
+            found = f"the longest micro-batch of {args.per_device_train_batch_size}: {error}"
+            fit = smaller(args.per_device_train_batch_size, args.gradient_accumulation_steps)
+        else:
+            return
+        if fit is None:
+            raise OutOfGpuMemory(Problem("GPU", found, _NO_MEMORY))
+        _log.warning("%s; going on with %s", found, _said(fit))
+        shrink(trainer, fit)
+        restore_random_state(randomness)
+
+
+def _said(fit: Fit) -> str:
+    return f"{fit.per_device_train_batch_size} × {fit.gradient_accumulation_steps} conversations"
 
 
 def _is_over(folder: Path, resumed: TrainingState) -> bool:
@@ -219,13 +256,20 @@ def load_adapter(model: Any, folder: Path) -> None:
 
 
 @contextmanager
-def _translated_errors(output_dir: Path) -> Iterator[None]:
+def _translated_errors(
+    output_dir: Path, trainer: Any, observer: TrainingObserver
+) -> Iterator[None]:
     """Out of memory and out of disk, as the job's own errors."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        hint = "lower FORGE_PER_DEVICE_TRAIN_BATCH_SIZE or FORGE_MAX_SEQ_LENGTH"
-        raise OutOfGpuMemory(Problem("GPU", str(error), hint)) from error
+    except torch.OutOfMemoryError as error:
+        args = trainer.args
+        fit = smaller(args.per_device_train_batch_size, args.gradient_accumulation_steps)
+        if fit is None:
+            raise OutOfGpuMemory(Problem("GPU", str(error), _NO_MEMORY)) from error
+        observer.fitted(fit)
+        hint = f"the next attempt goes on from the last checkpoint with {_said(fit)}"
+        raise MicroBatchTooLarge(Problem("GPU", str(error), hint)) from error
     except (OSError, RuntimeError, SafetensorError) as error:
         if not _is_disk_full(error, output_dir):
             raise

@@ -45,6 +45,12 @@ def job_trainer(base: type[Any]) -> type[Any]:
                 self.after_first(self.step_loss)
             return loss
 
+        def try_out(self, rows: list[dict[str, Any]]) -> None:
+            """Forward and backward of one micro-batch of `rows`, as in a step, counted as none."""
+            self.current_gradient_accumulation_steps = 1
+            model = getattr(self, "model_wrapped", None) or self.model
+            super().training_step(model, self.data_collator(rows))
+
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             started = time.monotonic()
             super()._save_checkpoint(model, trial)

@@ -36,7 +36,9 @@ def env(bucket: str, tmp_path: Path) -> dict[str, str]:
     )
     key = "checkpoints/00000008-001/"
     ledger.set_fields(
-        fingerprint=of_run(settings, files, "template", "reference", "bf16", {"train": 8}),
+        fingerprint=of_run(
+            settings, files, "commit", "template", "reference", "bf16", {"train": 8}
+        ),
         checkpoints=[Checkpoint(step=8, attempt=1, key=key, manifest_sha256="0" * 64, bytes=1)],
     )
     ledger.close("preempted", 75, "received SIGTERM")

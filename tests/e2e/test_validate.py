@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +139,24 @@ def test_a_prefix_with_compressed_files(
     done = validate(job_env | {"FORGE_DATASET_URI": f"{bucket}/many/"}, "-m", "job", "validate")
     assert done.returncode == 0, done.stdout
     assert "30 rows" in done.stdout
+
+
+def test_gpu_memory_is_estimated_and_held_against_a_card(
+    job_env: dict[str, str], tmp_path: Path
+) -> None:
+    done = validate(job_env, "-m", "job", "validate")
+    assert re.search(r"memory +ok +about \d\.\d GiB at micro-batch 2 \(", done.stdout)
+    assert "; fits T4, L4" in done.stdout
+    model = tmp_path / "large"
+    shutil.copytree(job_env["FORGE_MODEL"], model)
+    config = json.loads((model / "config.json").read_text())
+    wide = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80}
+    (model / "config.json").write_text(json.dumps(config | wide | {"num_attention_heads": 64}))
+    large = job_env | {"FORGE_MODEL": str(model)}
+    assert validate(large, "-m", "job", "validate").returncode == 0, "no card was named"
+    refused = validate(large, "-m", "job", "validate", "--gpu-memory", "24")
+    assert refused.returncode == 71
+    assert "are needed at micro-batch 1, 24 GB are there" in refused.stdout
+    unknown = job_env | {"FORGE_MODEL": "owner/model"}
+    done = validate(unknown, "-m", "job", "validate", "--gpu-memory", "24")
+    assert re.search(r"memory +not checked", done.stdout)

@@ -136,6 +136,9 @@ def test_what_lies_in_s3_after_a_run(job_env: dict[str, str], bucket: str, tmp_p
         "dataset/mask-preview.html",
     } <= keys
     assert not any(key.startswith(".probe/") for key in keys)
+    assert record.model["name"] == job_env["FORGE_MODEL"]
+    assert record.model["quantized"] == "on loading"
+    assert record.fingerprint["model_revision"] == record.model["revision"]
     listed = {checkpoint.key for checkpoint in record.checkpoints}
     assert {key.rsplit("/", 1)[0] + "/" for key in keys if key.startswith("checkpoints/")} == listed
     assert record.effective_batch_size == 8

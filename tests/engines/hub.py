@@ -29,6 +29,8 @@ class Hub:
     hang_up_on: str | None = None
     """The connection is closed on requests whose path matches."""
     fetched: list[str] = field(default_factory=list)
+    revisions: set[str] = field(default_factory=set)
+    """That were asked for."""
 
 
 @contextmanager
@@ -79,6 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"{}", body=body, headers={"X-Error-Code": "EntryNotFound"})
 
     def _listing(self, hub: Hub) -> bytes:
+        if found := re.search(r"/(?:tree|revision)/([^?/]+)", self.path):
+            hub.revisions.add(found[1])
         if "/tree/" in self.path:
             entries = [
                 {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
@@ -109,11 +113,12 @@ import json, sys
 from pathlib import Path
 from job.engines.source import ModelSource
 from job.errors import JobError
-name, cache, *verbs = sys.argv[1:]
+name, cache, revision, *verbs = sys.argv[1:]
 answers = []
+source = ModelSource(name, Path(cache), revision or None)
 for verb in verbs:
     try:
-        folder = getattr(ModelSource(name, Path(cache)), verb)()
+        folder = getattr(source, verb)()
         answers.append(["folder", 0, sorted(path.name for path in folder.iterdir())])
     except JobError as error:
         answers.append([type(error).__name__, error.exit_code, str(error)])
@@ -133,8 +138,8 @@ class Answer:
 class Asker:
     """`ModelSource`, in a process whose hub is ours (the library reads HF_ENDPOINT at import)."""
 
-    def __init__(self, hub: Hub, name: str, cache: Path, *verbs: str) -> None:
-        command = [sys.executable, "-c", _ASK, name, str(cache), *verbs]
+    def __init__(self, hub: Hub, name: str, cache: Path, *verbs: str, revision: str = "") -> None:
+        command = [sys.executable, "-c", _ASK, name, str(cache), revision, *verbs]
         env = {"HF_ENDPOINT": hub.url, "HF_HUB_ETAG_TIMEOUT": "5", "HF_HOME": str(cache / "home")}
         self._process = subprocess.Popen(
             command,

@@ -10,7 +10,7 @@ import pytest
 
 from job.engines import ModelSource
 from job.engines.source import position_limit
-from job.errors import SettingsError
+from job.errors import SettingsError, Unavailable
 from job.storage import open_storage
 
 PutKeys = Callable[[str, dict[str, bytes]], None]
@@ -152,10 +152,11 @@ def test_a_second_call_downloads_nothing(bucket: str, tmp_path: Path) -> None:
 
 def test_weights_that_changed_in_the_mirror_are_fetched_anew(bucket: str, tmp_path: Path) -> None:
     """Other weights of a model have the same size."""
-    source = ModelSource(mirror(bucket, FILES), tmp_path)
-    source.model_dir()
-    mirror(bucket, {"model.safetensors": b"WEIGHTS"})
-    assert (source.model_dir() / "model.safetensors").read_bytes() == b"WEIGHTS"
+    before = ModelSource(mirror(bucket, FILES), tmp_path)
+    before.model_dir()
+    after = ModelSource(mirror(bucket, {"model.safetensors": b"WEIGHTS"}), tmp_path)
+    assert (after.model_dir() / "model.safetensors").read_bytes() == b"WEIGHTS"
+    assert before.revision != after.revision
 
 
 def test_two_mirrors_share_no_file(bucket: str, tmp_path: Path) -> None:
@@ -165,6 +166,30 @@ def test_two_mirrors_share_no_file(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"holds no \*\.safetensors"):
         ModelSource(f"{bucket}/other", tmp_path).model_dir()
     assert names(first) == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
+def test_weights_that_change_between_tokenizer_and_weights_are_not_mixed(
+    bucket: str, tmp_path: Path
+) -> None:
+    source = ModelSource(mirror(bucket, FILES), tmp_path)
+    source.tokenizer_dir()
+    mirror(bucket, {"model.safetensors": b"WEIGHTS"})
+    with pytest.raises(Unavailable, match=r"model\.safetensors was changed while it was fetched"):
+        source.model_dir()
+
+
+def test_a_folder_is_known_by_its_bytes(folder: Path, tmp_path: Path) -> None:
+    def revision() -> str:
+        source = ModelSource(str(folder), tmp_path)
+        source.tokenizer_dir()
+        return source.revision
+
+    first = revision()
+    assert first == revision()
+    (folder / "README.md").write_text("no part of the model")
+    assert first == revision()
+    (folder / "model.safetensors").write_bytes(b"WEIGHTS")
+    assert first != revision()
 
 
 def test_a_prefix_without_objects_is_refused(bucket: str, tmp_path: Path) -> None:

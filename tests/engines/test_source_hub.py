@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.hub import Asker, Hub, ask, serving
+from tests.engines.hub import COMMIT, Asker, Hub, ask, serving
 
 FILES = {
     "config.json": json.dumps({"model_type": "llama"}).encode(),
@@ -106,3 +106,10 @@ def test_a_repository_without_weights_is_a_bad_setting(hub: Hub, tmp_path: Path)
     answer = ask(hub, "owner/name", tmp_path)
     assert answer.kind == "SettingsError"
     assert "holds no *.safetensors weights" in answer.said
+
+
+def test_the_commit_pins_what_follows(hub: Hub, tmp_path: Path) -> None:
+    """A branch may move between two attempts: the second asks for the commit, not for the name."""
+    with Asker(hub, "owner/name", tmp_path, "tokenizer_dir", revision=COMMIT) as asker:
+        assert asker.next().kind == "folder"
+    assert hub.revisions == {COMMIT}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ CACHES = (
     "UNSLOTH_MEGA_CACHE_DIR",
     "TORCHINDUCTOR_CACHE_DIR",
     "TRITON_CACHE_DIR",
+    "HF_DATASETS_CACHE",
+    "HF_MODULES_CACHE",
 )
 
 
@@ -81,6 +84,15 @@ def test_importing_the_engines_brings_in_nothing_heavy() -> None:
     modules = json.loads(done.stdout)
     assert "job.engines.reference" in modules
     assert [name for name in heavy if name in modules] == []
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_padding_free_batches_are_not_lost_in_silence(
+    kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = SimpleNamespace(data_collator=SimpleNamespace(padding_free=kept))
+    UnslothEngine().adopt(trainer)
+    assert ("padding-free batches off" in caplog.text) != kept
 
 
 @pytest.mark.parametrize(("asked", "given"), [(2048, 1024), (1024, 1024), (512, 512)])

@@ -13,15 +13,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from job.config import Settings
-from job.engines import UnslothEngine
-from job.engines.unsloth import from_pretrained_arguments, get_peft_model_arguments
+from job.engines import UnslothEngine, prepare_environment
+from job.engines.unsloth import OFFLINE, from_pretrained_arguments, get_peft_model_arguments
 from job.profiles import PROFILES
 from job.training.train import training_arguments
 
@@ -121,6 +124,45 @@ def found(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def test_the_packages_are_those_of_the_lock(found: dict[str, Any]) -> None:
     assert f"unsloth=={found['versions']['unsloth']} " in requirements()
     assert f"unsloth-zoo=={found['versions']['unsloth_zoo']} " in requirements()
+
+
+def test_the_lock_keeps_to_what_unsloth_allows(packages: Path) -> None:
+    """An upgrade of any pin past its metadata's caps would break an image that is built."""
+    lock = (ROOT / "requirements" / "gpu.txt").read_text(encoding="utf-8")
+    locked = dict(re.findall(r"^([\w.-]+)==([^ ;\\]+)", lock, flags=re.MULTILINE))
+    checked = set()
+    for distribution in Distribution.discover(path=[str(packages)]):
+        for requirement in map(Requirement, distribution.requires or ()):
+            name = canonicalize_name(requirement.name)
+            on_linux = {"sys_platform": "linux", "platform_machine": "x86_64", "extra": ""}
+            if requirement.marker and not requirement.marker.evaluate(on_linux):
+                continue
+            if name in locked:
+                checked.add(name)
+                found = f"{distribution.name} wants {requirement}, {name}=={locked[name]} is locked"
+                assert requirement.specifier.contains(locked[name]), found
+    assert {"torch", "transformers", "trl", "peft", "datasets", "bitsandbytes"} <= checked
+
+
+def test_the_variables_that_we_set_are_read_by_it(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("UNSLOTH_")]:
+        monkeypatch.delenv(name)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", environ := dict(os.environ))
+        prepare_environment(tmp_path)
+    ours = {name for name in environ if name.startswith("UNSLOTH_")}
+    assert len(ours) == 3
+    sources = [p for name in ("unsloth", "unsloth_zoo") for p in (packages / name).rglob("*.py")]
+    text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in sources)
+    assert [name for name in sorted(ours) if f'"{name}"' not in text] == []
+
+
+def test_loading_offline_is_understood(found: dict[str, Any]) -> None:
+    """It has no name in the signature: Unsloth reads it out of its keywords."""
+    assert list(OFFLINE) == ["local_files_only"]
+    assert found["reads_local_files_only"]
 
 
 def test_every_argument_of_from_pretrained_is_one_of_its_own(

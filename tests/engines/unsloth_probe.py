@@ -76,6 +76,9 @@ def main() -> dict[str, Any]:
     found["subclass"] = [base.__name__ for base in job_trainer(classes.trainer).__mro__]
     found["from_pretrained"] = parameters(FastLanguageModel.from_pretrained)
     found["get_peft_model"] = parameters(FastLanguageModel.get_peft_model)
+    # Wrapped in a decorator that decides on it before the function is called.
+    source = inspect.getsource(sys.modules[FastLanguageModel.from_pretrained.__module__])
+    found["reads_local_files_only"] = 'kwargs.get("local_files_only"' in source
     found["config"] = parameters(classes.config.__init__)
     known = set(found["config"])
     given = {name: value for name, value in json.loads(sys.argv[1]).items() if name in known}

@@ -14,7 +14,7 @@ from job.dataset import Sample
 from job.engines import ReferenceEngine
 from job.errors import Preempted
 from job.lifecycle import StopToken
-from job.training import Saved, Step, TrainingData, TrainingResult, TrainingState, train
+from job.training import Fit, Saved, Step, TrainingData, TrainingResult, TrainingState, train
 from tests.stored import stored
 
 SETTINGS: dict[str, Any] = {
@@ -47,8 +47,12 @@ class Recorder:
     steps: list[Step] = field(default_factory=list)
     continuations: dict[int, float] = field(default_factory=dict)
     resumptions: list[tuple[int, float, float]] = field(default_factory=list)
+    fits: list[Fit] = field(default_factory=list)
     began_at: int = -1
     signs: int = 0
+
+    def fitted(self, fit: Fit) -> None:
+        self.fits.append(fit)
 
     def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
         self.began_at = step
@@ -112,6 +116,7 @@ def run(
     resume_from: Path | None = None,
     cause: BaseException | None = None,
     expected_loss: float | None = None,
+    fit: Fit | None = None,
     **settings: Any,
 ) -> Outcome:
     resolved = Settings(**(SETTINGS | settings))
@@ -120,7 +125,7 @@ def run(
     seen = Recorder(stop, stop_at, cause or Preempted("test"))
     try:
         result = train(
-            engine, loaded, data, resolved, seen, stop, output, resume_from, expected_loss
+            engine, loaded, data, resolved, seen, stop, output, resume_from, expected_loss, fit
         )
     except (Preempted, Killed):
         result = None

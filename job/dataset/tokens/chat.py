@@ -35,11 +35,27 @@ class ChatFormat:
         self._locator = Locator(template)
 
     @classmethod
-    def load(cls, model_dir: Path) -> ChatFormat:
-        """Read a model folder. Raises `SettingsError` naming `FORGE_MODEL` and what is missing."""
+    def load(cls, model_dir: Path, other_template: str | None = None) -> ChatFormat:
+        """Read a model folder; `other_template` is taken where the model's own hides tools or
+        thinking. Raises `SettingsError` naming `FORGE_MODEL` and what is missing."""
         tokenizer = _load_tokenizer(model_dir)
         added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-        return cls(ChatTemplate.load(model_dir, added), tokenizer)
+        return cls(ChatTemplate.load(model_dir, added, other_template), tokenizer)
+
+    @property
+    def opening(self) -> str:
+        """What opens an assistant turn, between the turns before it and its text."""
+        return self._template.opening
+
+    @property
+    def turn_ends(self) -> frozenset[str]:
+        """The tokens that end an assistant turn."""
+        return self._template.turn_ends
+
+    @property
+    def replacement(self) -> str | None:
+        """The template's text where it isn't the model's own: the adapter has to bring it."""
+        return self._template.sources["default"] if self._template.replaces_own else None
 
     @property
     def template_sha256(self) -> str:

@@ -24,6 +24,7 @@ _TODAY: Final = datetime(2024, 7, 26, tzinfo=UTC)
 run resumed after midnight would train on other text."""
 
 _USER: Final = "forge probe question"
+_THOUGHT: Final = "forge probe thought"
 _ANSWER: Final = "forge probe answer"
 _TOOL: Final = "forge_probe_tool"
 _ARGUMENT: Final = '"forge_key": "forge value"'
@@ -49,15 +50,20 @@ class ChatTemplate:
     """Those of them with which it ends an assistant turn."""
     empty_content: str | None = None
     """What a turn with `tool_calls` alone gets as its content; templates differ."""
+    replaces_own: bool = False
+    """Whether it stands in for the model's own."""
     arguments_as_text: bool = False
     """Whether the arguments of `tool_calls` must be a string of JSON instead of an object."""
 
     @classmethod
-    def load(cls, model_dir: Path, added_tokens: Sequence[str]) -> ChatTemplate:
+    def load(
+        cls, model_dir: Path, added_tokens: Sequence[str], other: str | None = None
+    ) -> ChatTemplate:
         """From `chat_template.jinja` or `tokenizer_config.json`, tried on a probe conversation.
 
-        `added_tokens` are those that the tokenizer takes out of text as they are. Raises
-        `SettingsError` naming `FORGE_MODEL`.
+        `added_tokens` are those that the tokenizer takes out of text as they are. `other` is taken
+        instead of a template that hides tools or thinking. Raises `SettingsError` naming
+        `FORGE_MODEL`.
         """
         config = _tokenizer_config(model_dir)
         sources = _sources(model_dir, config)
@@ -68,7 +74,11 @@ class ChatTemplate:
                 "chat_template.jinja, or chat_template in tokenizer_config.json; a base model has "
                 "none: take its instruct variant",
             )
-        return _probed(cls(sources, _special_tokens(config)), model_dir, added_tokens)
+        own = _probed(cls(sources, _special_tokens(config)), model_dir, added_tokens)
+        if other is None or _shows_all(own):
+            return own
+        replaced = cls({_DEFAULT: other}, own.special_tokens, replaces_own=True)
+        return _probed(replaced, model_dir, added_tokens)
 
     @property
     def sha256(self) -> str:
@@ -165,6 +175,19 @@ def _probed(template: ChatTemplate, model_dir: Path, added_tokens: Sequence[str]
         turn_tokens=tuple(dict.fromkeys((*shown, *ends))),
         turn_ends=ends,
     )
+
+
+def _shows_all(template: ChatTemplate) -> bool:
+    """Whether a conversation with a tool, a call and a thought is rendered with all of them."""
+    question = {"role": "user", "content": _USER}
+    answer = {"role": "assistant", "content": f"<think>\n{_THOUGHT}\n</think>\n\n{_ANSWER}"}
+    tool = {"type": "function", "function": {"name": _TOOL, "parameters": {"type": "object"}}}
+    try:
+        told = template.render([question, answer], [tool])
+        called = template.render([question, _probe_call(None)], [tool])
+    except TemplateFailed:
+        return False
+    return _THOUGHT in told and _TOOL in told and _ARGUMENT in called
 
 
 def _turn_ends(

@@ -1,0 +1,86 @@
+"""What can be told of the node's accelerator before a model is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from job.errors import Problem, SettingsError
+
+_DRIVER: Final = Path("/proc/driver/nvidia/version")
+"""There wherever the kernel drives an NVIDIA card, also where torch can't use it."""
+
+_ARCHITECTURE: Final = re.compile(r"(?:sm|compute)_(\d+)(\d)[af]?")
+
+_HINT: Final = (
+    "take a node with another card or driver, or an image built for this one (CUDA 13 needs driver "
+    "580 and no longer serves cards before Turing); FORGE_ENGINE=reference with "
+    "CUDA_VISIBLE_DEVICES= trains on the CPU"
+)
+
+
+def has_accelerator() -> bool:
+    """Whether torch has a card that it can use.
+
+    Raises `SettingsError` where there is one that it can't: going on with the CPU would take days
+    to do what was asked of a GPU, on a node that is paid for its GPU.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        capability = torch.cuda.get_device_capability()
+        name = torch.cuda.get_device_name()
+        refuse_old_card(name, capability, torch.cuda.get_arch_list())
+        return True
+    if _DRIVER.exists() and _is_visible():
+        raise SettingsError(
+            Problem("GPU", f"there is a card, but torch can't use it: {_why()}", _HINT)
+        )
+    return False
+
+
+def refuse_old_card(name: str, capability: tuple[int, int], built_for: Iterable[str]) -> None:
+    """Raise `SettingsError` for a card that no kernel of this torch build runs on.
+
+    A binary for x.y runs on x.z with z ≥ y; PTX (`compute_xy`) on everything that is newer
+    (CUDA C++ Programming Guide, binary and PTX compatibility).
+    """
+    built_for = list(built_for)
+    if not any(_runs(target, capability) for target in built_for):
+        found = (
+            f"{name} has compute capability {capability[0]}.{capability[1]}, this torch is built "
+            f"for {', '.join(built_for)}"
+        )
+        raise SettingsError(Problem("GPU", found, _HINT))
+
+
+def _runs(target: str, capability: tuple[int, int]) -> bool:
+    found = _ARCHITECTURE.fullmatch(target)
+    if found is None:
+        return False
+    built = int(found[1]), int(found[2])
+    if target.startswith("compute"):
+        return built <= capability
+    return built[0] == capability[0] and built[1] <= capability[1]
+
+
+def _is_visible() -> bool:
+    """Not hidden on purpose, which is how people ask for the CPU."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and os.environ.get(
+        "NVIDIA_VISIBLE_DEVICES"
+    ) not in ("void", "none")
+
+
+def _why() -> str:
+    import torch
+
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built for the CPU"
+    try:
+        torch.zeros(1, device="cuda")
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().splitlines()[0]
+    return "it gives no reason"

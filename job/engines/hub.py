@@ -1,0 +1,80 @@
+"""Models of a hub: a snapshot at one commit, and its faults in the job's words."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from job.errors import AccessDenied, OutOfDisk, Problem, SettingsError, Unavailable
+
+_log = logging.getLogger(__name__)
+
+_OTHER_FILES = ("*/*", "consolidated*")
+"""Never fetched: the same weights again, in other formats."""
+
+
+def snapshot(name: str, revision: str | None, patterns: Sequence[str], cache_dir: Path) -> Path:
+    """The folder with those files of `owner/name[@revision]`, fetched where they aren't there yet.
+
+    The folder's name is the commit. `revision`, where given, goes before the name's own: it is
+    the commit that the name stood for when the run began. Raises `SettingsError` where there is no
+    such model, `AccessDenied`, `Unavailable`, `OutOfDisk`.
+    """
+    from huggingface_hub import snapshot_download
+
+    repository, _, asked = name.partition("@")
+    with _hub_errors(name):
+        folder = snapshot_download(
+            repository,
+            revision=revision or asked or None,
+            allow_patterns=list(patterns),
+            ignore_patterns=list(_OTHER_FILES),
+            cache_dir=os.environ.get("HF_HUB_CACHE") or cache_dir / "hub",
+        )
+    return Path(folder)
+
+
+def ask(name: str) -> None:
+    """Raise why files may be missing: out of reach, a hub's cache is given as it is."""
+    from huggingface_hub import HfApi
+
+    repository, _, revision = name.partition("@")
+    with _hub_errors(name):
+        HfApi().model_info(repository, revision=revision or None, timeout=30)
+
+
+@contextmanager
+def _hub_errors(name: str) -> Iterator[None]:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils import httpx
+
+    try:
+        yield
+    except GatedRepoError as error:
+        hint = "accept its licence on the hub and set HF_TOKEN"
+        raise AccessDenied(Problem("FORGE_MODEL", f"{name} is gated", hint)) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        hint = "check the name; a private model needs HF_TOKEN"
+        found = f"the hub has no {name}"
+        raise SettingsError(Problem("FORGE_MODEL", found, hint)) from error
+    except (httpx.HTTPError, OSError) as error:
+        # Without a cache to fall back on, the library's own error hides the answer behind it.
+        answer = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        if isinstance(answer, HfHubHTTPError) and answer.response.status_code in (401, 403):
+            found = f"the hub refuses {name}"
+            raise AccessDenied(Problem("FORGE_MODEL", found, "check HF_TOKEN")) from error
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left")) from error
+        hint = "mount the model and give its absolute path, or mirror it to s3://"
+        found = f"{name} can't be fetched from the hub: {error}"
+        raise Unavailable(Problem("FORGE_MODEL", found, hint)) from error

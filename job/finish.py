@@ -1,0 +1,123 @@
+"""The last stage: the adapter published, the report written, the end recorded, in this order."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from job import publish
+from job.card import CardFacts
+from job.checkpoint import collect_orphans
+from job.closing import recorded_progress
+from job.config import Settings
+from job.dataset import PreparedData
+from job.engines import LoadedModel
+from job.errors import GateFailed, JobError, Problem
+from job.gate import verdict
+from job.ledger import RunRecord, now
+from job.report import build as build_report
+from job.stages import Run, Trained
+from job.storage import Patience
+
+_log = logging.getLogger(__name__)
+
+
+def publish_adapter(
+    run: Run,
+    loaded: LoadedModel,
+    data: PreparedData,
+    trained: Trained,
+    evaluation: dict[str, Any] | None,
+) -> RunRecord:
+    """Upload and verify the adapter, write the report, record the end: in this order.
+
+    Raises `GateFailed` once the candidate is recorded.
+    """
+    settings = run.settings
+    failure = verdict(evaluation, settings.gate_min_exact, settings.gate_min_gain)
+    folder = run.own_dir / "adapter"
+    facts = _card_facts(run, data, trained, evaluation)
+    publish.save_adapter(loaded.model, loaded.tokenizer, facts, folder)
+    patiently = Patience(settings.storage_patience_seconds, pause=run.stop.pause)
+    adapter = patiently(
+        publish.publish,
+        run.storage,
+        run.ledger,
+        folder,
+        step=trained.step,
+        promoted=failure is None,
+        scratch=run.own_dir / "verify",
+    )
+
+    def finish(record: RunRecord) -> None:
+        record.status = "gate_failed" if failure else "succeeded"
+        record.adapter = adapter
+        record.results = {
+            "evaluation": _figures(evaluation),
+            "gate": failure or _unfailed(settings),
+        }
+        record.progress = recorded_progress(run.metrics, run.ledger)
+        record.progress.phase = "finished"
+        record.current.ended_at = now()
+        record.current.to_step = record.progress.step
+        record.current.exit_code = GateFailed.exit_code if failure else 0
+        record.current.reason = failure or "finished"
+
+    final = run.ledger.record.model_copy(deep=True)
+    finish(final)
+    price = settings.gpu_hour_price
+    report = build_report(final, trained.history, data.report.as_dict(), evaluation, price)
+    for name, content in report.items():
+        key = f"report/{name}"
+        send = partial(run.storage.write, key, content)
+        patiently(publish.put, run.storage, run.ledger, key, send)
+    with run.stop.deferred():
+        record = patiently(run.ledger.update, finish)
+        run.metrics.phase("finished")
+        _tidy(run, adapter.key, folder)
+    if failure:
+        where = f"the candidate is at {run.storage.uri}/{adapter.key}"
+        raise GateFailed(Problem("promotion gate", failure, where))
+    return record
+
+
+def _tidy(run: Run, key: str, folder: Path) -> None:
+    """The run is over: nobody comes after us who could do it."""
+    try:
+        publish.remove_leftovers(run.storage, key, folder)
+        collect_orphans(run.storage, run.ledger)
+    except JobError as error:
+        _log.warning("what earlier attempts have left stays in storage: %s", error)
+
+
+def _card_facts(
+    run: Run, data: PreparedData, trained: Trained, evaluation: dict[str, Any] | None
+) -> CardFacts:
+    record = run.ledger.record
+    recorded = record.fingerprint | {f"model.{name}": said for name, said in record.model.items()}
+    return CardFacts(
+        run_uri=run.settings.run_uri,
+        base_model=run.settings.base_model,
+        revision=record.model["revision"],
+        step=trained.step,
+        settings=asdict(run.settings.hyperparameters()),
+        data=data.report.counts,
+        fingerprint={name: value for name, value in recorded.items() if value is not None},
+        evaluation=evaluation,
+        attempts=run.ledger.attempt,
+    )
+
+
+def _unfailed(settings: Settings) -> str:
+    unset = settings.gate_min_exact is None and settings.gate_min_gain is None
+    return "not set" if unset else "passed"
+
+
+def _figures(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What fits a record that is written every few seconds: no examples."""
+    if evaluation is None:
+        return None
+    return {name: value for name, value in evaluation.items() if name != "examples"}

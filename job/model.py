@@ -1,0 +1,74 @@
+"""The base model before its weights are there: tokenizer, template, config and what pins it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from job.config import Settings
+from job.dataset import ChatFormat
+from job.engines import ModelSource, position_limit, text_config
+from job.ledger import RunRecord
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """What a CPU can know of the model that `FORGE_MODEL` names."""
+
+    source: ModelSource
+    chat: ChatFormat
+    config: dict[str, Any]
+    """The language model's part of config.json."""
+    position_limit: int | None
+
+    @property
+    def revision(self) -> str:
+        return self.source.revision
+
+    def adopt_template(self, tokenizer: Any) -> None:
+        """Where the family's template stands in for the model's own, `tokenizer` gets it: it is
+        published with the adapter, which has to be served with it."""
+        if self.chat.replacement is not None:
+            tokenizer.chat_template = self.chat.replacement
+
+
+def look_at(settings: Settings, cache_dir: Path, revision: str | None = None) -> BaseModel:
+    """Fetch what is needed to make tokens. Raises as `ModelSource.tokenizer_dir` and
+    `ChatFormat.load` do."""
+    source = ModelSource(settings.base_model, cache_dir, revision, with_code=settings.trusts_model)
+    folder = source.tokenizer_dir()
+    chat = ChatFormat.load(folder, settings.family.chat_template())
+    _log.info("the model is %s at %s", source.name, source.revision[:12])
+    if chat.replacement is not None:
+        _log.info("the model's own template hides tools or <think>: the family's is used")
+    if note := other_family(settings, chat):
+        _log.warning(note)
+    return BaseModel(source, chat, text_config(folder), position_limit(folder))
+
+
+def other_family(settings: Settings, chat: ChatFormat) -> str:
+    """What there is to say if the template is not one of the family's; else nothing.
+
+    No error: the template decides what is trained, and it is the model's own.
+    """
+    family = settings.family
+    opens = chat.opening.endswith(family.response_marker)
+    if opens and family.end_of_turn in chat.turn_ends:
+        return ""
+    return (
+        f"FORGE_MODEL_FAMILY is {settings.model_family}, but {settings.base_model} has another "
+        "family's chat template; the model's own is followed"
+    )
+
+
+def recorded_revision(record: RunRecord, settings: Settings) -> str | None:
+    """The commit that a run with checkpoints began with; a hub's branch may have moved since."""
+    fingerprint = record.fingerprint
+    if not record.checkpoints or fingerprint.get("model") != settings.base_model:
+        return None
+    revision = fingerprint.get("model_revision")
+    return str(revision) if revision else None

@@ -1,0 +1,96 @@
+"""What a setting's value may look like: one function each, for pydantic to call.
+
+All raise `ValueError` with what to write instead; it never quotes what may hold a password.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+_DNS_1123_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_DATA_SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+
+
+def split_names(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def run_id(value: str) -> str:
+    if not _DNS_1123_LABEL.fullmatch(value):
+        raise ValueError(
+            "must be a DNS-1123 label: at most 63 of a-z, 0-9 and '-', no '-' at either end"
+        )
+    return value
+
+
+def dataset_uris(uris: tuple[str, ...]) -> tuple[str, ...]:
+    if not uris:
+        raise ValueError("names no data set")
+    for uri in uris:
+        if uri.startswith("s3://"):
+            bucket, _, key = uri.removeprefix("s3://").partition("/")
+            if not bucket:
+                raise ValueError(f"'{uri}' has no bucket; write s3://bucket/key.jsonl")
+            if key and not key.endswith(("/", *_DATA_SUFFIXES)):
+                raise ValueError(
+                    f"'{uri}' is neither a {', '.join(_DATA_SUFFIXES)} object "
+                    "nor a prefix ending in '/'"
+                )
+        elif "://" in uri:
+            raise ValueError(f"'{uri}' has an unknown scheme; s3:// or a local path are read")
+    return uris
+
+
+def output_uri(uri: str) -> str:
+    uri = uri.rstrip("/")
+    if uri.startswith("s3://"):
+        if not uri.removeprefix("s3://").partition("/")[0]:
+            raise ValueError("has no bucket; write s3://bucket/prefix")
+    elif uri.startswith("file://"):
+        uri = uri.removeprefix("file://")
+    if not uri.startswith(("s3://", "/")):
+        raise ValueError("must be s3://bucket/prefix (or an absolute path)")
+    return uri
+
+
+def model_name(value: str | None) -> str | None:
+    if value is None or value.startswith(("s3://", "/")):
+        return value
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?", value) or value.startswith("."):
+        raise ValueError(
+            "must be a hub id (owner/name, owner/name@revision), an absolute path or s3://…"
+        )
+    return value
+
+
+def trackers(names: tuple[str, ...]) -> tuple[str, ...]:
+    for tracker in names:
+        if tracker not in ("tensorboard", "wandb", "mlflow"):
+            raise ValueError(f"'{tracker}' is not one of tensorboard, wandb, mlflow")
+        if importlib.util.find_spec(tracker) is None:
+            raise ValueError(f"'{tracker}' is not installed in this image")
+    return names
+
+
+def http_url(value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # its text may quote the password
+        valid = False
+    if not valid:
+        raise ValueError("must be an http:// or https:// URL")
+    return value
+
+
+def max_steps(value: int | None) -> int | None:
+    if value == 0:
+        raise ValueError("must be at least 1, or -1 to let the epochs decide")
+    return value

@@ -1,0 +1,146 @@
+"""Mirrors: filled once, resumed when cut off, verified by every run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from job.checkpoint import Manifest
+from job.engines import ModelSource
+from job.engines.source import mirror
+from job.errors import SettingsError
+from job.storage import open_storage
+
+FILES = {
+    "config.json": json.dumps({"model_type": "llama"}).encode(),
+    "tokenizer.json": b"{}",
+    "model-1-of-2.safetensors": b"weights" * 1000,
+    "model-2-of-2.safetensors": b"more weights",
+    "model.safetensors.index.json": json.dumps(
+        {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
+    ).encode(),
+    "modeling_odd.py": b"raise SystemExit('its own code')",
+    "README.md": b"a card",
+}
+MIRRORED = sorted(FILES.keys() - {"README.md"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def uri(bucket: str) -> str:
+    return f"{bucket}/models/odd"
+
+
+def keys(uri: str) -> list[str]:
+    return [info.key for info in open_storage(uri).list()]
+
+
+def test_a_model_comes_out_as_it_went_in(folder: Path, uri: str, tmp_path: Path) -> None:
+    size = mirror(str(folder), uri)
+    assert size == sum(len(FILES[name]) for name in MIRRORED)
+    assert keys(uri) == sorted([*MIRRORED, "manifest.json"])
+    source = ModelSource(uri, tmp_path / "cache")
+    found = source.model_dir()
+    fetched = {path.name: path.read_bytes() for path in found.iterdir() if path.is_file()}
+    assert fetched == {name: FILES[name] for name in MIRRORED if not name.endswith(".py")}
+
+
+def test_its_own_code_is_fetched_only_where_it_is_trusted(
+    folder: Path, uri: str, tmp_path: Path
+) -> None:
+    mirror(str(folder), uri)
+    trusted = ModelSource(uri, tmp_path / "cache", with_code=True).tokenizer_dir()
+    assert (trusted / "modeling_odd.py").is_file()
+
+
+def test_the_manifest_says_where_the_model_came_from(folder: Path, uri: str) -> None:
+    mirror(str(folder), uri)
+    origin = ModelSource(str(folder), folder)
+    origin.tokenizer_dir()
+    manifest = Manifest.model_validate_json(open_storage(uri).read("manifest.json")[0])
+    assert manifest.model_extra == {"source": str(folder), "revision": origin.revision}
+
+
+def test_a_damaged_file_is_refused_and_named(folder: Path, uri: str, tmp_path: Path) -> None:
+    mirror(str(folder), uri)
+    open_storage(uri).write("model-2-of-2.safetensors", b"MORE WEIGHTS")
+    source = ModelSource(uri, tmp_path / "cache")
+    source.tokenizer_dir()  # of which nothing is damaged
+    with pytest.raises(SettingsError, match=r"model-2-of-2\.safetensors has another SHA-256") as e:
+        source.model_dir()
+    assert "forge-job mirror" in str(e.value)
+    assert not list((tmp_path / "cache").rglob("model-2-of-2.safetensors")), "nor is it kept"
+
+
+def test_a_missing_file_is_refused_and_named(folder: Path, uri: str, tmp_path: Path) -> None:
+    mirror(str(folder), uri)
+    open_storage(uri).delete(["model-1-of-2.safetensors"])
+    with pytest.raises(SettingsError, match=r"model-1-of-2\.safetensors is missing"):
+        ModelSource(uri, tmp_path / "cache").model_dir()
+
+
+def test_filled_again_with_another_model_nothing_of_the_old_one_stays(
+    folder: Path, uri: str, tmp_path: Path
+) -> None:
+    mirror(str(folder), uri)
+    before = ModelSource(uri, tmp_path / "cache")
+    before.tokenizer_dir()
+    for name in ("model-2-of-2.safetensors", "model.safetensors.index.json", "modeling_odd.py"):
+        (folder / name).unlink()
+    mirror(str(folder), uri)
+    after = ModelSource(uri, tmp_path / "cache")
+    after.tokenizer_dir()
+    assert keys(uri) == [
+        "config.json",
+        "manifest.json",
+        "model-1-of-2.safetensors",
+        "tokenizer.json",
+    ]
+    assert before.revision != after.revision
+
+
+def test_what_is_there_already_is_not_sent_again(folder: Path, uri: str) -> None:
+    mirror(str(folder), uri)
+    storage = open_storage(uri)
+    before = {info.key: storage.stat(info.key) for info in storage.list()}
+    storage.delete(["config.json", "manifest.json"])  # as where the first try was cut off
+    mirror(str(folder), uri)
+    storage.write("model-2-of-2.safetensors", b"MORE WEIGHTS")
+    mirror(str(folder), uri)
+    assert storage.read("model-2-of-2.safetensors")[0] == FILES["model-2-of-2.safetensors"]
+    assert {info.key: info.etag for info in storage.list()} == {
+        key: info.etag for key, info in before.items()
+    }
+
+
+def test_the_command(folder: Path, uri: str, aws_env: dict[str, str], tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "job", "mirror", *arguments],
+            env=os.environ | aws_env,
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            timeout=60,
+        )
+
+    done = run(str(folder), uri)
+    assert (done.returncode, uri in done.stdout) == (0, True), done.stderr
+    assert keys(uri) == sorted([*MIRRORED, "manifest.json"])
+    refused = run(str(tmp_path / "nothing"), uri)
+    assert (refused.returncode, "does not exist" in refused.stderr) == (78, True)
+    refused = run(str(folder), "models/odd")
+    assert (refused.returncode, "give s3://bucket/prefix" in refused.stderr) == (78, True)

@@ -1,0 +1,104 @@
+"""The model before its weights: family templates, what pins it, and whose code may run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config import Settings
+from job.dataset import ChatFormat
+from job.families import FAMILIES
+from job.ledger import Checkpoint, RunRecord
+from job.model import other_family, recorded_revision
+from tests.dataset.conversations import as_read, user
+from tests.dataset.standin_families import FAMILIES as STANDINS
+from tests.dataset.standin_families import chat_format, family_folder
+
+R1 = FAMILIES["deepseek-r1"]
+OWN = {"qwen-2.5": "qwen2.5", "deepseek-r1": "deepseek-r1", "llama-3": "llama-3.1"}
+
+
+def settings(**values: Any) -> Settings:
+    given = {"run_id": "run-1", "dataset_uri": ("/rows.jsonl",), "output_uri": "/out"}
+    return Settings(**(given | values))
+
+
+@pytest.fixture(scope="module")
+def r1(tmp_path_factory: pytest.TempPathFactory) -> ChatFormat:
+    folder = family_folder(tmp_path_factory.mktemp("r1"), STANDINS["deepseek-r1"])
+    return ChatFormat.load(folder, R1.chat_template())
+
+
+@pytest.mark.parametrize("family", ["qwen-2.5", "llama-3", "smollm2"])
+def test_a_family_describes_its_models(family: str) -> None:
+    chat = chat_format(OWN.get(family, family))
+    assert other_family(settings(model_family=family), chat) == ""
+
+
+def test_the_family_of_r1_describes_its_own_template(r1: ChatFormat) -> None:
+    assert other_family(settings(model_family="deepseek-r1"), r1) == ""
+
+
+def test_another_familys_template_is_followed_and_named() -> None:
+    note = other_family(settings(model="/models/other"), chat_format("llama-3.1"))
+    assert "FORGE_MODEL_FAMILY is qwen-2.5, but /models/other has another family's" in note
+
+
+# -- DeepSeek-R1 ----------------------------------------------------------------------------------
+
+
+def trained(chat: ChatFormat, name: str) -> list[str]:
+    rendered = chat.render(as_read()[name])
+    return [rendered.text[first:last] for first, last in rendered.spans]
+
+
+def test_its_own_template_is_replaced(r1: ChatFormat) -> None:
+    assert r1.replacement == R1.chat_template()
+    assert chat_format("deepseek-r1").replacement is None, "where no other one is offered"
+
+
+def test_one_that_shows_everything_stays(tmp_path: Path) -> None:
+    folder = family_folder(tmp_path, STANDINS["deepseek-r1"], R1.chat_template())
+    assert ChatFormat.load(folder, "{{ raise_exception('not asked') }}").replacement is None
+
+
+@pytest.mark.parametrize("name", sorted(as_read()))
+def test_whatever_it_renders_is_trained_to_the_end_of_each_turn(r1: ChatFormat, name: str) -> None:
+    """Every row of the tests' collection: none is refused that its own template would show."""
+    for answer in trained(r1, name):
+        assert answer.endswith("<｜end▁of▁sentence｜>")
+
+
+def test_thoughts_are_trained(r1: ChatFormat) -> None:
+    [answer] = trained(r1, "thinks")
+    assert answer.startswith("<think>\n")
+    assert trained(r1, "O reasons apart")[0].startswith("<think>\n")
+    assert not r1.prompt([user("hello")], None).endswith("<think>\n"), "the model decides"
+
+
+def test_tools_and_calls_are_in_hermes_form(r1: ChatFormat) -> None:
+    row = as_read()["O parallel calls"]
+    text = r1.render(row).text
+    assert "<tools>\n" in text
+    assert all(tool["function"]["name"] in text for tool in row.tools or ())
+    assert trained(r1, "O parallel calls")[0].count("<tool_call>\n") == 2
+    assert "<｜User｜><tool_response>\n" in text
+
+
+# -- what pins it ---------------------------------------------------------------------------------
+
+
+def record(**fingerprint: Any) -> RunRecord:
+    checkpoint = Checkpoint(step=1, attempt=1, key="k/", manifest_sha256="0", bytes=1)
+    return RunRecord(run_id="run-1", fingerprint=fingerprint, checkpoints=[checkpoint])
+
+
+def test_a_run_goes_on_with_the_commit_that_it_began_with() -> None:
+    begun = record(model="owner/name", model_revision="0123")
+    assert recorded_revision(begun, settings(model="owner/name")) == "0123"
+    assert recorded_revision(begun, settings(model="owner/name@v2")) is None
+    assert recorded_revision(record(), settings(model="owner/name")) is None
+    begun.checkpoints = []
+    assert recorded_revision(begun, settings(model="owner/name")) is None
