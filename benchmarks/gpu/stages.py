@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from statistics import median
 from typing import Any, Final
@@ -18,6 +19,8 @@ from job.storage import open_storage
 
 SECONDS: Final = 420
 """For one attempt of the whole job."""
+NEW_SIDES_SECONDS: Final = 360
+"""Of a stage; a side that begins later might not end within eight minutes."""
 DRY_STEPS: Final = 80
 """Of a dry run's job: tiny steps, of which some have to be left when it is stopped."""
 WARM_UP: Final = 3
@@ -103,13 +106,23 @@ def speed(shape: str) -> Callable[[Suite], None]:
     """Job, bare Unsloth and TRL with the same rows and settings, one process each."""
 
     def measure(suite: Suite) -> None:
-        for number, profile in enumerate(suite.profiles):
-            for side in _sides(suite):
-                _measure(suite, shape, profile, side)
-            if number == 0:  # once more, with the caches that the first run has left
-                _measure(suite, shape, profile, "job", again=True)
+        began = time.monotonic()
+        for profile, side, again in _runs(suite):
+            if time.monotonic() - began > NEW_SIDES_SECONDS:
+                print("gpu suite: time is up; the same command goes on here", file=sys.stderr)
+                return
+            _measure(suite, shape, profile, side, again=again)
 
     return measure
+
+
+def _runs(suite: Suite) -> Iterator[tuple[str, str, bool]]:
+    """Profile, side, and whether it is the job once more, with the caches of its first run."""
+    for number, profile in enumerate(suite.profiles):
+        for side in _sides(suite):
+            yield profile, side, False
+        if number == 0:
+            yield profile, "job", True
 
 
 def _sides(suite: Suite) -> list[str]:
