@@ -80,6 +80,9 @@ class Zygote:
                 if "code" in said:
                     self._codes[said["pid"]] = said["code"]
                 else:
+                    # The system gives a number again: what the one before it ended with is not
+                    # what this one does.
+                    self._codes.pop(said["pid"], None)
                     self._started.append(said["pid"])
                 self._changed.notify_all()
 
