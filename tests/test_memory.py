@@ -4,35 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.gpu.shapes import LLAMA_8B, QWEN_14B
 from job.errors import OutOfGpuMemory
 from job.memory import GIB, GPUS, Shape, estimate, foresee
 from job.profiles import LORA_TARGET_MODULES, PROFILES
 
-LLAMA_8B: dict[str, object] = {
-    "num_hidden_layers": 32,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-}
-QWEN_14B: dict[str, object] = {
-    "num_hidden_layers": 48,
-    "hidden_size": 5120,
-    "intermediate_size": 13824,
-    "num_attention_heads": 40,
-    "num_key_value_heads": 8,
-    "vocab_size": 152064,
-}
 
-
-def shape(config: dict[str, object]) -> Shape:
+def shape(config: dict[str, Any]) -> Shape:
     found = Shape.of(config)
     assert found is not None
     return found
@@ -49,7 +34,7 @@ def shape(config: dict[str, object]) -> Shape:
     ],
 )
 def test_lora_and_optimizer_are_as_large_as_their_checkpoints(
-    config: dict[str, object], rank: int, adapter: float, optimizer: float
+    config: dict[str, Any], rank: int, adapter: float, optimizer: float
 ) -> None:
     hyperparameters = replace(PROFILES["balanced"], lora_r=rank)
     found = estimate(shape(config), hyperparameters)
@@ -96,7 +81,7 @@ def test_more_of_anything_takes_more() -> None:
 @pytest.mark.parametrize(
     "config", [{}, {"hidden_size": "wide"}, QWEN_14B | {"num_attention_heads": 0}]
 )
-def test_other_kinds_of_models_have_no_estimate(config: dict[str, object]) -> None:
+def test_other_kinds_of_models_have_no_estimate(config: dict[str, Any]) -> None:
     assert Shape.of(config) is None
 
 
