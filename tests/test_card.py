@@ -89,13 +89,13 @@ def test_nothing_breaks_a_table() -> None:
 @pytest.mark.parametrize(
     ("base_model", "name", "arguments"),
     [
-        ("owner/name", "owner/name", '"owner/name"'),
-        ("owner/name@main", "owner/name", '"owner/name", revision="main"'),
-        ("owner/name@refs/pr/1", "owner/name", '"owner/name", revision="refs/pr/1"'),
+        ("owner/name", "owner/name", '"owner/name", revision="0123abcd"'),
+        ("owner/name@main", "owner/name", '"owner/name", revision="0123abcd"'),
+        ("owner/name@refs/pr/1", "owner/name", '"owner/name", revision="0123abcd"'),
         ("s3://models/qwen@2/", "s3://models/qwen@2/", '"s3://models/qwen@2/"'),
         ('/models/it\'s: a "model" #1', None, '"/models/it\'s: a \\"model\\" #1"'),
-        ("1e3", "1e3", '"1e3"'),
-        ("on", "on", '"on"'),
+        ("1e3", "1e3", '"1e3", revision="0123abcd"'),
+        ("on", "on", '"on", revision="0123abcd"'),
     ],
 )
 def test_the_base_model_is_named_so_that_it_can_be_loaded(

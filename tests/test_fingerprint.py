@@ -119,6 +119,7 @@ def test_what_the_whole_holds() -> None:
         "data.0.size": 10,
         "rows.train": 8,
         "rows.evaluation": 2,
+        "model_revision": "commit",
         "template_sha256": "tt",
         "engine": "reference",
         "precision": "fp32",
