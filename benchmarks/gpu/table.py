@@ -57,12 +57,19 @@ def _outcomes(found: Mapping[str, Any]) -> Iterator[str]:
     if "stopped" in job:
         stopped = job["stopped"]
         yield (
-            f"- the job: {job['status']}, resumed from step {job['resumed_from']}, the first loss "
-            f"within {job['resume_drift']:.1e} of the recorded one, gate {job['gate']}"
+            f"- the job: {job['status']}, resumed from step {job['resumed_from']}, "
+            f"{_drift(job['resume_drift'])}, gate {job['gate']}"
         )
         text = f"SIGTERM to durable, s ({stopped['megabytes']:.0f} MB)"
         yield "- " + _verdict(text, stopped["durable"], most=DURABLE_SECONDS)
         yield f"- a checkpoint's write, while training waits: {job['pace']['write_seconds']:.3f} s"
+
+
+def _drift(drift: float | None) -> str:
+    """None where it was stopped before the step's first micro-batch: nothing was recorded yet."""
+    if drift is None:
+        return "no loss to compare"
+    return f"the first loss within {drift:.1e} of the recorded one"
 
 
 def _sides(found: Mapping[str, Any], shape: str, profile: str) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def test_a_dry_run_goes_through_every_stage(tmp_path: Path) -> None:
         assert losses[0] == losses[1]
     job = found["job"]
     assert (job["stopped"]["code"], job["code"], job["status"]) == (75, 0, "succeeded")
-    assert (job["adapter"], job["resume_drift"], job["gate"]) == (True, 0, "passed")
+    assert (job["adapter"], job["gate"]) == (True, "passed")
+    assert job["resume_drift"] in (None, 0)  # None: stopped before the next step had any loss
     assert job["resumed_from"] > 0
     assert "passed" in found["contract"]["summary"]
     table = out.with_suffix(".md").read_text()
