@@ -46,7 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             measurements,
             arguments.steps,
             tuple(arguments.profiles),
-            server,
         )
         for name in names:
             STAGES[name](suite)

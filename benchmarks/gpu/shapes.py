@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -78,7 +77,3 @@ def build(name: str, folder: Path, *, tiny: bool) -> Path:
     shutil.rmtree(plain)
     scratch.rename(folder)
     return folder
-
-
-def position_limit(folder: Path) -> int:
-    return int(json.loads((folder / "config.json").read_text())["max_position_embeddings"])

@@ -16,7 +16,6 @@ from typing import Any, Final
 from benchmarks.gpu import rows, shapes
 from job.config import Settings
 from job.dataset import ChatFormat, PrepareOptions, fetch, prepare
-from job.demo.s3_server import S3Server
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BUCKET: Final = "gpu"
@@ -36,7 +35,6 @@ class Suite:
     out: Path
     steps: int
     profiles: tuple[str, ...]
-    server: S3Server
 
     @property
     def dry(self) -> bool:

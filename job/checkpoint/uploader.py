@@ -138,16 +138,18 @@ class CheckpointUploader:
                 self._changed.notify_all()
 
     def _is_known(self, step: int) -> bool:
-        on_its_way = [*self._waiting, *([self._upload.local] if self._upload else [])]
         listed = [checkpoint.step for checkpoint in self._ledger.record.checkpoints]
-        return step in [*listed, *(local.step for local in on_its_way)]
+        return step in [*listed, *(local.step for local in self._on_its_way())]
+
+    def _on_its_way(self) -> list[Local]:
+        return [*self._waiting, *([self._upload.local] if self._upload else [])]
 
     def _is_best(self, older: Local, newer: Local) -> bool:
         """Whether `older` is needed although `newer` is there: none that will be durable has a
         lower validation loss."""
         if not self._needs_best or older.eval_loss is None:
             return False
-        on_its_way = [*self._waiting, newer, *([self._upload.local] if self._upload else [])]
+        on_its_way = [*self._on_its_way(), newer]
         others = [local.eval_loss for local in on_its_way if local is not older]
         others += [checkpoint.eval_loss for checkpoint in self._ledger.record.checkpoints]
         return all(older.eval_loss <= loss for loss in others if loss is not None)

@@ -11,17 +11,7 @@ from safetensors.torch import load_file, save_file
 from job.errors import Diverged, Unavailable
 from job.training import TrainingData, TrainingResult, TrainingState
 from tests.tiny import build_model
-from tests.training.runs import Outcome, made_data, run
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    return made_data(tmp_path_factory.mktemp("data"))
+from tests.training.runs import Outcome, run
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ import torch
 from job.errors import MicroBatchTooLarge, OutOfGpuMemory
 from job.training import Fit, TrainingData, fitting
 from job.training.fitting import smaller
-from tests.tiny import build_model
-from tests.training.runs import made_data, run
+from tests.training.runs import run
 
 SETTINGS: dict[str, Any] = {
     "per_device_train_batch_size": 4,
@@ -21,16 +20,6 @@ SETTINGS: dict[str, Any] = {
     "max_steps": 3,
     "lora_dropout": 0.0,
 }
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    return made_data(tmp_path_factory.mktemp("data"))
 
 
 class Memory:

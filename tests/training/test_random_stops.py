@@ -13,8 +13,7 @@ import pytest
 import job.training.trainer as trainer
 from job.errors import Preempted
 from job.training import TrainingData
-from tests.tiny import build_model
-from tests.training.runs import Killed, Outcome, made_data, run
+from tests.training.runs import Killed, Outcome, run
 
 PLANS = int(os.environ.get("FORGE_RANDOM_STOPS", "2"))
 """Of each variant; more on demand. Read here: tests don't see FORGE_ variables."""
@@ -32,16 +31,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 Batches = list[str]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    return made_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
