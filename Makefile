@@ -21,7 +21,7 @@ SHELL_SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test fuzz chaos check lint format lock lock-upgrade clean python
+.PHONY: help install demo test fuzz chaos check lint format manifests lock lock-upgrade clean python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,12 +48,21 @@ lint: $(INSTALLED)  ## style, types, import layers, generated tables, shell scri
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/settings_table.py --check
+	$(BIN)/python scripts/chart.py --check
+	$(BIN)/python scripts/manifests.py --check
+	$(BIN)/helm lint --strict --quiet helm --values helm/examples/eks-spot-irsa.yaml
 	PATH="$(BIN):$$PATH" shellcheck $(SHELL_SCRIPTS)
 
 format: $(INSTALLED)  ## mend style and generated tables
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 	$(BIN)/python scripts/settings_table.py
+	$(BIN)/python scripts/chart.py
+	$(BIN)/python scripts/manifests.py
+
+manifests: $(INSTALLED)  ## render k8s/ from the chart
+	$(BIN)/python scripts/chart.py
+	$(BIN)/python scripts/manifests.py
 
 lock: $(INSTALLED)  ## resolve requirements/*.txt again after a change of pyproject.toml or pins.txt
 	$(BIN)/python scripts/lock.py
@@ -77,6 +86,7 @@ $(LOCKED): requirements/cpu.txt requirements/torch-cpu.txt | python
 
 $(INSTALLED): pyproject.toml $(LOCKED)
 	$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	$(BIN)/python scripts/cluster_tools.py
 	$(PIP) check
 	@touch $@
 

@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from job.errors import JobError, SettingsError, Stopped
 from job.lifecycle import StopToken
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("uri", help="<output>/<run id>")
     status.add_argument("--json", action="store_true", help="the record, for machines")
     status.add_argument("--watch", action="store_true", help="again and again until it ends")
+    status.add_argument("--output", type=Path, metavar="FILE", help="instead of on stdout")
     demo = commands.add_parser("demo", help="the embedded run on this machine's CPU")
     demo.add_argument("--output", type=Path, default=Path("demo-output"), help="a copy of the run")
     return parser
@@ -164,10 +166,21 @@ def _status(arguments: argparse.Namespace) -> int:
     from job.status import status
 
     try:
-        return status(arguments.uri, as_json=arguments.json, watch=arguments.watch, out=sys.stdout)
+        with _output(arguments.output) as out:
+            return status(arguments.uri, as_json=arguments.json, watch=arguments.watch, out=out)
     except JobError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+
+
+def _output(path: Path | None) -> AbstractContextManager[TextIO]:
+    """Raises `SettingsError` where the file can't be written."""
+    if path is None:
+        return nullcontext(sys.stdout)
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"--output {path}: {error.strerror}") from error
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -165,6 +166,23 @@ def test_status_of_a_run(bucket: str) -> None:
     ended = job("status", uri)
     assert ended.code == 0, ended.err
     assert "status      running (starting)" in ended.out
+
+
+def test_status_goes_into_a_file(bucket: str, tmp_path: Path) -> None:
+    """As Argo reads it."""
+    uri = f"{bucket}/out/run-1"
+    Ledger.claim(open_storage(uri), "run-1", version="1", conditional_writes=True)
+    ended = job("status", uri, "--json", "--output", str(tmp_path / "verdict.json"))
+    assert (ended.code, ended.out) == (0, "")
+    assert json.loads((tmp_path / "verdict.json").read_text())["status"] == "running"
+
+
+def test_status_of_a_file_that_can_not_be_written(bucket: str) -> None:
+    uri = f"{bucket}/out/run-1"
+    Ledger.claim(open_storage(uri), "run-1", version="1", conditional_writes=True)
+    ended = job("status", uri, "--output", "/dev/null/verdict")
+    assert ended.code == 78
+    assert "--output /dev/null/verdict" in ended.err
 
 
 # -- a run that ends early ------------------------------------------------------------------------

@@ -1,0 +1,196 @@
+{{/* The pod that trains, and the smaller one that validates. Each takes root and runId. */}}
+
+{{/* Disk and memory by profile: a model of 14B in 4 bits has 10 GB, a checkpoint with rank 128
+3.3 GB, of which three can be on their way; loading takes what the model has on disk in memory. */}}
+{{- define "forge-job.scratchSize" -}}
+{{ .Values.scratch.size | default (get (dict "fast_dev" "50Gi" "balanced" "50Gi" "max_quality" "80Gi") .Values.profile) }}
+{{- end }}
+
+{{- define "forge-job.resources" -}}
+{{- $memory := get (dict "fast_dev" "24Gi" "balanced" "24Gi" "max_quality" "32Gi") .Values.profile -}}
+{{- $requests := dict "cpu" "3" "memory" $memory -}}
+{{- $limits := dict "memory" $memory -}}
+{{- if not .Values.scratch.storageClassName -}}
+{{- $size := include "forge-job.scratchSize" . -}}
+{{- $_ := set $requests "ephemeral-storage" $size -}}
+{{- $_ := set $limits "ephemeral-storage" $size -}}
+{{- end -}}
+{{- if .Values.gpu.enabled -}}
+{{- $count := include "forge-job.value" .Values.gpu.count -}}
+{{- $_ := set $requests .Values.gpu.resource $count -}}
+{{- $_ := set $limits .Values.gpu.resource $count -}}
+{{- end -}}
+requests:
+  {{- toYaml (merge (deepCopy .Values.resources.requests) $requests) | nindent 2 }}
+limits:
+  {{- toYaml (merge (deepCopy .Values.resources.limits) $limits) | nindent 2 }}
+{{- end }}
+
+{{- define "forge-job.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop:
+    - ALL
+{{- end }}
+
+{{- define "forge-job.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ include "forge-job.value" .Values.podSecurityContext.runAsUser }}
+fsGroup: {{ include "forge-job.value" .Values.podSecurityContext.fsGroup }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "forge-job.mounts" -}}
+- name: scratch
+  mountPath: {{ .Values.scratch.mountPath }}
+- name: shm
+  mountPath: /dev/shm
+{{- if or .Values.dataset.configMap .Values.dataset.volume }}
+- name: dataset
+  mountPath: {{ .Values.dataset.mountPath }}
+  readOnly: true
+{{- end }}
+{{- if .Values.modelVolume.source }}
+- name: models
+  mountPath: {{ .Values.modelVolume.mountPath }}
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "forge-job.volumes" -}}
+- name: scratch
+  {{- if .Values.scratch.storageClassName }}
+  ephemeral:
+    volumeClaimTemplate:
+      spec:
+        accessModes:
+          - ReadWriteOnce
+        storageClassName: {{ .Values.scratch.storageClassName }}
+        resources:
+          requests:
+            storage: {{ include "forge-job.scratchSize" . }}
+  {{- else }}
+  emptyDir:
+    sizeLimit: {{ include "forge-job.scratchSize" . }}
+  {{- end }}
+- name: shm
+  emptyDir:
+    medium: Memory
+    sizeLimit: {{ .Values.scratch.shmSize }}
+{{- if .Values.dataset.configMap }}
+- name: dataset
+  configMap:
+    name: {{ .Values.dataset.configMap }}
+{{- else if .Values.dataset.volume }}
+- name: dataset
+  {{- toYaml .Values.dataset.volume | nindent 2 }}
+{{- end }}
+{{- with .Values.modelVolume.source }}
+- name: models
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Takes root, runId, name, args, and overrides of variables. */}}
+{{- define "forge-job.container" -}}
+{{- $values := .root.Values -}}
+name: {{ .name }}
+image: {{ include "forge-job.image" .root }}
+imagePullPolicy: {{ $values.image.pullPolicy }}
+args:
+  {{- toYaml .args | nindent 2 }}
+env:
+  {{- include "forge-job.environment" . | trim | nindent 2 }}
+{{- with include "forge-job.environmentFrom" .root | trim }}
+envFrom:
+  {{- . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- include "forge-job.containerSecurity" .root | nindent 2 }}
+volumeMounts:
+  {{- include "forge-job.mounts" .root | nindent 2 }}
+terminationMessagePath: {{ $values.settings.terminationLog | default "/dev/termination-log" }}
+terminationMessagePolicy: FallbackToLogsOnError
+{{- end }}
+
+{{/* What only the container that trains has. */}}
+{{- define "forge-job.trainingExtras" -}}
+ports:
+  - name: metrics
+    containerPort: {{ include "forge-job.value" .Values.metrics.port }}
+livenessProbe:
+  httpGet:
+    path: /healthz
+    port: {{ include "forge-job.value" .Values.metrics.port }}
+  initialDelaySeconds: 60
+  periodSeconds: 30
+  timeoutSeconds: 5
+  failureThreshold: 3
+resources:
+  {{- include "forge-job.resources" . | nindent 2 }}
+{{- end }}
+
+{{/* What both pods have; no token, for nothing here talks to the API server. */}}
+{{- define "forge-job.podCommon" -}}
+restartPolicy: Never
+serviceAccountName: {{ include "forge-job.serviceAccount" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  {{- include "forge-job.podSecurity" . | nindent 2 }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumes:
+  {{- include "forge-job.volumes" . | nindent 2 }}
+{{- end }}
+
+{{- define "forge-job.tolerations" -}}
+{{- $gpu := list (dict "key" .Values.gpu.resource "operator" "Exists" "effect" "NoSchedule") -}}
+{{- concat (.Values.gpu.enabled | ternary $gpu list) .Values.tolerations | toYaml -}}
+{{- end }}
+
+{{- define "forge-job.scheduling" -}}
+{{- range $field := list "nodeSelector" "affinity" "topologySpreadConstraints" "priorityClassName" "runtimeClassName" "schedulerName" }}
+{{- with get $.Values $field }}
+{{ dict $field . | toYaml }}
+{{- end }}
+{{- end }}
+{{- if or .Values.gpu.enabled .Values.tolerations }}
+tolerations:
+  {{- include "forge-job.tolerations" . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "forge-job.podAnnotations" -}}
+{{- if .Values.disruption.protect }}
+karpenter.sh/do-not-disrupt: "true"
+cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
+{{- end }}
+{{- with .Values.kueue.preferredTopology }}
+kueue.x-k8s.io/podset-preferred-topology: {{ . }}
+{{- end }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "forge-job.podLabels" -}}
+{{ include "forge-job.selectorLabels" .root }}
+app.kubernetes.io/component: training
+forge-job/run-id: {{ .runId }}
+forge-job/profile: {{ .root.Values.profile }}
+{{- with .root.Values.podLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,100 @@
+{{/* What the schema can't see: values that don't go together. All problems at once. */}}
+
+{{- define "forge-job.usesS3" -}}
+{{- $uris := append (kindIs "slice" .Values.datasetUri | ternary .Values.datasetUri (splitList "," (toString .Values.datasetUri))) .Values.outputUri -}}
+{{- range append $uris .Values.model }}{{ if hasPrefix "s3://" (trim .) }}yes {{ end }}{{ end -}}
+{{- end }}
+
+{{- define "forge-job.refuseCredentials" -}}
+{{- $secret := .Values.credentials.existingSecret -}}
+{{- $identity := .Values.credentials.workloadIdentity -}}
+{{- if and $secret $identity }}
+- credentials: both existingSecret and workloadIdentity are set; keep the one that opens the bucket
+{{- else if and (include "forge-job.usesS3" .) (not $secret) (not $identity) }}
+- credentials: nothing opens the bucket; set credentials.existingSecret to a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or credentials.workloadIdentity=true with a service account
+{{- end }}
+{{- if and .Values.serviceAccount.annotations (not .Values.serviceAccount.create) }}
+- serviceAccount.annotations: no account is made; set serviceAccount.create=true, or annotate the account that serviceAccount.name names
+{{- end }}
+{{- end }}
+
+{{/* As job/values.py has them; the job itself looks at each in full. */}}
+{{- define "forge-job.refuseUris" -}}
+{{- $uris := kindIs "slice" .Values.datasetUri | ternary .Values.datasetUri (splitList "," (toString .Values.datasetUri)) -}}
+{{- range $uri := $uris }}
+{{- if not (trim $uri) }}
+- datasetUri: is required; give s3://bucket/key.jsonl, a prefix ending in /, or a path below a mounted volume
+{{- else if not (regexMatch "^(s3://[^/]+(/.*)?|/.+)$" (trim $uri)) }}
+- datasetUri: {{ trim $uri }} is neither s3://bucket/key.jsonl nor an absolute path
+{{- else if not (regexMatch "(^s3://[^/]+|/|[.]jsonl|[.]jsonl[.]gz|[.]jsonl[.]zst)$" (trim $uri)) }}
+- datasetUri: {{ trim $uri }} is neither a .jsonl, .jsonl.gz or .jsonl.zst file nor a prefix ending in /
+{{- end }}
+{{- end }}
+{{- if not .Values.outputUri }}
+- outputUri: is required; give s3://bucket/prefix
+{{- else if not (regexMatch "^(s3://[^/]+(/.*)?|/.+)$" .Values.outputUri) }}
+- outputUri: {{ .Values.outputUri }} is not s3://bucket/prefix
+{{- end }}
+{{- end }}
+
+{{- define "forge-job.refuseNames" -}}
+{{- if not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" (include "forge-job.runId" .)) }}
+- runId: {{ include "forge-job.runId" . }} is not made of a-z, 0-9 and -, without a - at either end
+{{- end }}
+{{- if gt (len (include "forge-job.jobName" .)) 52 }}
+- runId: the Job's name {{ include "forge-job.jobName" . }} has {{ len (include "forge-job.jobName" .) }} characters, 52 are allowed; shorten runId or the release's name
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- $name := .name }}
+{{- if or (hasKey (include "forge-job.ownVariables" $ | fromJson) $name) (and $.Values.huggingFace.existingSecret (eq $name "HF_TOKEN")) }}
+- extraEnv: {{ $name }} is set by a value of the chart already; use that value
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The variables that values set, as the keys of a JSON object. */}}
+{{- define "forge-job.ownVariables" -}}
+{{- $own := dict -}}
+{{- range include "forge-job.environment" (dict "root" (dict "Values" (omit .Values "extraEnv")) "runId" "x") | fromYamlArray -}}
+{{- $_ := set $own .name true -}}
+{{- end -}}
+{{ toJson $own }}
+{{- end }}
+
+{{- define "forge-job.refuseVolumes" -}}
+{{- if and .Values.dataset.configMap .Values.dataset.volume }}
+- dataset: both configMap and volume are set; keep one
+{{- end }}
+{{- $mounted := or .Values.dataset.configMap .Values.dataset.volume .Values.extraVolumeMounts }}
+{{- if and (hasPrefix "/" (toString .Values.datasetUri)) (not $mounted) }}
+- datasetUri: {{ .Values.datasetUri }} is a path, and no volume is mounted; set dataset.configMap or dataset.volume
+{{- end }}
+{{- if and (hasPrefix "/" .Values.outputUri) (not .Values.extraVolumeMounts) }}
+- outputUri: {{ .Values.outputUri }} is a path that dies with the pod; mount a volume there with extraVolumes and extraVolumeMounts, or give s3://bucket/prefix
+{{- end }}
+{{- if and (hasPrefix "/" .Values.model) (not (or .Values.modelVolume.source .Values.extraVolumeMounts)) }}
+- model: {{ .Values.model }} is a path, and no volume is mounted; set modelVolume.source
+{{- end }}
+{{- end }}
+
+{{- define "forge-job.refuseHardware" -}}
+{{- if and (not .Values.gpu.enabled) (ne (.Values.settings.engine | default "auto") "reference") }}
+- gpu.enabled: only a run with settings.engine=reference can do without a GPU
+{{- end }}
+{{- if hasKey (merge (dict) .Values.resources.limits .Values.resources.requests) .Values.gpu.resource }}
+- resources: {{ .Values.gpu.resource }} is asked for by gpu.count; leave it out here
+{{- end }}
+{{- if and .Values.validation.preInstall .Values.serviceAccount.create }}
+- validation.preInstall: the hook runs before the release's service account exists; set serviceAccount.create=false and serviceAccount.name to an account that is there
+{{- end }}
+{{- end }}
+
+{{- define "forge-job.refuse" -}}
+{{- $problems := list
+  (include "forge-job.refuseUris" .)
+  (include "forge-job.refuseCredentials" .)
+  (include "forge-job.refuseNames" .)
+  (include "forge-job.refuseVolumes" .)
+  (include "forge-job.refuseHardware" .) | join "" | trim -}}
+{{- if $problems }}{{ fail (printf "the values can't be used:\n%s" $problems) }}{{ end -}}
+{{- end }}

@@ -1,0 +1,75 @@
+"""The real `helm` and `kubectl`, and what they print."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm"
+VALUES = ROOT / "tests" / "k8s" / "values"
+REFUSED = ROOT / "tests" / "k8s" / "refused"
+
+Manifest = dict[str, Any]
+
+
+def tool(name: str) -> str:
+    """Where a program of scripts/cluster_tools.py is."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        reason = f"there is no {name}: scripts/cluster_tools.py gets it"
+        if "CI" in os.environ:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [tool(command[0]), *command[1:]], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+
+
+def template(
+    *values: Path, release: str = "weather", namespace: str = "ml", options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    files = (f"--values={path}" for path in values)
+    return run("helm", "template", release, str(CHART), f"-n={namespace}", *files, *options)
+
+
+def render(*values: Path, **where: Any) -> list[Manifest]:
+    """The manifests of a release with these values."""
+    rendered = template(*values, **where)
+    assert rendered.returncode == 0, rendered.stderr
+    return [manifest for manifest in yaml.safe_load_all(rendered.stdout) if manifest]
+
+
+def example(name: str, *sets: str, options: tuple[str, ...] = (), **where: Any) -> list[Manifest]:
+    """The same with a file of tests/k8s/values, and `key=value` in JSON on top."""
+    options = (*options, *(f"--set-json={pair}" for pair in sets))
+    return render(VALUES / f"{name}.yaml", options=options, **where)
+
+
+def only(manifests: list[Manifest], kind: str, **labels: str) -> Manifest:
+    """The one manifest of this kind."""
+    [found] = [m for m in manifests if m["kind"] == kind]
+    return found
+
+
+def pod_of(manifest: Manifest) -> Manifest:
+    """The pod's spec of a Job or Pod."""
+    spec: Manifest = manifest["spec"]
+    inner: Manifest = spec["template"]["spec"] if manifest["kind"] == "Job" else spec
+    return inner
+
+
+def env_of(container: Manifest) -> dict[str, str]:
+    return {v["name"]: v["value"] for v in container["env"] if "value" in v}

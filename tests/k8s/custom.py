@@ -1,0 +1,34 @@
+"""Custom resources against the models that their projects' clients are made of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hera.workflows import models as argo
+
+from tests.k8s.chart import Manifest
+
+_ARGO: dict[str, Any] = {
+    "WorkflowTemplate": argo.WorkflowTemplate,
+    "ClusterWorkflowTemplate": argo.ClusterWorkflowTemplate,
+    "CronWorkflow": argo.CronWorkflow,
+}
+
+
+def check_argo(manifest: Manifest) -> None:
+    """Raises where a value has the wrong type, or a field is one that Argo doesn't know."""
+    model = _ARGO[manifest["kind"]].model_validate(manifest)
+    kept = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
+    assert not list(_lost(manifest, kept, "")), "fields that Argo does not know"
+
+
+def _lost(given: Any, kept: Any, path: str) -> list[str]:
+    if isinstance(given, dict):
+        lost = [f"{path}.{key}" for key in given if key not in kept]
+        inner = (_lost(v, kept[k], f"{path}.{k}") for k, v in given.items() if k in kept)
+        return [*lost, *(name for names in inner for name in names)]
+    if isinstance(given, list):
+        pairs = enumerate(zip(given, kept, strict=True))
+        return [n for i, (g, k) in pairs for n in _lost(g, k, f"{path}[{i}]")]
+    return []

@@ -1,0 +1,216 @@
+"""The objects of a release beside the Job."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from job.metrics import BuildInfo, Metrics
+from tests.k8s.chart import CHART, Manifest, env_of, example, only, pod_of
+from tests.k8s.custom import check_argo
+
+
+def test_nothing_but_the_job_and_its_test_by_default() -> None:
+    assert sorted(m["kind"] for m in example("first-run")) == ["Job", "Pod"]
+
+
+def test_the_releases_test_looks_at_the_machine_and_the_data_without_a_gpu() -> None:
+    pod = only(example("first-run"), "Pod")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert [c["args"] for c in pod["spec"]["initContainers"]] == [["doctor", "--no-gpu"]]
+    assert [c["args"] for c in pod["spec"]["containers"]] == [["validate"]]
+    assert "nvidia.com/gpu" not in json.dumps(pod)
+    job = pod_of(only(example("first-run"), "Job"))
+    assert env_of(pod["spec"]["containers"][0]) == env_of(job["containers"][0])
+
+
+def test_the_validation_comes_before_the_release_and_takes_no_gpu() -> None:
+    manifests = example("validated-first", 'validation.resources.limits.memory="8Gi"')
+    hooks = {m["metadata"].get("annotations", {}).get("helm.sh/hook"): m for m in manifests}
+    hook = hooks["pre-install,pre-upgrade"]
+    container = pod_of(hook)["containers"][0]
+    assert container["args"] == ["validate"]
+    assert container["resources"]["limits"] == {"memory": "8Gi"}
+
+
+def test_the_pod_monitor_finds_the_pods_and_keeps_the_run() -> None:
+    manifests = example("monitoring")
+    monitor = only(manifests, "PodMonitor")
+    labels = only(manifests, "Job")["spec"]["template"]["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["interval"] == "30s"
+    [port] = pod_of(only(manifests, "Job"))["containers"][0]["ports"]
+    assert (endpoint["port"], port["containerPort"]) == (port["name"], 9100)
+    source = endpoint["relabelings"][0]["sourceLabels"][0]
+    assert source == "__meta_kubernetes_pod_label_" + re.sub("[^a-z]", "_", "forge-job/run-id")
+
+
+def test_the_alerts_are_prometheus_own_rules(tmp_path: Path) -> None:
+    spec = only(example("monitoring"), "PrometheusRule")["spec"]
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(yaml.safe_dump(spec))
+    checked = subprocess.run(
+        [_promtool(), "check", "rules", "--lint=all", "--lint-fatal", str(rules)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    grace = next(r for r in spec["groups"][0]["rules"] if r["alert"] == "ForgeJobGraceTooShort")
+    assert grace["expr"].endswith("> 60")
+
+
+def _promtool() -> str:
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("there is no promtool: scripts/system_packages.sh installs it")
+    return found
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
+    """A query of a metric that nobody exports is an alert that never fires."""
+    metrics = Metrics(BuildInfo("1", "e", "p", "m"))
+    known = {family.name for family in metrics.registry.collect()}
+    known |= set(re.findall(r'^    \(\s*"(\w+)"', _collector_source(), re.MULTILINE))
+    known |= {name.removeprefix("forge_") for name in known}
+    texts = (CHART / "files" / "alerts.yaml").read_text(), _dashboard_queries()
+    for name in {n for text in texts for n in re.findall(r"\bforge_(\w+)", text)}:
+        base = re.sub(r"_(total|bucket|sum|count)$", "", name)
+        assert base in known, name
+
+
+def _collector_source() -> str:
+    from job.metrics import collector
+
+    assert collector.__file__
+    return Path(collector.__file__).read_text()
+
+
+def _dashboard_queries() -> str:
+    dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+    return "\n".join(t["expr"] for p in dashboard["panels"] for t in p["targets"])
+
+
+def test_the_dashboard_is_what_the_sidecar_looks_for() -> None:
+    found = [m for m in example("monitoring") if m["kind"] == "ConfigMap"]
+    [config] = found
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+    dashboard = json.loads(config["data"]["forge-job.json"])
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids)) >= 10
+    for panel in dashboard["panels"]:
+        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+
+
+def test_the_network_is_closed_but_for_the_named_ways() -> None:
+    policy = only(example("network-policy"), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert [p["port"] for p in policy["ingress"][0]["ports"]] == [9464]
+    assert "monitoring" in json.dumps(policy["ingress"][0]["from"])
+    dns, store = policy["egress"]
+    assert {p["port"] for p in dns["ports"]} == {53}
+    assert store["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"]
+    assert [p["port"] for p in store["ports"]] == [443]
+    labels = only(example("network-policy"), "Job")["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("http://rgw:8080", 8080), ("https://s3.example.com", 443), ("http://s3.example.com", 80)],
+)
+def test_the_way_to_the_store_is_open(url: str, port: int) -> None:
+    sets = ("networkPolicy.enabled=true", f's3.endpointUrl="{url}"')
+    policy = only(example("first-run", *sets), "NetworkPolicy")["spec"]
+    assert port in [p["port"] for p in policy["egress"][1]["ports"]]
+
+
+def test_other_objects_are_templates() -> None:
+    manifests = example("extra-objects")
+    config = only(manifests, "ConfigMap")
+    assert config["metadata"]["name"] == "weather-note"
+    assert config["data"]["run"] == only(manifests, "Job")["metadata"]["name"]
+
+
+@pytest.fixture(params=["argo", "argo-cluster-wide"])
+def workflow(request: pytest.FixtureRequest) -> Manifest:
+    manifests = example(request.param)
+    assert not [m for m in manifests if m["kind"] == "Job"], "job.enabled=false"
+    [found] = [m for m in manifests if m["kind"].endswith("WorkflowTemplate")]
+    return found
+
+
+def test_argo_knows_every_field(workflow: Manifest) -> None:
+    check_argo(workflow)
+
+
+def _template(workflow: Manifest, name: str) -> Manifest:
+    found: Manifest = next(t for t in workflow["spec"]["templates"] if t["name"] == name)
+    return found
+
+
+def test_argos_steps_are_the_jobs(workflow: Manifest) -> None:
+    train = _template(workflow, "train")
+    job = pod_of(only(example("first-run"), "Job"))["containers"][0]
+    assert train["container"]["args"] == job["args"]
+    assert train["container"]["command"] == ["python", "-m", "job"]
+    assert train["container"]["resources"] == job["resources"]
+    assert train["container"]["volumeMounts"] == job["volumeMounts"]
+    env = env_of(train["container"])
+    parameters = {p["name"] for p in workflow["spec"]["arguments"]["parameters"]}
+    for name in parameters:
+        variable = "FORGE_" + name.replace("-", "_").upper()
+        assert env.pop(variable) == f"{{{{inputs.parameters.{name}}}}}"
+    assert env.items() <= env_of(job).items()
+    for name in ("run", "validate", "train", "verdict"):
+        assert {p["name"] for p in _template(workflow, name)["inputs"]["parameters"]} == parameters
+    for name in ("validate", "verdict"):
+        assert "nvidia.com/gpu" not in json.dumps(_template(workflow, name))
+
+
+def test_argo_retries_what_the_policy_does_not_end(workflow: Manifest) -> None:
+    from job.errors import EXIT_CODES
+
+    strategy = _template(workflow, "train")["retryStrategy"]
+    assert "retryPolicy" not in strategy
+    [listed] = re.findall(r"\[([\d, ]+)\]", strategy["expression"])
+    codes = {int(code) for code in listed.split(",")}
+    final = {code for code, (_, policy) in EXIT_CODES.items() if policy in ("FailJob", "–")}
+    assert not codes & final
+    assert {69, 70, 75, 137, 143} == codes, "76: a newer attempt has the run"
+
+
+def test_argo_reads_the_verdict_of_a_failed_run_and_fails_all_the_same(workflow: Manifest) -> None:
+    dag = _template(workflow, "run")["dag"]
+    tasks = {task["name"]: task for task in dag["tasks"]}
+    assert "train.Failed" in tasks["verdict"]["depends"]
+    assert "train" in dag["target"].split()
+    outputs = {p["name"] for p in _template(workflow, "run")["outputs"]["parameters"]}
+    assert outputs == {"run-uri", "adapter-uri", "verdict"}
+    if promote := tasks.get("promote"):
+        assert promote["templateRef"]["name"] == "promote-adapter"
+        assert "train.Succeeded" in promote["depends"]
+
+
+def test_argos_values_land(workflow: Manifest) -> None:
+    sets = (
+        "argo.retryLimit=3",
+        'argo.kind="ClusterWorkflowTemplate"',
+        'argo.serviceAccountName="sa"',
+        'argo.promote={"templateRef":"p","template":"go"}',
+    )
+    found = only(example("argo", *sets), "ClusterWorkflowTemplate")
+    assert found["spec"]["serviceAccountName"] == "sa"
+    assert "namespace" not in found["metadata"]
+    assert _template(found, "train")["retryStrategy"]["limit"] == "3"
+    tasks: list[dict[str, Any]] = _template(found, "run")["dag"]["tasks"]
+    assert tasks[-1]["templateRef"] == {"name": "p", "template": "go"}

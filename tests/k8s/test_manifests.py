@@ -1,0 +1,154 @@
+"""k8s/: rendered from the chart, complete, and ready for the tools that people use."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from job.config import load_settings
+from job.profiles import PROFILES
+from tests.k8s.chart import ROOT, Manifest, env_of, only, pod_of, render, run
+from tests.k8s.custom import check_argo
+
+K8S = ROOT / "k8s"
+PLACEHOLDER = re.compile(r"<\w+>")
+
+
+def _load(path: Path) -> list[Manifest]:
+    return [m for m in yaml.safe_load_all(path.read_text()) if m]
+
+
+def _kustomized(folder: Path) -> list[Manifest]:
+    built = run("kubectl", "kustomize", str(folder))
+    assert built.returncode == 0, built.stderr
+    return list(yaml.safe_load_all(built.stdout))
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
+
+
+@pytest.mark.parametrize("script", ["scripts/manifests.py", "scripts/chart.py"])
+def test_what_is_made_is_fresh(script: str) -> None:
+    checked = _python(script, "--check")
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_plain_file_has_three_values_to_fill_in(
+    profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (K8S / "plain" / f"{profile}.yaml").read_text()
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    assert sorted(PLACEHOLDER.findall(body)) == ["<bucket>", "<bucket>", "<registry>"]
+    [job] = list(yaml.safe_load_all(PLACEHOLDER.sub("x", text)))
+    _is_sound(job, profile, monkeypatch)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_is_applied_with_kustomize(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    [job] = _kustomized(K8S / "profiles" / profile)
+    _is_sound(job, profile, monkeypatch)
+
+
+def _is_sound(job: Manifest, profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubernetes_validate.validate(job, "1.37", strict=True)
+    container = pod_of(job)["containers"][0]
+    for name, value in env_of(container).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.profile == profile
+    assert settings.run_id == job["metadata"]["name"]
+    assert settings.grace_seconds == pod_of(job)["terminationGracePeriodSeconds"]
+    assert not {"helm.sh/chart", "app.kubernetes.io/managed-by"} & job["metadata"]["labels"].keys()
+
+
+def test_the_values_of_a_profile_reach_the_job(tmp_path: Path) -> None:
+    folder = tmp_path / "balanced"
+    shutil.copytree(K8S / "profiles" / "balanced", folder)
+    values = yaml.safe_load((folder / "run.yaml").read_text())
+    given = {
+        "image": "r.example/f:2",
+        "dataset-uri": "s3://b/d.jsonl",
+        "output-uri": "s3://b/o",
+        "run-id": "mine",
+    }
+    assert values["data"].keys() == given.keys()
+    values["data"] = given
+    (folder / "run.yaml").write_text(yaml.safe_dump(values))
+    [job] = _kustomized(folder)
+    container = pod_of(job)["containers"][0]
+    env = env_of(container)
+    assert container["image"] == given["image"]
+    assert env["FORGE_DATASET_URI"] == given["dataset-uri"]
+    assert env["FORGE_OUTPUT_URI"] == given["output-uri"]
+    assert env["FORGE_RUN_ID"] == job["metadata"]["name"] == "mine"
+    assert job["spec"]["template"]["metadata"]["labels"]["forge-job/run-id"] == "mine"
+
+
+ARGO = sorted(p for p in (K8S / "argo").glob("*.yaml") if "argoproj" in p.read_text())
+
+
+@pytest.mark.parametrize("path", ARGO, ids=lambda path: path.stem)
+def test_argo_knows_every_field(path: Path) -> None:
+    for manifest in _load(path):
+        if manifest["kind"].endswith(("Template", "CronWorkflow")):
+            check_argo(manifest)
+
+
+def test_argos_rights_are_an_account_and_two_verbs() -> None:
+    manifests = _load(K8S / "argo" / "rbac.yaml")
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, "1.37", strict=True)
+    [rule] = only(manifests, "Role")["rules"]
+    assert rule["verbs"] == ["create", "patch"]
+    template = only(_load(K8S / "argo" / "workflowtemplate.yaml"), "WorkflowTemplate")
+    account = only(manifests, "ServiceAccount")["metadata"]["name"]
+    assert template["spec"]["serviceAccountName"] == account
+
+
+def test_the_nightly_workflow_names_parameters_that_there_are() -> None:
+    cron = only(_load(K8S / "argo" / "cronworkflow.yaml"), "CronWorkflow")["spec"]["workflowSpec"]
+    template = only(_load(K8S / "argo" / "workflowtemplate.yaml"), "WorkflowTemplate")
+    assert cron["workflowTemplateRef"]["name"] == template["metadata"]["name"]
+    known = {p["name"] for p in template["spec"]["arguments"]["parameters"]}
+    assert {p["name"] for p in cron["arguments"]["parameters"]} <= known
+
+
+def test_kueues_queue_covers_what_the_jobs_ask_for() -> None:
+    """A resource that the queue doesn't cover leaves a Job waiting for ever."""
+    queues = {m["kind"]: m for m in _load(K8S / "kueue" / "queues.yaml")}
+    group = queues["ClusterQueue"]["spec"]["resourceGroups"][0]
+    assert group["flavors"][0]["name"] == queues["ResourceFlavor"]["metadata"]["name"]
+    names = {resource["name"] for resource in group["flavors"][0]["resources"]}
+    assert names == set(group["coveredResources"])
+    assert (
+        queues["LocalQueue"]["spec"]["clusterQueue"] == queues["ClusterQueue"]["metadata"]["name"]
+    )
+    for example in ("kueue-experiment", "kueue-release"):
+        job = only(render(ROOT / "helm" / "examples" / f"{example}.yaml"), "Job")
+        labels = job["metadata"]["labels"]
+        assert labels["kueue.x-k8s.io/queue-name"] == queues["LocalQueue"]["metadata"]["name"]
+        assert pod_of(job)["containers"][0]["resources"]["requests"].keys() <= names
+        assert labels["kueue.x-k8s.io/priority-class"] in {"experiment", "release"}
+
+
+def test_the_examples_for_ci_give_values_that_there_are() -> None:
+    from scripts.chart import values
+
+    known = {value.path for value in values()}
+    for path in sorted((K8S / "ci").glob("*.yml")):
+        assert yaml.safe_load(path.read_text())
+        given = set(re.findall(r"--set ([\w.]+)=", path.read_text()))
+        assert {"profile", "datasetUri", "outputUri", "runId", "image.repository"} <= given <= known
+        assert "scripts/wait_for_job.sh" in path.read_text()
