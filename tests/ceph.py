@@ -34,6 +34,11 @@ _PROGRAMS: Final = ("ceph-mon", "ceph-mgr", "ceph-osd", "radosgw", "radosgw-admi
 _START_SECONDS: Final = 120.0
 _ACCESS_KEY: Final = "ceph-test"
 _SECRET_KEY: Final = "ceph-test-secret"
+TENANT_KEYS: Final = {
+    "AWS_ACCESS_KEY_ID": "ceph-tenant",
+    "AWS_SECRET_ACCESS_KEY": "ceph-tenant-secret",
+}
+"""Of the user `forge-job`, who has no rights but those that a bucket's policy gives."""
 _MEMORY_BYTES: Final = 6 << 30
 
 
@@ -140,8 +145,13 @@ class _Node:
         self._daemon("ceph-osd", "-i", "0")
         self._daemon("radosgw", "-n", "client.rgw")
         self._wait_for_the_gateway()
-        self._run("radosgw-admin", "user", "create", "--uid=test", "--display-name=test",
-                  f"--access-key={_ACCESS_KEY}", f"--secret-key={_SECRET_KEY}")  # fmt: skip
+        self._user("test", _ACCESS_KEY, _SECRET_KEY)
+        self._user("forge-job", *TENANT_KEYS.values())
+
+    def _user(self, name: str, access_key: str, secret_key: str) -> None:
+        keys = (f"--access-key={access_key}", f"--secret-key={secret_key}")
+        command = ("radosgw-admin", "user", "create", f"--uid={name}", f"--display-name={name}")
+        self._run(*command, *keys)
 
     def stop(self) -> None:
         """They hold nothing worth a farewell."""

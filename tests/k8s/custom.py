@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor
 from hera.workflows import models as argo
 
 from tests.k8s.chart import Manifest
 
-_ARGO: dict[str, Any] = {
+_MODELS: dict[str, Any] = {
+    "PodMonitor": PodMonitor,
     "WorkflowTemplate": argo.WorkflowTemplate,
     "ClusterWorkflowTemplate": argo.ClusterWorkflowTemplate,
     "CronWorkflow": argo.CronWorkflow,
 }
 
 
-def check_argo(manifest: Manifest) -> None:
-    """Raises where a value has the wrong type, or a field is one that Argo doesn't know."""
-    model = _ARGO[manifest["kind"]].model_validate(manifest)
+def check(manifest: Manifest) -> None:
+    """Raises where a value has the wrong type, or a field is one that the project doesn't know."""
+    model = _MODELS[manifest["kind"]].model_validate(manifest)
     kept = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
-    assert not list(_lost(manifest, kept, "")), "fields that Argo does not know"
+    assert not list(_lost(manifest, kept, "")), "unknown fields"
 
 
 def _lost(given: Any, kept: Any, path: str) -> list[str]:

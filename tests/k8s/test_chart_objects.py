@@ -14,7 +14,7 @@ import yaml
 
 from job.metrics import BuildInfo, Metrics
 from tests.k8s.chart import CHART, Manifest, env_of, example, only, pod_of
-from tests.k8s.custom import check_argo
+from tests.k8s.custom import check
 
 
 def test_nothing_but_the_job_and_its_test_by_default() -> None:
@@ -43,6 +43,7 @@ def test_the_validation_comes_before_the_release_and_takes_no_gpu() -> None:
 def test_the_pod_monitor_finds_the_pods_and_keeps_the_run() -> None:
     manifests = example("monitoring")
     monitor = only(manifests, "PodMonitor")
+    check(monitor)
     labels = only(manifests, "Job")["spec"]["template"]["metadata"]["labels"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
@@ -150,7 +151,7 @@ def workflow(request: pytest.FixtureRequest) -> Manifest:
 
 
 def test_argo_knows_every_field(workflow: Manifest) -> None:
-    check_argo(workflow)
+    check(workflow)
 
 
 def _template(workflow: Manifest, name: str) -> Manifest:

@@ -16,7 +16,7 @@ import yaml
 from job.config import load_settings
 from job.profiles import PROFILES
 from tests.k8s.chart import ROOT, Manifest, env_of, only, pod_of, render, run
-from tests.k8s.custom import check_argo
+from tests.k8s.custom import check
 
 K8S = ROOT / "k8s"
 PLACEHOLDER = re.compile(r"<\w+>")
@@ -103,7 +103,7 @@ ARGO = sorted(p for p in (K8S / "argo").glob("*.yaml") if "argoproj" in p.read_t
 def test_argo_knows_every_field(path: Path) -> None:
     for manifest in _load(path):
         if manifest["kind"].endswith(("Template", "CronWorkflow")):
-            check_argo(manifest)
+            check(manifest)
 
 
 def test_argos_rights_are_an_account_and_two_verbs() -> None:

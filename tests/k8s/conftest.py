@@ -1,0 +1,64 @@
+"""A release whose Job can run on this machine: the tiny model, the S3 server, a folder as mount."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.storage import open_storage
+from tests.e2e.jobs import free_port
+from tests.k8s.chart import Manifest, only, render
+from tests.tiny import build_model, write_rows
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture
+def release(bucket: str, tiny_model: Path, tmp_path: Path) -> Callable[..., Manifest]:
+    """The Job of a release with these settings on top."""
+    rows = write_rows(tmp_path / "rows.jsonl", 70)
+    open_storage(bucket).upload("data/rows.jsonl", rows)
+    (tmp_path / "termination-log").touch()
+
+    def rendered(**settings: Any) -> Manifest:
+        path = tmp_path / "values.yaml"
+        path.write_text(json.dumps(_values(bucket, tiny_model, tmp_path, settings)))
+        return only(render(path), "Job")
+
+    return rendered
+
+
+def _values(bucket: str, model: Path, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "image": {"repository": "forge-job"},
+        "profile": "fast_dev",
+        "datasetUri": f"{bucket}/data/rows.jsonl",
+        "outputUri": f"{bucket}/out",
+        "credentials": {"existingSecret": "forge-job-s3"},
+        "modelFamily": "smollm2",
+        "model": str(model),
+        "modelVolume": {"source": {"emptyDir": {}}, "mountPath": str(model)},
+        "scratch": {"mountPath": str(folder / "scratch")},
+        "gpu": {"enabled": False},
+        "metrics": {"port": free_port()},
+        "extraEnv": [{"name": "HF_HUB_OFFLINE", "value": "1"}],
+        "settings": {
+            "engine": "reference",
+            "learningRate": 0.01,
+            "maxSteps": 30,
+            "evalMaxRows": 4,
+            "evalSteps": 10,
+            "saveSteps": 8,
+            "metricsLingerSeconds": 0,
+            "logFormat": "json",
+            "terminationLog": str(folder / "termination-log"),
+            **settings,
+        },
+    }

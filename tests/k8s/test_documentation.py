@@ -1,0 +1,135 @@
+"""docs/kubernetes.md: its commands are run or rendered, as far as that needs no cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from job.__main__ import _parser
+from job.errors import EXIT_CODES
+from tests.k8s.chart import ROOT, only, pod_of, run
+
+PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
+PAGES = PAGE + (ROOT / "helm" / "README.md").read_text() + (ROOT / "README.md").read_text()
+
+
+def _commands(program: str) -> list[str]:
+    """Commands of the pages' shell blocks, and those that a sentence quotes."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGES, re.DOTALL)
+    lines = [re.sub(r"\\\n\s*", "", re.sub("(?m)^ {3}", "", block)) for block in blocks]
+    quoted = [q for q in re.findall(r"`([^`\n]+)`", PAGES) if " " in q]
+    every = [line.strip() for text in lines for line in text.splitlines()] + quoted
+    return sorted({c.partition(" #")[0].strip() for c in every if c.startswith(program + " ")})
+
+
+@pytest.mark.parametrize("command", _commands("helm"))
+def test_a_helm_command_renders(command: str) -> None:
+    words = shlex.split(re.sub(r"<\w+>", "x", command))
+    if words[1] == "test":
+        assert words[2] == "weather", "the release that the page installs"
+        return
+    assert words[1] == "install"
+    rendered = run("helm", "template", *words[2:])
+    assert rendered.returncode == 0, rendered.stderr
+    assert [m for m in yaml.safe_load_all(rendered.stdout) if m]
+
+
+@pytest.mark.parametrize("command", _commands("kubectl"))
+def test_a_kubectl_command_is_one(command: str) -> None:
+    words = shlex.split(re.sub(r"<[\w ]+>", "x", command))
+    if "apply" in words:
+        flag = "-k" if "-k" in words else "-f"
+        path = ROOT / words[words.index(flag) + 1]
+        if flag == "-k":
+            assert run("kubectl", "kustomize", str(path)).returncode == 0
+        else:
+            assert [m for m in yaml.safe_load_all(path.read_text()) if m]
+        return
+    verb = next(w for w in words[1:] if w in ("create", "logs", "get", "describe", "delete"))
+    subcommand = [verb, *(["secret", "generic"] if "secret" in words else [])]
+    known = run("kubectl", *subcommand, "--help").stdout + run("kubectl", "options").stdout
+    flags = [w.partition("=")[0] for w in words if w.startswith("--")]
+    assert [flag for flag in flags if flag not in known] == []
+
+
+def test_labels_that_a_command_selects_by_are_the_jobs() -> None:
+    """A label that no pod has selects nothing, and says nothing."""
+    install = next(c for c in _commands("helm") if "profile=fast_dev" in c)
+    rendered = run("helm", "template", *shlex.split(install)[2:])
+    job = only([m for m in yaml.safe_load_all(rendered.stdout) if m], "Job")
+    selectors = re.findall(r"-l (\S+?)=(\S+)", PAGE)
+    assert len(selectors) >= 2
+    for label, value in selectors:
+        assert job["metadata"]["labels"][label] == value.rstrip("`")
+        assert job["spec"]["template"]["metadata"]["labels"][label] == value.rstrip("`")
+    assert pod_of(job)
+
+
+@pytest.mark.parametrize(
+    "command", [c for p in ("python -m job", "forge-job") for c in _commands(p)]
+)
+def test_a_command_of_ours_is_one(command: str) -> None:
+    words = shlex.split(re.sub(r"<[\w ]+>", "x", command).replace("[", "").replace("]", ""))
+    arguments = words[3:] if words[0] == "python" else words[1:]
+    if arguments == ["status"]:
+        return  # named in a sentence, not spelled out
+    _parser().parse_args([word for word in arguments if "GB" != word != "FILE"])
+
+
+def test_values_that_the_pages_name_are_there() -> None:
+    from scripts.chart import OWN_VALUES, values
+
+    schema = json.loads((ROOT / "helm" / "values.schema.json").read_text())
+    settings = schema["properties"]["settings"]["properties"]
+    known = {v.path for v in values()} | set(OWN_VALUES.values())
+    roots = {path.partition(".")[0] for path in known if "." in path}
+    for named in re.findall(r"`([a-z]\w*(?:\.\w+)+)(?:=[^`]*)?`", PAGE):
+        root, _, rest = named.partition(".")
+        if root == "settings":
+            assert rest in settings, named
+        elif root in roots:
+            assert any(path == named or named.startswith(path + ".") for path in known), named
+
+
+def test_every_exit_code_that_ends_in_trouble_has_a_line() -> None:
+    table = PAGE[PAGE.index("## When something is wrong") :]
+    listed = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", table)}
+    assert listed == {code for code in EXIT_CODES if code} | {137}
+
+
+def test_links_lead_somewhere() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", PAGE):
+        assert (ROOT / "docs" / link).exists(), link
+
+
+def policies() -> list[dict[str, Any]]:
+    """The policies of the page: AWS' and Ceph's."""
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+
+
+def test_both_policies_give_the_same_rights() -> None:
+    aws, ceph = policies()
+    for statement in ceph["Statement"]:
+        assert statement.pop("Principal") == {"AWS": ["arn:aws:iam:::user/forge-job"]}
+    assert aws == ceph
+
+
+def test_the_image_is_built_as_the_page_says() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?m)^\s*make (\w+)", PAGE):
+        assert re.search(rf"(?m)^{target}:", makefile), target
+
+
+def test_bash_reads_every_block() -> None:
+    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL):
+        text = re.sub(r"<[\w ]+>", "x", block)
+        checked = subprocess.run(["bash", "-n"], input=text, text=True, check=False)
+        assert checked.returncode == 0, block
+    assert Path(ROOT / "scripts" / "wait_for_job.sh").exists()

@@ -1,0 +1,70 @@
+"""The rendered Job, run as a cluster would run it, with preemptions thrown in."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from job.ledger import read_record
+from job.storage import open_storage
+from tests.k8s.chart import Manifest, env_of, pod_of
+from tests.k8s.simulator import Disturbance, Progress, run_job
+
+Release = Callable[..., Manifest]
+
+
+def _step(at_least: int) -> Callable[[Progress], bool]:
+    return lambda progress: progress.get("step", 0) >= at_least
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_job_is_complete_after_five_preemptions(release: Release, tmp_path: Path) -> None:
+    job = release()
+    evictions = [Disturbance(_step(step)) for step in (3, 8, 14, 20)]
+    deleted = Disturbance(_step(25), disrupted=False)  # `kubectl delete pod`: no condition
+    done = run_job(job, tmp_path, [*evictions, deleted])
+    assert done.condition == "Complete", done.pods[-1].log
+    assert [pod.exit_code for pod in done.pods] == [75, 75, 75, 75, 75, 0]
+    assert done.actions[:5] == ["Ignore"] * 5, "none of them counts"
+    env = env_of(pod_of(job)["containers"][0])
+    found = read_record(open_storage(f"{env['FORGE_OUTPUT_URI']}/{env['FORGE_RUN_ID']}"))
+    assert found is not None
+    assert found[0].status == "succeeded"
+    assert [attempt.exit_code for attempt in found[0].attempts] == [75] * 5 + [0]
+
+
+def test_a_bad_setting_fails_the_job_at_once(release: Release, tmp_path: Path) -> None:
+    """A misspelled variable, which `extraEnv` would let through."""
+    job = release()
+    container = pod_of(job)["containers"][0]
+    container["env"].append({"name": "FORGE_MAX_STEP", "value": "3"})
+    done = run_job(job, tmp_path, [])
+    assert (done.condition, done.actions) == ("Failed", ["FailJob"])
+    assert done.pods[0].exit_code == 78
+    assert "did you mean FORGE_MAX_STEPS?" in done.pods[0].log
+    assert (tmp_path / "termination-log").read_text().startswith("exit 78: ")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_pod_counts_and_the_next_one_goes_on(release: Release, tmp_path: Path) -> None:
+    """137 without a condition: out of memory, a node that died."""
+    done = run_job(release(maxSteps=12), tmp_path, [Disturbance(_step(9), signal.SIGKILL, False)])
+    assert done.condition == "Complete", done.pods[-1].log
+    assert [pod.exit_code for pod in done.pods] == [137, 0]
+    assert done.actions[0] == "Count"
+
+
+def test_pods_that_keep_failing_fail_the_job(release: Release, tmp_path: Path) -> None:
+    job = release(storagePatienceSeconds=0)
+    job["spec"]["backoffLimit"] = 1
+    pod_of(job)["containers"][0]["env"].append(
+        {"name": "AWS_ENDPOINT_URL_S3", "value": "http://127.0.0.1:1"}
+    )
+    done = run_job(job, tmp_path, [])
+    assert (done.condition, done.actions) == ("Failed", ["Count", "Count"])
+    assert {pod.exit_code for pod in done.pods} == {69}
