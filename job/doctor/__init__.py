@@ -79,15 +79,15 @@ class Doctor:
         return limits.memory(self.cgroups, self._needs, gpu=self.wanted.needs_gpu)
 
     def _of_the_settings(self) -> list[Check]:
-        settings, needs = self.wanted.settings, self._needs
-        if settings is None or needs is None:
+        settings = self.wanted.settings
+        if settings is None:
             names = ("clock", "s3", "data set", "grace")
             return [Check(name, _UNKNOWN.result, _UNKNOWN.detail) for name in names]
         return [
             _made("clock", lambda: stores.clock(settings.run_uri), may_be_out_of_reach=True),
             _made("s3", lambda: stores.output(settings.run_uri)),
             _made("data set", lambda: stores.data(settings.dataset_uri)),
-            _made("grace", lambda: limits.grace(settings.grace_seconds, needs)),
+            _made("grace", lambda: limits.grace(settings.grace_seconds, self._needs or Needs())),
         ]
 
 

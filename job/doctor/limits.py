@@ -69,7 +69,7 @@ def memory(cgroups: Cgroups, needs: Needs | None, *, gpu: bool) -> str | Finding
     """Raises `SettingsError` where the limit is below what can't be given back."""
     limit, source = _least(cgroups)
     there = f"{limit / 1e9:.1f} GB ({source})"
-    needs = needs or Needs(None, None, None, None)
+    needs = needs or Needs()
     needed = needs.memory(gpu=gpu)
     said = f"{there}, about {needed / 1e9:.1f} GB are needed"
     if limit < needed:

@@ -45,11 +45,11 @@ _CPU_PROCESS: Final = 1.5e9
 class Needs:
     """Bytes; None where only a network or the model itself could tell."""
 
-    download: float | None
+    download: float | None = None
     """Of the model, on its way to the work volume."""
-    weights: float | None
-    checkpoint: float | None
-    adapter: float | None
+    weights: float | None = None
+    checkpoint: float | None = None
+    adapter: float | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Needs:
@@ -99,7 +99,8 @@ def _mirrored(uri: str) -> _Model:
         # The run will say so of its model; here it is one number that isn't known.
         return _Model()
     size = sum(info.size for info in found)
-    return _Model(size, size, _a_rank(config.get("text_config") or config))
+    text = config.get("text_config") or config if isinstance(config, dict) else {}
+    return _Model(size, size, _a_rank(text))
 
 
 def _a_rank(config: Mapping[str, Any]) -> int | None:

@@ -67,7 +67,7 @@ def card() -> Card | None:
     try:
         torch.zeros(1, device="cuda")
         free, total = torch.cuda.mem_get_info()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         found = str(error).strip().splitlines()[0]
         raise SettingsError(Problem("GPU", f"a first use of the card failed: {found}")) from error
     return Card(torch.cuda.get_device_name(), torch.cuda.get_device_capability(), total, free)
