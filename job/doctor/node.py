@@ -29,8 +29,7 @@ Newer drivers serve older CUDA."""
 _FREE_SHARE: Final = 0.9
 """Assumed: a card of which more is taken before the run begins is shared with somebody."""
 
-_SOURCE: Final = "#include <Python.h>\nint forge_doctor(void) { return 78; }\n"
-_ANSWER: Final = 78
+_SOURCE: Final = "#include <Python.h>\nint forge_doctor(void) { return 0; }\n"
 _COMPILE_SECONDS: Final = 60
 
 
@@ -166,13 +165,11 @@ def _compile(command: str, folder: Path) -> Path:
 
 def _load(library: Path) -> None:
     try:
-        answer = ctypes.CDLL(str(library)).forge_doctor()
-    except (OSError, AttributeError) as error:
+        ctypes.CDLL(str(library))
+    except OSError as error:
         hint = "mount the work volume without noexec"
         found = f"what was compiled can't be loaded: {error}"
         raise SettingsError(Problem("C compiler", found, hint)) from error
-    if answer != _ANSWER:
-        raise _no_compiler(f"what was compiled answers {answer}")
 
 
 def _no_compiler(found: str) -> SettingsError:

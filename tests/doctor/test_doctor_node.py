@@ -56,6 +56,7 @@ def test_a_card_that_fails_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H100")
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (80 * GIB, 80 * GIB))
     with pytest.raises(SettingsError, match=r"GPU: a first use of the card failed: \w+"):
         node.gpu(needed=True)
 
