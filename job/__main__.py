@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run()
     if command == "validate":
         return _validate(arguments)
+    if command == "doctor":
+        return _doctor(arguments)
     if command == "status":
         return _status(arguments)
     if command == "mirror":
@@ -67,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument(
         "--gpu-memory", metavar="GB", type=float, help="of the card that it has to fit"
     )
+    doctor = commands.add_parser("doctor", help="can a run work on this node, in this image?")
+    doctor.add_argument("--json", action="store_true", help="for machines")
+    doctor.add_argument("--no-gpu", action="store_true", help="on a node that has none")
     mirror = commands.add_parser("mirror", help="bring a model into S3, for runs without a hub")
     mirror.add_argument("model", help="owner/name, owner/name@revision, or a folder")
     mirror.add_argument("uri", help="s3://bucket/prefix; what FORGE_MODEL is set to then")
@@ -145,6 +150,19 @@ def _validate(arguments: argparse.Namespace) -> int:
             return validation.exit_code
     print(json.dumps(validation.as_json()) if arguments.json else render(validation))
     return validation.exit_code
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from job.logs import configure
+
+    configure("auto", os.environ.get("FORGE_RUN_ID"))
+    from job.checks import exit_code, lines
+    from job.doctor import doctor
+
+    checks = doctor(gpu=not arguments.no_gpu)
+    as_json = json.dumps([check.as_dict() for check in checks])
+    print(as_json if arguments.json else "\n".join(lines(checks)))
+    return exit_code(checks)
 
 
 def _mirror(arguments: argparse.Namespace) -> int:

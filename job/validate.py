@@ -7,12 +7,13 @@ exit code is the one the run would have died with, the list shows what else ther
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final
 
+from job import checks
+from job.checks import Check, check
 from job.config import Settings
 from job.dataset import (
     DataFile,
@@ -29,20 +30,7 @@ from job.memory import Shape, foresee
 from job.model import BaseModel, look_at, other_family
 from job.storage import open_storage, probe
 
-_ROWS = "rows"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    result: Literal["ok", "failed", "not checked"]
-    detail: str
-    exit_code: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+_ROWS: Final = "rows"
 
 
 @dataclass(frozen=True)
@@ -56,14 +44,14 @@ class Validation:
     @property
     def exit_code(self) -> int:
         """The code that the run would have died with, 0 if it would not."""
-        return next((check.exit_code for check in self.checks if check.exit_code), 0)
+        return checks.exit_code(self.checks)
 
     def as_json(self) -> list[dict[str, Any]]:
         """One object a check; that of the rows has the data's report."""
         return [
-            check.as_dict()
-            | ({"report": self.report.as_dict()} if check.name == _ROWS and self.report else {})
-            for check in self.checks
+            made.as_dict()
+            | ({"report": self.report.as_dict()} if made.name == _ROWS and self.report else {})
+            for made in self.checks
         ]
 
 
@@ -89,11 +77,7 @@ def refused(error: JobError) -> Validation:
 
 def render(validation: Validation) -> str:
     """A table for people."""
-    width = max(len(check.name) for check in validation.checks)
-    lines = [
-        f"{check.name:<{width}}  {check.result:<11}  " + check.detail.replace("\n", f"\n{'':15}")
-        for check in validation.checks
-    ]
+    lines = checks.lines(validation.checks)
     if validation.report is not None:
         lines += ["", *table(validation.report)]
     return "\n".join(lines)
@@ -113,23 +97,23 @@ class _Validator:
     def run(self, report_to: str | None) -> Validation:
         settings = self._settings
         settled = f"profile {settings.profile}, run {settings.run_id}"
-        checks = [
+        made = [
             Check("settings", "ok", settled),
-            _check("storage", self._storage),
-            _check("tokenizer", self._tokenizer, may_be_out_of_reach=True),
-            _check("data set", self._fetched),
+            check("storage", self._storage),
+            check("tokenizer", self._tokenizer, may_be_out_of_reach=True),
+            check("data set", self._fetched),
         ]
         if self._files:
-            checks.append(_check(_ROWS, self._rows))
+            made.append(check(_ROWS, self._rows))
         if self._model is not None:
             look = partial(self._memory, self._model)
-            checks.append(_check("memory", look, may_be_out_of_reach=True))
+            made.append(check("memory", look, may_be_out_of_reach=True))
         elif self._gpu_memory is not None:
-            checks.append(Check("memory", "not checked", "the model's config was not found"))
+            made.append(Check("memory", "not checked", "the model's config was not found"))
         report = self._report
         if report_to is not None and report is not None:
-            checks.append(_check("report", lambda: _uploaded(report, report_to)))
-        return Validation(checks, report)
+            made.append(check("report", lambda: _uploaded(report, report_to)))
+        return Validation(made, report)
 
     def _storage(self) -> str:
         uri = self._settings.run_uri
@@ -176,12 +160,3 @@ def _uploaded(report: DataReport, uri: str) -> str:
     storage = open_storage(uri)
     report.upload(storage)
     return ", ".join(f"{storage.uri}/dataset/{name}" for name in report.artifacts())
-
-
-def _check(name: str, look: Callable[[], str], *, may_be_out_of_reach: bool = False) -> Check:
-    try:
-        return Check(name, "ok", look())
-    except JobError as error:
-        if may_be_out_of_reach and isinstance(error, Unavailable):
-            return Check(name, "not checked", str(error))
-        return Check(name, "failed", f"{error.title}: {error}", error.exit_code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from job.demo.s3_server import S3Server
 from job.storage import Storage, open_storage
 from tests import ceph, stores
 from tests.ceph import CephServer
+from tests.storage.wire import Interpose, Rule, interposed
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,21 @@ def bucket(s3_server: S3Server, aws_env: dict[str, str]) -> str:
     name = f"test-{uuid.uuid4().hex}"
     s3_server.create_bucket(name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def interpose(
+    bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Interpose]:
+    """`interpose(rule)`: storages opened from then on speak to S3 through the rule."""
+    with ExitStack() as stack:
+
+        def start(rule: Rule) -> None:
+            url = stack.enter_context(interposed(s3_server, rule))
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+            monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+
+        yield start
 
 
 @pytest.fixture(params=["s3", "local"])

@@ -127,7 +127,7 @@ def test_the_message_is_cut_to_what_the_kubelet_reads(log: Path, letter: str) ->
 # -- other commands -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["run", "validate", "status", "demo"])
+@pytest.mark.parametrize("command", ["run", "validate", "doctor", "status", "demo"])
 def test_help(command: str) -> None:
     ended = job(command, "--help")
     assert ended.code == 0
@@ -137,7 +137,7 @@ def test_help(command: str) -> None:
 def test_help_names_the_commands() -> None:
     ended = job("--help")
     assert ended.code == 0
-    for command in ("run", "validate", "status", "demo"):
+    for command in ("run", "validate", "doctor", "status", "demo"):
         assert f"\n    {command} " in ended.out
 
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import importlib.util
 import logging
 
-from job.engines.accelerator import has_accelerator
+from job.engines.accelerator import Card, card, has_accelerator
 from job.engines.base import Engine, LoadedModel, TrainerClasses
 from job.engines.reference import ReferenceEngine
 from job.engines.source import ModelSource, position_limit, text_config
-from job.engines.unsloth import UnslothEngine, prepare_environment
+from job.engines.unsloth import UnslothEngine, cache_folders, prepare_environment
 from job.errors import Problem, SettingsError
 
 _log = logging.getLogger(__name__)
 
 __all__ = [
+    "Card",
     "Engine",
     "LoadedModel",
     "ModelSource",
     "ReferenceEngine",
     "TrainerClasses",
     "UnslothEngine",
+    "cache_folders",
+    "card",
     "choose_engine",
     "position_limit",
     "prepare_environment",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,36 @@ def has_accelerator() -> bool:
             Problem("GPU", f"there is a card, but torch can't use it: {_why()}", _HINT)
         )
     return False
+
+
+@dataclass(frozen=True)
+class Card:
+    """The accelerator that a run would take."""
+
+    name: str
+    capability: tuple[int, int]
+    total_bytes: int
+    free_bytes: int
+    """Of nobody: another process on the card is seen here alone."""
+
+
+def card() -> Card | None:
+    """The card after a first use of it; None if there is none.
+
+    Raises `SettingsError` for one that can't be used. That torch counts it is not enough: a card
+    that another process holds exclusively, or that has fallen off its bus, fails when it is used.
+    """
+    if not has_accelerator():
+        return None
+    import torch
+
+    try:
+        torch.zeros(1, device="cuda")
+        free, total = torch.cuda.mem_get_info()
+    except (RuntimeError, AssertionError) as error:
+        found = str(error).strip().splitlines()[0]
+        raise SettingsError(Problem("GPU", f"a first use of the card failed: {found}")) from error
+    return Card(torch.cuda.get_device_name(), torch.cuda.get_device_capability(), total, free)
 
 
 def refuse_old_card(name: str, capability: tuple[int, int], built_for: Iterable[str]) -> None:

@@ -152,6 +152,13 @@ def prepare_environment(work_dir: Path) -> None:
 
     The image's root file system is read-only, and Unsloth's telemetry may block a start.
     """
+    for variable, folder in cache_folders(work_dir).items():
+        os.environ[variable] = str(folder)
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+
+
+def cache_folders(work_dir: Path) -> dict[str, Path]:
+    """Where each of the caches is in a run on that work volume, by the variable that says so."""
     folders = {
         "UNSLOTH_COMPILE_LOCATION": "unsloth-compile",
         "UNSLOTH_MEGA_CACHE_DIR": "unsloth-mega-cache",
@@ -160,9 +167,10 @@ def prepare_environment(work_dir: Path) -> None:
         "HF_DATASETS_CACHE": "datasets",
         "HF_MODULES_CACHE": "models-code",
     }
-    for variable, folder in folders.items():
-        os.environ.setdefault(variable, str(work_dir / "cache" / folder))
-    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+    return {
+        variable: Path(os.environ.get(variable, work_dir / "cache" / folder))
+        for variable, folder in folders.items()
+    }
 
 
 def _clamped(max_seq_length: int, limit: int | None) -> int:

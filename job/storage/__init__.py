@@ -17,6 +17,7 @@ from job.storage.patience import Patience
 from job.storage.probe import probe
 
 __all__ = [
+    "S3_SCHEME",
     "Cancellation",
     "Cancelled",
     "Conflict",

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import functools
 import os
+import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import botocore.session
 from boto3.s3.transfer import TransferConfig
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+from botocore.httpsession import URLLib3Session
 from botocore.loaders import Loader, create_loader
+from botocore.utils import get_environ_proxies
 
+from job.errors import Problem, Unavailable
+from job.redact import redact
 from job.storage.observer import Observer
 from job.storage.s3_faults import configuration_fault
 
@@ -23,6 +31,8 @@ _ATTEMPTS: Final = 5
 _TRANSFER_THREADS: Final = 8
 _STALLED_SECONDS: Final = 60
 """A connection that sends nothing for so long is given up."""
+_GLANCE_SECONDS: Final = 10
+"""The same for a request that nothing depends on."""
 
 TRANSFER: Final = TransferConfig(
     multipart_threshold=16 * _MIB,
@@ -59,6 +69,29 @@ def open_client(where: str, observer: Observer) -> S3Client:
         raise
     client.meta.events.register("request-created.s3", _retry_counter(observer))
     return client
+
+
+def seconds_ahead(client: S3Client) -> float:
+    """How far this machine's clock is ahead of that of the client's endpoint.
+
+    From the `Date` of its answer to an unsigned request, be that a refusal: a signed one from a
+    clock that is far off is refused anyway. Good to about a second. Raises `Unavailable`.
+    """
+    url = client.meta.endpoint_url
+    session = URLLib3Session(
+        verify=botocore.session.get_session().get_config_variable("ca_bundle") or True,
+        proxies=get_environ_proxies(url),
+        timeout=_GLANCE_SECONDS,
+    )
+    before = time.time()
+    try:
+        answer = session.send(AWSRequest("HEAD", url).prepare())
+        told = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (BotoCoreError, KeyError, TypeError, ValueError) as error:
+        found = f"did not tell its time: {redact(str(error))}"
+        raise Unavailable(Problem(redact(url), found)) from error
+    # `Date` has whole seconds, and was written about half way through the exchange.
+    return (before + time.time()) / 2 - (told + 0.5)
 
 
 @functools.cache
