@@ -21,7 +21,7 @@ SHELL_SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test fuzz chaos check lint format manifests lock lock-upgrade clean python
+.PHONY: help install demo test fuzz chaos check lint scan format manifests lock lock-upgrade clean python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ fuzz: $(INSTALLED)  ## break the data stage with odd input, for SECONDS=600
 chaos: $(INSTALLED)  ## kill attempts at random moments, KILLS=300 times, and compare the results
 	$(BIN)/python -m tests.chaos --kills $(KILLS)
 
-check: lint test  ## exactly what CI runs
+check: lint test  ## what CI runs, but for `make scan`
 
 lint: $(INSTALLED)  ## style, types, import layers, generated tables, shell scripts
 	$(BIN)/python -m ruff check .
@@ -52,6 +52,9 @@ lint: $(INSTALLED)  ## style, types, import layers, generated tables, shell scri
 	$(BIN)/python scripts/manifests.py --check
 	$(BIN)/helm lint --strict --quiet helm --values helm/examples/eks-spot-irsa.yaml
 	PATH="$(BIN):$$PATH" shellcheck $(SHELL_SCRIPTS)
+
+scan: $(INSTALLED)  ## the manifests against checkov, in an environment of its own
+	scripts/checkov.sh
 
 format: $(INSTALLED)  ## mend style and generated tables
 	$(BIN)/python -m ruff check --fix .

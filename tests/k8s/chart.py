@@ -21,11 +21,13 @@ Manifest = dict[str, Any]
 
 
 def tool(name: str) -> str:
-    """Where a program of scripts/cluster_tools.py is."""
+    """Where a program is that scripts/cluster_tools.py or scripts/system_packages.sh gets."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        reason = f"there is no {name}: scripts/cluster_tools.py gets it"
+        reason = (
+            f"there is no {name}: scripts/cluster_tools.py or scripts/system_packages.sh gets it"
+        )
         if "CI" in os.environ:
             pytest.fail(reason)
         pytest.skip(reason)

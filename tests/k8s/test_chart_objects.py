@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 import yaml
 
 from job.metrics import BuildInfo, Metrics
-from tests.k8s.chart import CHART, Manifest, env_of, example, only, pod_of
+from tests.k8s.chart import CHART, VALUES, Manifest, env_of, example, only, pod_of, run
 from tests.k8s.custom import check
 
 
@@ -59,22 +57,10 @@ def test_the_alerts_are_prometheus_own_rules(tmp_path: Path) -> None:
     spec = only(example("monitoring"), "PrometheusRule")["spec"]
     rules = tmp_path / "rules.yaml"
     rules.write_text(yaml.safe_dump(spec))
-    checked = subprocess.run(
-        [_promtool(), "check", "rules", "--lint=all", "--lint-fatal", str(rules)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", str(rules))
     assert checked.returncode == 0, checked.stdout + checked.stderr
     grace = next(r for r in spec["groups"][0]["rules"] if r["alert"] == "ForgeJobGraceTooShort")
     assert grace["expr"].endswith("> 60")
-
-
-def _promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("there is no promtool: scripts/system_packages.sh installs it")
-    return found
 
 
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
@@ -140,6 +126,17 @@ def test_other_objects_are_templates() -> None:
     config = only(manifests, "ConfigMap")
     assert config["metadata"]["name"] == "weather-note"
     assert config["data"]["run"] == only(manifests, "Job")["metadata"]["name"]
+
+
+def test_the_notes_name_the_run_and_its_commands() -> None:
+    values = f"--values={VALUES / 'first-run.yaml'}"
+    shown = run("helm", "install", "weather", str(CHART), "-n=ml", values, "--dry-run=client")
+    notes = shown.stdout.partition("NOTES:")[2]
+    name = only(example("first-run"), "Job")["metadata"]["name"]
+    assert f"kubectl -n ml logs -f job/{name}" in notes
+    assert f"forge-job status s3://bucket/runs/{name} --watch" in notes
+    assert f"aws s3 cp --recursive s3://bucket/runs/{name}/adapter/ adapter/" in notes
+    assert "helm test weather -n ml --logs" in notes
 
 
 @pytest.fixture(params=["argo", "argo-cluster-wide"])
