@@ -236,12 +236,16 @@ class S3Storage:
         while batch := [self._full(key) for key in islice(remaining, _DELETE_BATCH)]:
             try:
                 with self._faults.mapped(self._uri):
-                    self._delete_batch(batch)
-            except NotSupported:
-                # Some stores have no DeleteObjects.
+                    refused = self._delete_batch(batch)
+            except (NotSupported, AccessDenied):
+                # Some stores have no DeleteObjects; older releases of Ceph's gateway want the right
+                # to it for the whole bucket, where a policy gives it for the run's prefix alone.
                 for full in batch:
                     with self._faults.mapped(f"s3://{self._bucket}/{full}"):
                         self._client.delete_object(Bucket=self._bucket, Key=full)
+            else:
+                if refused:
+                    raise type(refused[0])(problem for e in refused for problem in e.problems)
 
     def rephrase(self) -> bool:
         """ETags are quoted, as HTTP has it; older releases of Ceph's gateway take them without."""
@@ -294,21 +298,20 @@ class S3Storage:
         got = self._client.get_object(Bucket=self._bucket, Key=full)
         return got["Body"].read(), got["ETag"].strip('"')
 
-    def _delete_batch(self, batch: builtins.list[str]) -> None:
+    def _delete_batch(self, batch: builtins.list[str]) -> builtins.list[JobError]:
+        """In one request; returns what kept single keys from being deleted."""
         objects: builtins.list[ObjectIdentifierTypeDef] = [{"Key": full} for full in batch]
         answer = self._client.delete_objects(
             Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
         )
-        refused = [
+        refused = (
             self._faults.translate(
                 ClientError({"Error": entry}, "DeleteObjects"),
                 f"s3://{self._bucket}/{entry.get('Key', '')}",
             )
             for entry in answer.get("Errors", [])
-        ]
-        errors = [error for error in refused if isinstance(error, JobError)]
-        if errors:
-            raise type(errors[0])(problem for error in errors for problem in error.problems)
+        )
+        return [error for error in refused if isinstance(error, JobError)]
 
     def _explained(self, error: ClientError, key: str) -> Exception:
         """What a failed HEAD means. Its answer has no body, so the code is the bare status: a

@@ -31,7 +31,7 @@ def tenant(
     ceph_server.create_bucket(_BUCKET)
     open_storage(f"s3://{_BUCKET}").upload("data/rows.jsonl", write_rows(tmp_path / "r.jsonl", 70))
     policy = json.dumps(policies()[1]).replace(":::bucket", f":::{_BUCKET}")
-    boto3.client("s3").put_bucket_policy(Bucket=_BUCKET, Policy=policy)
+    boto3.session.Session().client("s3").put_bucket_policy(Bucket=_BUCKET, Policy=policy)
     stores.use({**ceph_server.env, **TENANT_KEYS}, monkeypatch)
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
