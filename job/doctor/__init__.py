@@ -53,7 +53,7 @@ class Doctor:
             _made("driver", partial(self._driver, works=card.result in ("ok", "warning"))),
             _made("compiler", self._compiler),
             _made("folders", lambda: volumes.folders(self.wanted)),
-            _made("disk", lambda: volumes.disk(self.wanted, self._needs)),
+            _made("disk", self._disk),
             _made("memory", self._memory),
             *self._of_the_settings(),
         ]
@@ -75,8 +75,21 @@ class Doctor:
     def _compiler(self) -> str | Finding:
         return node.compiler(self.wanted.work_dir, needed=self.wanted.needs_gpu)
 
+    def _disk(self) -> str | Finding:
+        return self._where_it_trains(lambda: volumes.disk(self.wanted, self._needs))
+
     def _memory(self) -> str | Finding:
-        return limits.memory(self.cgroups, self._needs, gpu=self.wanted.needs_gpu)
+        gpu = self.wanted.needs_gpu
+        return self._where_it_trains(lambda: limits.memory(self.cgroups, self._needs, gpu=gpu))
+
+    def _where_it_trains(self, look: Look) -> str | Finding:
+        """Without the GPU this is another, smaller pod: what it lacks the run need not lack."""
+        try:
+            return look()
+        except SettingsError as error:
+            if self.wanted.gpu:
+                raise
+            return Finding("warning", f"{error}; the pod that trains needs it, not this one")
 
     def _of_the_settings(self) -> list[Check]:
         settings = self.wanted.settings

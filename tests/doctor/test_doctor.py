@@ -14,6 +14,7 @@ import pytest
 
 from job.checks import exit_code, lines
 from job.doctor import Doctor, doctor
+from job.doctor.limits import Cgroups
 from job.doctor.wanted import Wanted
 from job.storage import open_storage
 
@@ -149,6 +150,19 @@ def test_without_a_card_a_run_that_needs_one_is_warned_off(
     found = {check.name: check for check in Doctor(Wanted(None), tmp_path / "none").checks()}
     assert [found[name].result for name in ("gpu", "driver")] == ["not checked", "not checked"]
     assert found["compiler"].result == "warning"
+
+
+def test_a_pod_without_a_gpu_may_be_smaller_than_the_one_that_trains(tmp_path: Path) -> None:
+    """`helm test` runs in one."""
+    (tmp_path / "memory.max").write_text("1000000")
+    small = Cgroups(tmp_path, tmp_path / "none")
+    results = {}
+    for gpu in (True, False):
+        found = Doctor(Wanted(None, gpu), tmp_path / "none", small).checks()
+        results[gpu] = next(check for check in found if check.name == "memory")
+    assert (results[True].result, results[True].exit_code) == ("failed", 78)
+    assert (results[False].result, results[False].exit_code) == ("warning", 0)
+    assert "the pod that trains needs it" in results[False].detail
 
 
 def test_the_table_is_aligned() -> None:

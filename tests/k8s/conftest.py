@@ -11,7 +11,7 @@ import pytest
 
 from job.storage import open_storage
 from tests.e2e.jobs import free_port
-from tests.k8s.chart import Manifest, only, render
+from tests.k8s.chart import Manifest, render
 from tests.tiny import build_model, write_rows
 
 
@@ -21,16 +21,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def release(bucket: str, tiny_model: Path, tmp_path: Path) -> Callable[..., Manifest]:
-    """The Job of a release with these settings on top."""
+def release(bucket: str, tiny_model: Path, tmp_path: Path) -> Callable[..., list[Manifest]]:
+    """The manifests of a release with these settings on top."""
     rows = write_rows(tmp_path / "rows.jsonl", 70)
     open_storage(bucket).upload("data/rows.jsonl", rows)
     (tmp_path / "termination-log").touch()
+    (tmp_path / "scratch").mkdir()
 
-    def rendered(**settings: Any) -> Manifest:
+    def rendered(**settings: Any) -> list[Manifest]:
         path = tmp_path / "values.yaml"
         path.write_text(json.dumps(_values(bucket, tiny_model, tmp_path, settings)))
-        return only(render(path), "Job")
+        return render(path)
 
     return rendered
 

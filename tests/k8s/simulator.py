@@ -46,6 +46,24 @@ class Pod:
     log: str
 
 
+def run_to_the_end(containers: list[Manifest]) -> list[tuple[int, str]]:
+    """Exit code and output of each container, in turn, until one fails: as init containers run."""
+    ended = []
+    for container in containers:
+        done = subprocess.run(
+            [sys.executable, "-m", "job", *container["args"]],
+            env={**_inherited(), **env_of(container)},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+        ended.append((done.returncode, done.stdout + done.stderr))
+        if done.returncode:
+            break
+    return ended
+
+
 @dataclass
 class JobRun:
     """The Job as its status says it in the end."""

@@ -10,10 +10,10 @@ import pytest
 
 from job.ledger import read_record
 from job.storage import open_storage
-from tests.k8s.chart import Manifest, env_of, pod_of
-from tests.k8s.simulator import Disturbance, Progress, run_job
+from tests.k8s.chart import Manifest, env_of, only, pod_of
+from tests.k8s.simulator import Disturbance, Progress, run_job, run_to_the_end
 
-Release = Callable[..., Manifest]
+Release = Callable[..., list[Manifest]]
 
 
 def _step(at_least: int) -> Callable[[Progress], bool]:
@@ -23,7 +23,7 @@ def _step(at_least: int) -> Callable[[Progress], bool]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_job_is_complete_after_five_preemptions(release: Release, tmp_path: Path) -> None:
-    job = release()
+    job = only(release(), "Job")
     evictions = [Disturbance(_step(step)) for step in (3, 8, 14, 20)]
     deleted = Disturbance(_step(25), disrupted=False)  # `kubectl delete pod`: no condition
     done = run_job(job, tmp_path, [*evictions, deleted])
@@ -39,7 +39,7 @@ def test_a_job_is_complete_after_five_preemptions(release: Release, tmp_path: Pa
 
 def test_a_bad_setting_fails_the_job_at_once(release: Release, tmp_path: Path) -> None:
     """A misspelled variable, which `extraEnv` would let through."""
-    job = release()
+    job = only(release(), "Job")
     container = pod_of(job)["containers"][0]
     container["env"].append({"name": "FORGE_MAX_STEP", "value": "3"})
     done = run_job(job, tmp_path, [])
@@ -53,14 +53,15 @@ def test_a_bad_setting_fails_the_job_at_once(release: Release, tmp_path: Path) -
 @pytest.mark.timeout(600)
 def test_a_killed_pod_counts_and_the_next_one_goes_on(release: Release, tmp_path: Path) -> None:
     """137 without a condition: out of memory, a node that died."""
-    done = run_job(release(maxSteps=12), tmp_path, [Disturbance(_step(9), signal.SIGKILL, False)])
+    job = only(release(maxSteps=12), "Job")
+    done = run_job(job, tmp_path, [Disturbance(_step(9), signal.SIGKILL, False)])
     assert done.condition == "Complete", done.pods[-1].log
     assert [pod.exit_code for pod in done.pods] == [137, 0]
     assert done.actions[0] == "Count"
 
 
 def test_pods_that_keep_failing_fail_the_job(release: Release, tmp_path: Path) -> None:
-    job = release(storagePatienceSeconds=0)
+    job = only(release(storagePatienceSeconds=0), "Job")
     job["spec"]["backoffLimit"] = 1
     pod_of(job)["containers"][0]["env"].append(
         {"name": "AWS_ENDPOINT_URL_S3", "value": "http://127.0.0.1:1"}
@@ -68,3 +69,15 @@ def test_pods_that_keep_failing_fail_the_job(release: Release, tmp_path: Path) -
     done = run_job(job, tmp_path, [])
     assert (done.condition, done.actions) == ("Failed", ["Count", "Count"])
     assert {pod.exit_code for pod in done.pods} == {69}
+
+
+def test_the_releases_own_test_passes_and_finds_bad_rows(release: Release, bucket: str) -> None:
+    """The containers of `helm test`, run for real."""
+    pod = only(release(), "Pod")["spec"]
+    containers = [*pod["initContainers"], *pod["containers"]]
+    ended = run_to_the_end(containers)
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert "s3        ok" in ended[0][1]
+    assert "rows " in ended[1][1]
+    open_storage(bucket).write("data/rows.jsonl", b'{"messages": []}\n')
+    assert [code for code, _ in run_to_the_end(containers)] == [0, 65]
