@@ -15,7 +15,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ from job.demo.assets import DEFAULT_CACHE, fetch_model
 from job.demo.model import prepare_model
 from job.demo.s3_server import S3Server
 from job.storage import open_storage
+from tests.ceph import CephServer
 from tests.tiny import write_rows
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -44,26 +46,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]
     os.environ["HF_HUB_OFFLINE"] = "1"
-    load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="checkpoint-bench-") as name, S3Server() as server:
-        os.environ.update(server.env)
-        server.create_bucket(BUCKET)
-        _step_back(server)
-        folder = Path(name)
-        measured = {
-            part: measure(arguments, folder)
-            for part, measure in _MEASURES.items()
-            if part in arguments.parts
-        }
     result: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
-        "load_before": load,
+        "load_before": os.getloadavg()[0],
+        "store": arguments.store,
         "versions": versions(),
         "sizes_mb": arguments.sizes,
-        **measured,
     }
-    leave(arguments.out, result, markdown(result))
+    with tempfile.TemporaryDirectory(prefix="checkpoint-bench-") as name, _store(arguments) as env:
+        os.environ.update(env)
+        for part, measure in _MEASURES.items():
+            if part in arguments.parts:
+                result[part] = measure(arguments, Path(name))
+                # A run that is cut off keeps what it has measured.
+                leave(arguments.out, result, markdown(result))
     return 0
+
+
+@contextmanager
+def _store(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
+    """The variables that reach it; it has an empty bucket."""
+    with CephServer() if arguments.store == "ceph" else S3Server() as server:
+        server.create_bucket(BUCKET)
+        if isinstance(server, S3Server):
+            _step_back(server)
+        yield server.env
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -74,6 +81,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stops", type=int, default=3, help="a rank")
     parser.add_argument(
         "--ranks", type=int, nargs="+", default=[16, 128, 1024], help="of the runs to stop"
+    )
+    parser.add_argument(
+        "--store",
+        choices=("embedded", "ceph"),
+        default="embedded",
+        help="the embedded one copies a whole object for each part that is read: not for 2 GB",
     )
     parser.add_argument("--tools", type=Path, help="where other uploaders are installed")
     default = ROOT / "benchmarks" / "results" / "checkpoint.json"

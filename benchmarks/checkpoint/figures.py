@@ -50,7 +50,8 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         "# What a checkpoint costs",
         "",
-        f"{result['date']}, load before {result['load_before']:.2f}. Medians.",
+        f"{result['date']}, load before {result['load_before']:.2f}, store: "
+        f"{result.get('store', 'embedded')}. Medians.",
     ]
     for part, table in _TABLES.items():
         if part in result:
