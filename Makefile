@@ -68,10 +68,11 @@ clean:  ## remove .venv, caches and the demo's output
 
 # The stamps are written last: an install that was interrupted starts again from an empty .venv.
 # Hashes are checked for every file but torch, whose CPU build differs by platform and index.
-$(LOCKED): requirements/cpu.txt requirements/torch-cpu.txt | python
+$(LOCKED): requirements/cpu.txt requirements/dev.txt requirements/torch-cpu.txt | python
 	@echo "Installing the locked set into $(VENV): a few minutes and 2 GB, once."
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install -qq --no-deps --require-hashes --only-binary :all: -r requirements/cpu.txt
+	$(PIP) install -qq --no-deps --require-hashes --only-binary :all: \
+	  -r requirements/cpu.txt -r requirements/dev.txt
 	$(PIP) install -qq $(TORCH_PIP_ARGS) -r requirements/torch-cpu.txt
 	@touch $@
 
