@@ -5,12 +5,14 @@
 #   make test PYTEST_ARGS="-k ledger"     a part of the suite
 #   make fuzz SECONDS=60                  for another time than ten minutes
 #   make chaos KILLS=50                   for another number than 300
+#   make image TARGET=cpu                 the other image; scripts/image.sh has the rest
 
 PYTHON ?= python3
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
 SECONDS ?= 600
 KILLS ?= 300
+TARGET ?= gpu
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +23,7 @@ SHELL_SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test fuzz chaos check lint format lock lock-upgrade clean python
+.PHONY: help install demo test fuzz chaos check lint format lock lock-upgrade image clean python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +62,9 @@ lock: $(INSTALLED)  ## resolve requirements/*.txt again after a change of pyproj
 
 lock-upgrade: $(INSTALLED)  ## the same, with the newest versions that fit
 	$(BIN)/python scripts/lock.py --upgrade
+
+image:  ## the container image, with docker, podman or buildah; TARGET=gpu or cpu, IMAGE=name:tag
+	TARGET=$(TARGET) IMAGE=$(IMAGE) PYTHON=$(PYTHON) scripts/image.sh
 
 clean:  ## remove .venv, caches and the demo's output
 	rm -rf $(VENV) build dist *.egg-info demo-output
