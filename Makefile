@@ -5,12 +5,14 @@
 #   make test PYTEST_ARGS="-k ledger"     a part of the suite
 #   make fuzz SECONDS=60                  for another time than ten minutes
 #   make chaos KILLS=50                   for another number than 300
+#   make image TARGET=cpu                 the other image; scripts/image.sh has the rest
 
 PYTHON ?= python3
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
 SECONDS ?= 600
 KILLS ?= 300
+TARGET ?= gpu
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +23,7 @@ SHELL_SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test fuzz chaos check lint scan format manifests lock lock-upgrade clean python
+.PHONY: help install demo test fuzz chaos check lint scan format manifests lock lock-upgrade image clean python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +75,9 @@ lock: $(INSTALLED)  ## resolve requirements/*.txt again after a change of pyproj
 lock-upgrade: $(INSTALLED)  ## the same, with the newest versions that fit
 	$(BIN)/python scripts/lock.py --upgrade
 
+image:  ## the container image, with docker, podman or buildah; TARGET=gpu or cpu, IMAGE=name:tag
+	TARGET=$(TARGET) IMAGE=$(IMAGE) PYTHON=$(PYTHON) scripts/image.sh
+
 clean:  ## remove .venv, caches and the demo's output
 	rm -rf $(VENV) build dist *.egg-info demo-output
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -80,10 +85,11 @@ clean:  ## remove .venv, caches and the demo's output
 
 # The stamps are written last: an install that was interrupted starts again from an empty .venv.
 # Hashes are checked for every file but torch, whose CPU build differs by platform and index.
-$(LOCKED): requirements/cpu.txt requirements/torch-cpu.txt | python
+$(LOCKED): requirements/cpu.txt requirements/dev.txt requirements/torch-cpu.txt | python
 	@echo "Installing the locked set into $(VENV): a few minutes and 2 GB, once."
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install -qq --no-deps --require-hashes --only-binary :all: -r requirements/cpu.txt
+	$(PIP) install -qq --no-deps --require-hashes --only-binary :all: \
+	  -r requirements/cpu.txt -r requirements/dev.txt
 	$(PIP) install -qq $(TORCH_PIP_ARGS) -r requirements/torch-cpu.txt
 	@touch $@
 

@@ -1,9 +1,10 @@
 """Writes the locked requirement sets (`make lock`; `--upgrade` takes the newest that fit).
 
-    requirements/cpu.txt   the project, its CPU engine, the demo and the tools; without torch
-    requirements/gpu.txt   the project and its GPU engine, torch included, for the image
+    requirements/cpu.txt   the project and its CPU engine, without torch, for the CPU image
+    requirements/dev.txt   what the demo, the tests and the tools need beside cpu.txt
+    requirements/gpu.txt   the project and its GPU engine, torch included, for the GPU image
 
-Both come from pyproject.toml with requirements/pins.txt as constraints, and carry the hash of
+All come from pyproject.toml with requirements/pins.txt as constraints, and carry the hash of
 every file. uv resolves from index metadata alone: no CUDA wheel is downloaded. The index is the
 environment's own and is not written into the files.
 """
@@ -11,6 +12,7 @@ environment's own and is not written into the files.
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     upgrade = ["--upgrade"] if parser.parse_args(argv).upgrade else []
     try:
         _lock_cpu(upgrade)
+        _lock_dev(upgrade)
         _lock_gpu(upgrade)
     except subprocess.CalledProcessError as error:
         print(f"uv could not resolve the set: exit code {error.returncode}", file=sys.stderr)
@@ -42,18 +45,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _lock_cpu(options: Sequence[str]) -> None:
     """One file for every platform and Python; `--universal` adds markers where they differ."""
+    _compile_universal("cpu.txt", "--extra=cpu", *options)
+
+
+def _lock_dev(options: Sequence[str]) -> None:
+    """Resolved with cpu.txt as it is; what stands there is left out here."""
+    extras = (f"--extra={name}" for name in ("cpu", "demo", "dev"))
+    _compile_universal("dev.txt", *extras, "--constraints=requirements/cpu.txt", *options)
+    shared = set(_entries((REQUIREMENTS / "cpu.txt").read_text()))
+    target = REQUIREMENTS / "dev.txt"
+    own = [entry for entry in _entries(target.read_text()) if entry not in shared]
+    target.write_text(_HEADER + "".join(own))
+
+
+def _entries(text: str) -> list[str]:
+    """Each requirement with its hashes."""
+    return re.findall(r"^[a-z0-9].*\n(?:    --hash.*\n)+", text, flags=re.MULTILINE)
+
+
+def _compile_universal(output: str, *arguments: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         without = Path(folder) / "excludes.txt"
         without.write_text("torch\n")
         _compile(
-            "cpu.txt",
+            output,
             "pyproject.toml",
             "requirements/torch-deps.in",
-            *(f"--extra={name}" for name in ("cpu", "demo", "dev")),
             "--universal",
             "--fork-strategy=fewest",
             f"--excludes={without}",
-            *options,
+            *arguments,
         )
 
 

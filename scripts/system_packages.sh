@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need of the system: a browser that looks at the HTML pages, and Ceph,
-# whose gateway is the second S3 store that the job is tested against.
+# Installs what the tests need of the system: a browser that looks at the HTML pages; Ceph, whose
+# gateway is the second S3 store that the job is tested against; and what builds the container image
+# without a daemon or a registry (the keyring: debootstrap on other systems lacks Debian's).
 set -euo pipefail
 
 missing=()
@@ -17,6 +18,12 @@ for program in ceph ceph-authtool radosgw-admin; do
     break
   fi
 done
+for package in buildah debootstrap; do
+  command -v "$package" >/dev/null || missing+=("$package")
+done
+if [ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+  missing+=(debian-archive-keyring)
+fi
 if [ "${#missing[@]}" -eq 0 ]; then
   exit 0
 fi

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +33,18 @@ class Ended:
 class JobProcess:
     """A running `python -m job`."""
 
-    def __init__(self, env: Mapping[str, str], log: Path, *arguments: str) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        log: Path,
+        *arguments: str,
+        command: Sequence[str] = (sys.executable, "-m", "job"),
+    ) -> None:
         self.port = free_port()
         self._log = log
         self._file = log.open("w")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "job", *arguments],
+            [*command, *arguments],
             env={**os.environ, "FORGE_METRICS_PORT": str(self.port), **env},
             stdout=subprocess.DEVNULL,
             stderr=self._file,

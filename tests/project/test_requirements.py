@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("cpu", "gpu")
-EXTRAS = {"cpu": ("cpu", "demo", "dev"), "gpu": ("gpu",)}
+LOCKS = ("cpu", "dev", "gpu")
+EXTRAS = {"cpu": ("cpu",), "dev": ("cpu", "demo", "dev"), "gpu": ("gpu",)}
 
 UNSLOTH = "2026.10.7"
 UNSLOTH_ALLOWS = {
@@ -54,7 +54,9 @@ def declared(*extras: str) -> list[Requirement]:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_lock_satisfies_what_the_project_declares(lock: str) -> None:
-    versions = locked(lock) | ({"torch": locked("torch-cpu")["torch"]} if lock == "cpu" else {})
+    versions = locked(lock)
+    if lock != "gpu":
+        versions |= locked("cpu") | locked("torch-cpu")
     wrong = [
         str(requirement)
         for requirement in declared(*EXTRAS[lock])
@@ -75,8 +77,12 @@ def test_lock_has_a_hash_for_every_package_and_names_no_index(lock: str) -> None
 
 
 def test_cpu_lock_leaves_torch_and_cuda_out() -> None:
-    names = locked("cpu")
+    names = locked("cpu") | locked("dev")
     assert [name for name in names if name in ("torch", "triton") or "nvidia" in name] == []
+
+
+def test_dev_lock_holds_only_what_the_cpu_image_does_without() -> None:
+    assert locked("cpu").keys() & locked("dev").keys() == set()
 
 
 def test_both_locks_have_the_same_version_of_what_they_share() -> None:

@@ -1,0 +1,175 @@
+# The job's image: `make image`, or `make image TARGET=cpu`. Why it is so: docs/decisions/0010.
+#
+# Two targets, the same but for their dependencies (and the compiler that Triton needs):
+#   gpu   requirements/gpu.txt; the default
+#   cpu   requirements/cpu.txt and the CPU build of torch: for validate, mirror, status and CI
+#
+# What changes seldom comes first: system, torch with CUDA, other dependencies, our code. Each is
+# made in a stage of its own and is one layer of the image, so a change of code is a small push.
+#
+# pip's settings reach the build as secrets (`pip`: a pip.conf, `ca`: certificates) and the build
+# context `wheels`, all optional; scripts/image.sh fills them from pip's settings where it runs.
+
+# Any base with Python 3.11 or 3.12 (and its venv) and Debian's apt.
+ARG BASE_IMAGE=python:3.12-slim
+
+# Wheels that no index has: `--build-context wheels=<folder>` takes this place.
+FROM scratch AS wheels
+
+FROM ${BASE_IMAGE} AS base
+# Debian's security updates are worth more here than versions that stay.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini \
+    && apt-get clean \
+    && rm -rf /var/lib/apt/lists/* \
+    && python3 -m venv --without-pip /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+
+# Everything is installed below /layer, as it will lie in the image; pip itself does not get there.
+FROM base AS builder
+WORKDIR /build
+RUN python -m ensurepip --default-pip
+ENV PIP_CONFIG_FILE=/run/secrets/pip \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_IGNORE_INSTALLED=1 \
+    PIP_NO_DEPS=1 \
+    PIP_NO_WARN_SCRIPT_LOCATION=0 \
+    PIP_ROOT=/layer \
+    PIP_ROOT_USER_ACTION=ignore
+
+# gpu.txt in two parts, so that a new version of a small library leaves the large layer alone.
+FROM builder AS lists
+COPY requirements/gpu.txt ./
+RUN awk '/^[a-z0-9]/ { large = /^(torch|torchvision|triton|xformers|nvidia-.*|cuda-.*)==/ } \
+         { print > (large ? "torch.txt" : "rest.txt") }' gpu.txt \
+    && awk '/^[a-z0-9]/ { wanted = /^setuptools==/ } wanted' gpu.txt > setuptools.txt
+
+FROM builder AS cpu-torch
+ARG PIP_INDEX_URL
+ARG PIP_CERT
+# An index of CPU builds, for x86: elsewhere Linux gets the build for CUDA, which needs it.
+ARG TORCH_INDEX_URL
+COPY requirements/torch-cpu.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip --mount=type=secret,id=ca \
+    --mount=type=bind,from=wheels,target=/wheels \
+    pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -r torch-cpu.txt \
+    && if grep --quiet '^Requires-Dist: triton' /layer/opt/venv/lib/*/site-packages/torch-*/METADATA; \
+       then echo "this torch is for CUDA: TORCH_INDEX_URL must name an index of CPU builds" >&2; \
+            exit 1; fi
+
+FROM builder AS cpu-rest
+ARG PIP_INDEX_URL
+ARG PIP_CERT
+COPY requirements/cpu.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip --mount=type=secret,id=ca \
+    --mount=type=bind,from=wheels,target=/wheels \
+    pip install --require-hashes --only-binary :all: -r cpu.txt
+
+FROM builder AS gpu-torch
+ARG PIP_INDEX_URL
+ARG PIP_CERT
+# The locked build is for CUDA 13 (driver 580 or newer). For an older driver name PyTorch's index
+# for it: the same versions, then, with the CUDA libraries that they ask for, and without hashes.
+ARG TORCH_INDEX_URL
+COPY --from=lists /build/torch.txt /build/rest.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip --mount=type=secret,id=ca \
+    --mount=type=bind,from=wheels,target=/wheels \
+    if [ -z "$TORCH_INDEX_URL" ]; then \
+      pip install --require-hashes --only-binary :all: -r torch.txt; \
+    else \
+      grep -oE '^(torch|torchvision)==[^ ]+' torch.txt > other-cuda.txt \
+      && grep -oE '^xformers==[^ ]+' torch.txt > xformers.txt \
+      && grep -oE '^[a-z0-9.-]+==[^ ]+' rest.txt > constraints.txt \
+      && PIP_NO_DEPS=0 pip install --only-binary :all: --extra-index-url "$TORCH_INDEX_URL" \
+           --constraint constraints.txt -r other-cuda.txt \
+      && pip install --only-binary :all: --index-url "$TORCH_INDEX_URL" -r xformers.txt; \
+    fi
+
+FROM builder AS gpu-rest
+ARG PIP_INDEX_URL
+ARG PIP_CERT
+COPY --from=lists /build/rest.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip --mount=type=secret,id=ca \
+    --mount=type=bind,from=wheels,target=/wheels \
+    pip install --require-hashes --only-binary :all: -r rest.txt
+
+FROM builder AS code
+ARG PIP_INDEX_URL
+ARG PIP_CERT
+COPY --from=lists /build/setuptools.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip --mount=type=secret,id=ca \
+    pip install --root=/ --require-hashes --only-binary :all: -r setuptools.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY job/ job/
+RUN pip install --no-cache-dir --no-index --no-build-isolation .
+
+FROM base AS runtime
+# The root file system is read-only at run time and the user is anyone: all that is written goes
+# below /scratch. Python's bytecode was compiled as pip installed it. The cache folders are those
+# that the job itself chooses below FORGE_WORK_DIR, so that tools beside it use the same.
+RUN mkdir --mode=1777 /scratch
+ENV FORGE_WORK_DIR=/scratch \
+    HOME=/scratch \
+    TMPDIR=/scratch \
+    XDG_CACHE_HOME=/scratch/cache \
+    HF_HOME=/scratch/cache/huggingface \
+    HF_DATASETS_CACHE=/scratch/cache/datasets \
+    HF_MODULES_CACHE=/scratch/cache/models-code \
+    TORCHINDUCTOR_CACHE_DIR=/scratch/cache/torchinductor \
+    TRITON_CACHE_DIR=/scratch/cache/triton \
+    UNSLOTH_COMPILE_LOCATION=/scratch/cache/unsloth-compile \
+    UNSLOTH_MEGA_CACHE_DIR=/scratch/cache/unsloth-mega-cache \
+    UNSLOTH_DISABLE_STATISTICS=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONSAFEPATH=1 \
+    PYTHONUNBUFFERED=1 \
+    USER=forge
+LABEL org.opencontainers.image.title="forge-job" \
+      org.opencontainers.image.description="Fine-tunes a tool-calling model with QLoRA, as a Kubernetes Job" \
+      org.opencontainers.image.licenses="Apache-2.0"
+WORKDIR /scratch
+EXPOSE 9464
+ENTRYPOINT ["tini", "--", "python", "-m", "job"]
+
+FROM runtime AS cpu
+COPY --from=cpu-torch /layer/ /
+COPY --from=cpu-rest /layer/ /
+COPY --from=code /layer/ /
+ARG VERSION=""
+ARG REVISION=""
+ARG CREATED=""
+ARG SOURCE=""
+LABEL org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.source="$SOURCE"
+USER 10001:0
+
+# Triton compiles a small library against the node's driver when it starts.
+FROM runtime AS compiler
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ gcc libc6-dev \
+    && apt-get clean \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM compiler AS gpu
+COPY --from=gpu-torch /layer/ /
+COPY --from=gpu-rest /layer/ /
+COPY --from=code /layer/ /
+ARG VERSION=""
+ARG REVISION=""
+ARG CREATED=""
+ARG SOURCE=""
+LABEL org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.source="$SOURCE"
+USER 10001:0
