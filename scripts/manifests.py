@@ -98,7 +98,14 @@ def _rendered(profile: str, values: dict[str, Any], kind: str) -> str:
         raise SystemExit(done.stderr)
     [found] = [m for m in yaml.safe_load_all(done.stdout) if m and m["kind"] == kind]
     _without_helm(found["metadata"])
-    return yaml.safe_dump(found, sort_keys=False, width=100)
+    return yaml.dump(found, Dumper=_Indented, sort_keys=False, width=100)
+
+
+class _Indented(yaml.SafeDumper):
+    """Lists further in than their key, as people write them."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
 
 
 def _without_helm(metadata: dict[str, Any]) -> None:

@@ -47,12 +47,9 @@ def durable_ratio(stop: dict[str, float], fastest_upload: float) -> float:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    lines = [
-        "# What a checkpoint costs",
-        "",
-        f"{result['date']}, load before {result['load_before']:.2f}, store: "
-        f"{result.get('store', 'embedded')}. Medians.",
-    ]
+    store = result.get("store", "embedded")
+    where = f"load before {result['load_before']:.2f}, store: {store}"
+    lines = ["# What a checkpoint costs", "", f"{result['date']}, {where}. Medians."]
     for part, table in _TABLES.items():
         if part in result:
             lines += ["", *table(result[part])]

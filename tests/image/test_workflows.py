@@ -10,15 +10,22 @@ import pytest
 from tests.image.built import ROOT
 from tests.image.tools import complaints
 
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+EXAMPLE = "k8s/ci/github-actions.yml"
+WORKFLOWS = [*sorted((ROOT / ".github" / "workflows").glob("*.yml")), ROOT / EXAMPLE]
+CHART = [
+    "helm/Chart.yaml",
+    "helm/values.yaml",
+    *map(str, sorted((ROOT / "helm").glob("values-*.yaml"))),
+    "helm/examples",
+]
 
 
 def test_yamllint_is_content() -> None:
-    assert complaints("yamllint", "--strict", ".github", "k8s", ".yamllint.yaml") == ""
+    assert complaints("yamllint", "--strict", ".github", "k8s", *CHART, ".yamllint.yaml") == ""
 
 
 def test_zizmor_is_content() -> None:
-    assert complaints("zizmor", "--offline", "--no-progress", "--quiet", ".github") == ""
+    assert complaints("zizmor", "--offline", "--no-progress", "--quiet", ".github", EXAMPLE) == ""
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
