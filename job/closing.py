@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from job.checkpoint import CheckpointUploader
 from job.config import Settings
-from job.errors import DataError, Fenced, GateFailed, JobError, Preempted, SettingsError, Stopped
-from job.ledger import Ledger, Progress, Status
+from job.errors import DataError, Fenced, JobError, Preempted, SettingsError, Stopped
+from job.ledger import FINISHED, Ledger, Progress, Status
 from job.lifecycle import StopToken
 from job.metrics import Metrics, push
 from job.redact import redact
@@ -49,8 +49,8 @@ def close_attempt(
         if isinstance(error, Fenced):
             return error  # the record belongs to somebody else now
         metrics.phase("preempted" if isinstance(error, Preempted) else "failed")
-        if isinstance(error, GateFailed):
-            return error  # recorded together with the candidate
+        if ledger.record.status in FINISHED:
+            return error  # a failed gate, or a promotion that is the next attempt's to make
         if isinstance(error, Preempted):
             _save_what_there_is(ledger, uploader, metrics, stop)
         try:

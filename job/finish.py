@@ -16,11 +16,12 @@ from job.config import Settings
 from job.dataset import PreparedData
 from job.engines import LoadedModel
 from job.errors import GateFailed, JobError, Problem
-from job.gate import verdict
+from job.gate import PASSED, verdict
 from job.ledger import RunRecord, now
+from job.promotion import promote
 from job.report import build as build_report
 from job.stages import Run, Trained
-from job.storage import Patience
+from job.storage import Patience, open_storage
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def publish_adapter(
         patiently(publish.put, run.storage, run.ledger, key, send)
     with run.stop.deferred():
         record = patiently(run.ledger.update, finish)
+        patiently(promote, open_storage(settings.output_uri, run.metrics), run.storage.uri, record)
         run.metrics.phase("finished")
         _tidy(run, adapter.key, folder)
     if failure:
@@ -113,7 +115,7 @@ def _card_facts(
 
 def _unfailed(settings: Settings) -> str:
     unset = settings.gate_min_exact is None and settings.gate_min_gain is None
-    return "not set" if unset else "passed"
+    return "not set" if unset else PASSED
 
 
 def _figures(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+PASSED: Final = "passed"
+"""What the record says of a gate that was set and did not fail."""
+
 _ROUNDING: Final = 1e-9
 """0.7 - 0.6 is a little less than 0.1 in binary: a gain of just the threshold has to pass."""
 

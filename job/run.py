@@ -41,6 +41,7 @@ from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import look_at, recorded_revision
 from job.monitor import Monitor, OnProgress
 from job.overdue import Watch
+from job.promotion import promote
 from job.stages import (
     Run,
     agree_on_fingerprint,
@@ -155,6 +156,8 @@ def _already_finished(settings: Settings, storage: Storage, work_dir: Path) -> R
     _log.info("the run is finished, its adapter is sound: %s/%s", storage.uri, adapter.key)
     if record.status == "gate_failed":
         raise GateFailed(Problem("promotion gate", str(record.results.get("gate"))))
+    # An attempt that was killed between its last swap and this left it to us.
+    promote(open_storage(settings.output_uri), storage.uri, record)
     return record
 
 

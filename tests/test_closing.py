@@ -234,3 +234,12 @@ def test_a_record_that_is_gone_does_not_hide_the_failure(
     attempt.close(Diverged("loss is nan"))
     assert "could not be recorded" in caplog.text
     assert "was deleted while the run goes on" in caplog.text
+
+
+def test_a_finished_run_stays_finished_whatever_comes_after(attempt: Attempt) -> None:
+    """A promotion that is refused is not the end of the adapter."""
+    attempt.ledger.update(lambda record: setattr(record, "status", "succeeded"))
+    refused = AccessDenied("no right to promoted.json")
+    assert attempt.close(refused) is refused
+    assert attempt.record.status == "succeeded"
+    assert attempt.record.current.exit_code is None

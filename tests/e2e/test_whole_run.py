@@ -165,6 +165,7 @@ def test_a_failed_gate_uploads_a_candidate_and_stays_failed(
     keys = {info.key for info in storage.list()}
     assert "candidate/adapter_model.safetensors" in keys
     assert not any(key.startswith("adapter/") for key in keys)
+    assert "promoted.json" not in {info.key for info in open_storage(f"{bucket}/out").list()}
     again = run(env, tmp_path / "again.log")
     assert again.code == 80
     assert record_of(storage).attempt == 1
@@ -172,11 +173,14 @@ def test_a_failed_gate_uploads_a_candidate_and_stays_failed(
 
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT)
-def test_the_same_run_as_a_call(job_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_run_as_a_call(
+    job_env: dict[str, str], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in job_env.items():
         monkeypatch.setenv(name, value)
     seen: list[Progress] = []
-    result = run_job(load_settings(max_steps=3, metrics_port=0), on_progress=seen.append)
+    settings = load_settings(max_steps=3, metrics_port=0, gate_min_gain=-1)
+    result = run_job(settings, on_progress=seen.append)
     assert [progress.step for progress in seen] == [1, 2, 3]
     assert {progress.total_steps for progress in seen} == {3}
     assert seen[-1].progress == 1.0
@@ -184,6 +188,12 @@ def test_the_same_run_as_a_call(job_env: dict[str, str], monkeypatch: pytest.Mon
     assert seen[-1].epoch > 0
     assert result.adapter_uri.endswith("/out/run/adapter/")
     assert result.attempts == 1
+
+    outputs = open_storage(f"{bucket}/out")
+    assert json.loads(outputs.read("promoted.json")[0])["adapter_uri"] == result.adapter_uri
+    outputs.delete(["promoted.json"])  # as if the attempt had been killed before it
+    assert run_job(settings).attempts == 1
+    assert json.loads(outputs.read("promoted.json")[0])["adapter_uri"] == result.adapter_uri
 
 
 @pytest.mark.slow
