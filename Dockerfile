@@ -4,11 +4,12 @@
 #   gpu   requirements/gpu.txt; the default
 #   cpu   requirements/cpu.txt and the CPU build of torch: for validate, mirror, status and CI
 #
-# What changes seldom comes first: system, torch with CUDA, other dependencies, our code. Each is
-# made in a stage of its own and is one layer of the image, so a change of code is a small push.
+# What changes seldom comes first: system, torch with CUDA, other dependencies, our code. Each is a
+# layer of its own, so a change of code is a small push.
 #
-# pip's settings reach the build as secrets (`pip`: a pip.conf, `ca`: certificates) and the build
-# context `wheels`, all optional; scripts/image.sh fills them from pip's settings where it runs.
+# pip, its cache and its settings are mounted while it runs and never in the image. The settings are
+# secrets (`pip`: a pip.conf, `ca`: certificates) and the build context `wheels`, all optional;
+# scripts/image.sh fills them from pip's settings where it runs.
 
 # Any base with Python 3.11 or 3.12 (and its venv) and Debian's apt.
 ARG BASE_IMAGE=python:3.12-slim
@@ -26,88 +27,34 @@ RUN apt-get update \
     && python3 -m venv --without-pip /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 
-# Everything is installed below /layer, as it will lie in the image; pip itself does not get there.
-FROM base AS builder
-WORKDIR /build
-RUN python -m ensurepip --default-pip
-ENV PIP_CONFIG_FILE=/run/secrets/pip \
-    PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PIP_IGNORE_INSTALLED=1 \
-    PIP_NO_DEPS=1 \
-    PIP_NO_WARN_SCRIPT_LOCATION=0 \
-    PIP_ROOT=/layer \
-    PIP_ROOT_USER_ACTION=ignore
+# pip, outside of the environment that it installs into.
+FROM base AS pip
+RUN python3 -m venv /opt/pip \
+    && printf '%s\n' '#!/bin/sh' \
+         'export PIP_CONFIG_FILE=/run/secrets/pip PIP_CACHE_DIR=/run/pip/cache' \
+         'export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore' \
+         'exec /opt/pip/bin/pip --python /opt/venv/bin/python install --only-binary :all: "$@"' \
+         > /opt/pip/install \
+    && chmod +x /opt/pip/install
 
 # gpu.txt in two parts, so that a new version of a small library leaves the large layer alone.
-FROM builder AS lists
+FROM base AS lists
+WORKDIR /lists
 COPY requirements/gpu.txt ./
 RUN awk '/^[a-z0-9]/ { large = /^(torch|torchvision|triton|xformers|nvidia-.*|cuda-.*)==/ } \
          { print > (large ? "torch.txt" : "rest.txt") }' gpu.txt \
     && awk '/^[a-z0-9]/ { wanted = /^setuptools==/ } wanted' gpu.txt > setuptools.txt
 
-FROM builder AS cpu-torch
-ARG PIP_INDEX_URL
-ARG PIP_CERT
-# An index of CPU builds, for x86: elsewhere Linux gets the build for CUDA, which needs it.
-ARG TORCH_INDEX_URL
-COPY requirements/torch-cpu.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
+# Our package below /layer, as it will lie in the image.
+FROM pip AS code
+WORKDIR /build
+COPY --from=lists /lists/setuptools.txt ./
+RUN --mount=type=cache,target=/run/pip/cache \
     --mount=type=secret,id=pip --mount=type=secret,id=ca \
-    --mount=type=bind,from=wheels,target=/wheels \
-    pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -r torch-cpu.txt \
-    && if grep --quiet '^Requires-Dist: triton' /layer/opt/venv/lib/*/site-packages/torch-*/METADATA; \
-       then echo "this torch is for CUDA: TORCH_INDEX_URL must name an index of CPU builds" >&2; \
-            exit 1; fi
-
-FROM builder AS cpu-rest
-ARG PIP_INDEX_URL
-ARG PIP_CERT
-COPY requirements/cpu.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=secret,id=pip --mount=type=secret,id=ca \
-    --mount=type=bind,from=wheels,target=/wheels \
-    pip install --require-hashes --only-binary :all: -r cpu.txt
-
-FROM builder AS gpu-torch
-ARG PIP_INDEX_URL
-ARG PIP_CERT
-# The locked build is for CUDA 13 (driver 580 or newer). For an older driver name PyTorch's index
-# for it: the same versions, then, with the CUDA libraries that they ask for, and without hashes.
-ARG TORCH_INDEX_URL
-COPY --from=lists /build/torch.txt /build/rest.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=secret,id=pip --mount=type=secret,id=ca \
-    --mount=type=bind,from=wheels,target=/wheels \
-    if [ -z "$TORCH_INDEX_URL" ]; then \
-      pip install --require-hashes --only-binary :all: -r torch.txt; \
-    else \
-      grep -oE '^(torch|torchvision)==[^ ]+' torch.txt > other-cuda.txt \
-      && grep -oE '^xformers==[^ ]+' torch.txt > xformers.txt \
-      && grep -oE '^[a-z0-9.-]+==[^ ]+' rest.txt > constraints.txt \
-      && PIP_NO_DEPS=0 pip install --only-binary :all: --extra-index-url "$TORCH_INDEX_URL" \
-           --constraint constraints.txt -r other-cuda.txt \
-      && pip install --only-binary :all: --index-url "$TORCH_INDEX_URL" -r xformers.txt; \
-    fi
-
-FROM builder AS gpu-rest
-ARG PIP_INDEX_URL
-ARG PIP_CERT
-COPY --from=lists /build/rest.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=secret,id=pip --mount=type=secret,id=ca \
-    --mount=type=bind,from=wheels,target=/wheels \
-    pip install --require-hashes --only-binary :all: -r rest.txt
-
-FROM builder AS code
-ARG PIP_INDEX_URL
-ARG PIP_CERT
-COPY --from=lists /build/setuptools.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=secret,id=pip --mount=type=secret,id=ca \
-    pip install --root=/ --require-hashes --only-binary :all: -r setuptools.txt
+    /opt/pip/install --no-deps --require-hashes -r setuptools.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY job/ job/
-RUN pip install --no-cache-dir --no-index --no-build-isolation .
+RUN /opt/pip/install --no-deps --no-index --no-build-isolation --root /layer .
 
 FROM base AS runtime
 # The root file system is read-only at run time and the user is anyone: all that is written goes
@@ -139,8 +86,24 @@ EXPOSE 9464
 ENTRYPOINT ["tini", "--", "python", "-m", "job"]
 
 FROM runtime AS cpu
-COPY --from=cpu-torch /layer/ /
-COPY --from=cpu-rest /layer/ /
+# An index of CPU builds, for x86: elsewhere Linux gets the build for CUDA, which needs it.
+ARG TORCH_INDEX_URL=""
+COPY requirements/torch-cpu.txt /opt/venv/torch.txt
+RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
+    --mount=type=bind,from=wheels,target=/run/pip/wheels \
+    --mount=type=cache,target=/run/pip/cache \
+    --mount=type=secret,id=pip --mount=type=secret,id=ca \
+    /opt/pip/install --no-deps ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} \
+      -r /opt/venv/torch.txt \
+    && if grep --quiet '^Requires-Dist: triton' /opt/venv/lib/*/site-packages/torch-*/METADATA; \
+       then echo "this torch is for CUDA: TORCH_INDEX_URL must name an index of CPU builds" >&2; \
+            exit 1; fi
+COPY requirements/cpu.txt /opt/venv/rest.txt
+RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
+    --mount=type=bind,from=wheels,target=/run/pip/wheels \
+    --mount=type=cache,target=/run/pip/cache \
+    --mount=type=secret,id=pip --mount=type=secret,id=ca \
+    /opt/pip/install --no-deps --require-hashes -r /opt/venv/rest.txt
 COPY --from=code /layer/ /
 ARG VERSION=""
 ARG REVISION=""
@@ -161,8 +124,29 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 FROM compiler AS gpu
-COPY --from=gpu-torch /layer/ /
-COPY --from=gpu-rest /layer/ /
+# The locked build is for CUDA 13 (driver 580 or newer). For an older driver name PyTorch's index
+# for it: the same versions, then, with the CUDA libraries that they ask for, and without hashes.
+ARG TORCH_INDEX_URL=""
+COPY --from=lists /lists/torch.txt /opt/venv/torch.txt
+RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
+    --mount=type=bind,from=wheels,target=/run/pip/wheels \
+    --mount=type=cache,target=/run/pip/cache \
+    --mount=type=secret,id=pip --mount=type=secret,id=ca \
+    if [ -z "$TORCH_INDEX_URL" ]; then \
+      /opt/pip/install --no-deps --require-hashes -r /opt/venv/torch.txt; \
+    else \
+      sed -nE 's/^((torch|torchvision)==[^ ]+).*/\1/p' /opt/venv/torch.txt > "$TMPDIR/torch" \
+      && sed -nE 's/^(xformers==[^ ]+).*/\1/p' /opt/venv/torch.txt > "$TMPDIR/xformers" \
+      && /opt/pip/install --extra-index-url "$TORCH_INDEX_URL" -r "$TMPDIR/torch" \
+      && /opt/pip/install --no-deps --index-url "$TORCH_INDEX_URL" -r "$TMPDIR/xformers" \
+      && rm "$TMPDIR/torch" "$TMPDIR/xformers"; \
+    fi
+COPY --from=lists /lists/rest.txt /opt/venv/rest.txt
+RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
+    --mount=type=bind,from=wheels,target=/run/pip/wheels \
+    --mount=type=cache,target=/run/pip/cache \
+    --mount=type=secret,id=pip --mount=type=secret,id=ca \
+    /opt/pip/install --no-deps --require-hashes -r /opt/venv/rest.txt
 COPY --from=code /layer/ /
 ARG VERSION=""
 ARG REVISION=""

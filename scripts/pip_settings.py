@@ -21,7 +21,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 CA_IN_BUILD: Final = "/run/secrets/ca"
-WHEELS_IN_BUILD: Final = "/wheels"
+WHEELS_IN_BUILD: Final = "/run/pip/wheels"
 
 _TAKEN_OVER: Final = (
     "index-url",

@@ -100,7 +100,7 @@ def test_pip_in_the_build_reaches_what_pip_reaches_here(tmp_path: Path) -> None:
         "[global]",
         "index-url = https://user:word@index.example/simple",
         "extra-index-url = https://more.example/simple",
-        "find-links = /wheels https://links.example/",
+        "find-links = /run/pip/wheels https://links.example/",
         "cert = /run/secrets/ca",
     ]
     assert (out / "pip.conf").stat().st_mode & 0o777 == 0o600
