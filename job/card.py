@@ -9,6 +9,7 @@ from typing import Any
 
 _MEASURES = {
     "well_formed": "well-formed calls",
+    "valid_arguments": "valid arguments",
     "right_tool": "right tool",
     "exact": "exactly right",
     "refusal": "right refusals",

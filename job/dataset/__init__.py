@@ -11,6 +11,7 @@ from job.dataset.prepare import PreparedData, check_only, is_prepared, prepare
 from job.dataset.review.report import DataRejected, DataReport
 from job.dataset.rows.read import read_rows
 from job.dataset.rows.row import Message, RejectedRow, Row, RowProblem, RowRefused
+from job.dataset.rows.tools import Toolbox, ToolReader, declared
 from job.dataset.source.fetch import DataFile, DataObject, fetch
 from job.dataset.store import Samples
 from job.dataset.tokens.chat import ChatFormat
@@ -32,7 +33,10 @@ __all__ = [
     "RowRefused",
     "Sample",
     "Samples",
+    "ToolReader",
+    "Toolbox",
     "check_only",
+    "declared",
     "fetch",
     "is_prepared",
     "prepare",

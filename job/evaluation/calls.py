@@ -8,12 +8,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from job.dataset import Toolbox
 from job.dataset.rows.hermes import Malformed, ToolCall, parse_tool_calls, read_call
 
 __all__ = [
     "Malformed",
     "Score",
     "ToolCall",
+    "by_tool",
     "expected_calls",
     "parse_tool_calls",
     "score",
@@ -38,6 +40,9 @@ class Score:
     """Well-formed, and the names are the expected ones, each as often as expected."""
     exact: bool
     """Well-formed, and the calls are the expected ones, in any order, by JSON equality."""
+    valid: bool | None = None
+    """Well-formed, and every call is of a declared tool with arguments that its JSON Schema takes;
+    None where no tools were given to judge by."""
 
     @property
     def refused_rightly(self) -> bool:
@@ -58,8 +63,13 @@ def expected_calls(turn: Mapping[str, Any]) -> list[ToolCall]:
     return [call for call in calls if isinstance(call, ToolCall)]
 
 
-def score(expected_turn: Mapping[str, Any], generated_text: str) -> Score:
-    """Judge one answer. Raises `ValueError` as `expected_calls` does."""
+def score(
+    expected_turn: Mapping[str, Any], generated_text: str, tools: Toolbox | None = None
+) -> Score:
+    """Judge one answer, `tools` being what the conversation declares.
+
+    Raises `ValueError` as `expected_calls` does.
+    """
     expected = expected_calls(expected_turn)
     generated = parse_tool_calls(generated_text)
     calls = [call for call in generated if isinstance(call, ToolCall)]
@@ -71,24 +81,46 @@ def score(expected_turn: Mapping[str, Any], generated_text: str) -> Score:
         well_formed=well_formed,
         right_tool=well_formed and names,
         exact=well_formed and Counter(map(_key, calls)) == Counter(map(_key, expected)),
+        valid=None if tools is None else well_formed and all(_fits(c, tools) for c in calls),
     )
+
+
+def _fits(call: ToolCall, tools: Toolbox) -> bool:
+    schema = tools.schema(call.name)
+    return schema is not None and not schema.faults(call.arguments)
 
 
 def summarize(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
     """Measure → `rate`, its 95% interval `low` to `high`, `count` and `of`.
 
-    `well_formed`, `right_tool` and `exact` are over the turns that expect a call, `refusal` over
-    those that don't. A measure with nothing to judge is left out.
+    `refusal` is over the turns that expect no call, all others over those that do. A measure with
+    nothing to judge is left out.
     """
     calls = [score for score in scores if score.expects_call]
     others = [score for score in scores if not score.expects_call]
     measures = {
         "well_formed": [score.well_formed for score in calls],
+        "valid_arguments": [score.valid for score in calls if score.valid is not None],
         "right_tool": [score.right_tool for score in calls],
         "exact": [score.exact for score in calls],
         "refusal": [score.refused_rightly for score in others],
     }
     return {name: _rate(sum(right), len(right)) for name, right in measures.items() if right}
+
+
+def by_tool(
+    expected: Sequence[Mapping[str, Any]], base: Sequence[Score], adapter: Sequence[Score]
+) -> dict[str, dict[str, int]]:
+    """Expected tool → turns that expect it (`of`), and how many of them `base` and `adapter` got
+    exactly right; the most frequent first. A turn of several tools counts for each of them."""
+    found: dict[str, dict[str, int]] = {}
+    for turn, before, after in zip(expected, base, adapter, strict=True):
+        for name in {call.name for call in expected_calls(turn)}:
+            row = found.setdefault(name, {"of": 0, "base": 0, "adapter": 0})
+            row["of"] += 1
+            row["base"] += before.exact
+            row["adapter"] += after.exact
+    return dict(sorted(found.items(), key=lambda item: (-item[1]["of"], item[0])))
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:

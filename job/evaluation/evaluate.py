@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
-from job.dataset import ChatFormat, Message, Row
-from job.evaluation.calls import score, summarize
+from job.dataset import ChatFormat, Message, Row, ToolReader, declared
+from job.evaluation.calls import Score, by_tool, score, summarize
 from job.evaluation.generate import MAX_NEW_TOKENS, base_model, generate
 from job.lifecycle import StopToken
 
@@ -15,6 +16,8 @@ _log = logging.getLogger(__name__)
 
 _EXAMPLES = 20
 """Shown in the report."""
+_TOOLS = 50
+"""The record has to stay small; the rarest are left out."""
 
 
 def evaluate(
@@ -28,8 +31,9 @@ def evaluate(
 ) -> dict[str, Any] | None:
     """Generate every assistant turn of `rows` from what comes before it, and score it.
 
-    Returns `{"rows": turns, "base": …, "adapter": …, "examples": […]}`, where each side is what
-    `calls.summarize` gives; None if there is nothing to generate. Raises `Stopped`.
+    Returns `{"rows": turns, "base": …, "adapter": …, "tools": …, "examples": […]}`, where each side
+    is what `calls.summarize` gives, and `tools` what `calls.by_tool` does; the worst examples come
+    first. None if there is nothing to generate. Raises `Stopped`.
     """
     turns = [
         (row, index)
@@ -46,23 +50,35 @@ def evaluate(
     with base_model(model):
         base = generate(model, tokenizer, prompts, stop, max_new_tokens=limit, alive=alive)
     adapter = generate(model, tokenizer, prompts, stop, max_new_tokens=limit, alive=alive)
-    base_scores = [score(turn, text) for turn, text in zip(expected, base, strict=True)]
-    scores = [score(turn, text) for turn, text in zip(expected, adapter, strict=True)]
-    examples = [
-        {
-            "prompt": _last_user_text(row, index),
-            "expected": _text_of(row.messages[index]),
-            "base": base[i],
-            "adapter": adapter[i],
-        }
-        for i, (row, index) in enumerate(turns[:_EXAMPLES])
-    ]
+    reader = ToolReader()
+    tools = [declared(row, reader) for row, _ in turns]
+    base_scores = [score(*judged) for judged in zip(expected, base, tools, strict=True)]
+    scores = [score(*judged) for judged in zip(expected, adapter, tools, strict=True)]
     return {
         "rows": len(turns),
         "base": summarize(base_scores),
         "adapter": summarize(scores),
-        "examples": examples,
+        "tools": dict(islice(by_tool(expected, base_scores, scores).items(), _TOOLS)),
+        "examples": [
+            {
+                "prompt": _last_user_text(*turns[i]),
+                "expected": _text_of(expected[i]),
+                "base": base[i],
+                "adapter": adapter[i],
+                "right": _is_right(scores[i]),
+            }
+            for i in _worst_first(scores)[:_EXAMPLES]
+        ],
     }
+
+
+def _worst_first(scores: Sequence[Score]) -> list[int]:
+    """What went wrong is what people look for: unreadable calls, then wrong ones, then the rest."""
+    return sorted(range(len(scores)), key=lambda i: (_is_right(scores[i]), scores[i].well_formed))
+
+
+def _is_right(score: Score) -> bool:
+    return score.exact if score.expects_call else score.refused_rightly
 
 
 def _longest_answer(tokenizer: Any, expected: Sequence[Message]) -> int:

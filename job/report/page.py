@@ -13,6 +13,7 @@ from job.report.chart import Point, loss_chart
 
 _MEASURES: Final = {
     "well_formed": "well-formed",
+    "valid_arguments": "valid arguments",
     "right_tool": "right tool",
     "exact": "exactly right",
     "refusal": "right refusal",
@@ -44,6 +45,7 @@ def render(document: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) ->
             [attempt["from_step"] for attempt in document["attempts"] if attempt["from_step"]],
         ),
         measures=_measures(document["evaluation"]),
+        tools=list(((document["evaluation"] or {}).get("tools") or {}).items()),
         examples=((document["evaluation"] or {}).get("examples") or [])[:_MOST_EXAMPLES],
         tables={
             "Data": flatten(document["data"]),

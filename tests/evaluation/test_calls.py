@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from job.dataset import Row, ToolReader, declared
 from job.evaluation.calls import (
     Malformed,
     Score,
     ToolCall,
+    by_tool,
     expected_calls,
     parse_tool_calls,
     score,
@@ -209,3 +211,51 @@ def test_what_is_written_is_read_back(arguments: dict[str, Any]) -> None:
 @given(st.text(st.sampled_from(list('<>/tool_callthink{}"name:, \n')), max_size=200))
 def test_no_answer_makes_the_reader_fail(text: str) -> None:
     score(expecting(ONE), text)
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
+IN_TEXT = {"role": "system", "content": f"<tools>{json.dumps(TOOL)}</tools>"}
+ASKED = {"role": "user", "content": "?"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("x", 1, (ASKED,), tools=[TOOL]),
+        Row("x", 1, (IN_TEXT, ASKED)),
+        Row("x", 1, ({"role": "system", "content": "Be short."}, ASKED), tools=[TOOL]),
+    ],
+    ids=["beside the messages", "in the text", "beside other words"],
+)
+@pytest.mark.parametrize(
+    ("generated", "valid"),
+    [
+        (written('{"a": 2}'), True),
+        (written('{"a": "2"}'), False),
+        (written("{}"), False),
+        (written('{"a": 2}', "g"), False),
+        (written('{"a": 2}') + written("{}"), False),
+        ("<tool_call>{", False),
+        ("No tool fits.", False),
+    ],
+)
+def test_arguments_are_held_against_the_declared_schema(
+    row: Row, generated: str, valid: bool
+) -> None:
+    tools = declared(row, ToolReader())
+    given = score(expecting(written('{"a": 1}')), generated, tools)
+    assert given.valid is valid
+    assert summarize([given])["valid_arguments"]["rate"] == float(valid)
+
+
+def test_tools_are_counted_by_what_was_expected() -> None:
+    both = expecting(written("{}") + written("{}", "g"))
+    expected = [expecting(written("{}")), both, expecting("None fits."), both]
+    right = [score(turn, turn["content"]) for turn in expected]
+    wrong = [score(turn, "no") for turn in expected]
+    assert by_tool(expected, wrong, right) == {
+        "f": {"of": 3, "base": 0, "adapter": 3},
+        "g": {"of": 2, "base": 0, "adapter": 2},
+    }
+    assert list(by_tool(expected, wrong, right)) == ["f", "g"]

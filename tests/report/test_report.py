@@ -24,7 +24,11 @@ EVALUATION: dict[str, Any] = {
     "rows": 70,
     "base": {"well_formed": {"rate": 0.0, "low": 0.0, "high": 0.05, "count": 0}, "exact": RATE},
     "adapter": {"well_formed": {"rate": 1.0, "low": 0.95, "high": 1.0, "count": 70}},
-    "examples": [{"prompt": EVIL, "expected": "call", "base": "no idea", "adapter": "call"}],
+    "tools": {EVIL: {"of": 9, "base": 1, "adapter": 8}},
+    "examples": [
+        {"prompt": EVIL, "expected": "call", "base": "no", "adapter": "cal", "right": False},
+        {"prompt": "Hi", "expected": "Hi", "base": "Hi", "adapter": "Hi"},
+    ],
 }
 
 
@@ -170,6 +174,9 @@ def test_the_page_shows_what_counts() -> None:
     assert "steps 4 / 4" in text
     assert "exactly right 71.4% 60.0% to 80.0% –" in text
     assert "well-formed 0.0% 0.0% to 5.0% 100.0% 95.0% to 100.0%" in text
+    assert "Exactly right, by tool" in text
+    assert "9 1 8" in text
+    assert "Example 1: wrong" in text
     assert "1 logged losses were not finite" in text
     assert "≥ 15 min 0 s" in text
     assert "cost ≥ 1.00 at 2.0 a GPU hour" in text

@@ -15,7 +15,7 @@ from job.dataset.recent import Recent
 from job.dataset.rows.hermes import MAX_DEPTH, is_inexact, too_deep, tool_blocks, tools_of
 from job.dataset.rows.plain import PLAIN_TOOLS, fits
 from job.dataset.rows.repeats import DECODER, find_repeated, may_repeat, repeated_keys
-from job.dataset.rows.row import Problems
+from job.dataset.rows.row import Problems, Row
 from job.dataset.rows.schema import Schema
 from job.dataset.rows.words import brief, kind
 
@@ -138,6 +138,15 @@ class ToolReader:
         if box is None:
             self._by_text.put(text, box := _from_text(text))
         return box
+
+
+def declared(row: Row, reader: ToolReader) -> Toolbox:
+    """The tools of a row that has passed the checks, wherever it declares them."""
+    beside, first, unread = reader.from_key(row.tools, Problems()), row.messages[0], Problems()
+    if first["role"] != "system" or not first["content"]:
+        return beside
+    told = reader.from_text(first["content"], lambda _: "", unread)
+    return beside if told is None else beside.and_all_of(told)
 
 
 def read_toolbox(raw: list[Any], *, form: bool = True) -> Toolbox:
