@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from job.metrics import BuildInfo, Metrics
-from tests.k8s.chart import CHART, VALUES, Manifest, env_of, example, only, pod_of, run
+from tests.k8s.chart import CHART, ROOT, VALUES, Manifest, env_of, example, only, pod_of, run
 from tests.k8s.custom import check
 
 
@@ -61,6 +61,19 @@ def test_the_alerts_are_prometheus_own_rules(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
     grace = next(r for r in spec["groups"][0]["rules"] if r["alert"] == "ForgeJobGraceTooShort")
     assert grace["expr"].endswith("> 60")
+
+
+def test_each_alert_fires_when_it_should_and_not_before(tmp_path: Path) -> None:
+    spec = only(example("monitoring"), "PrometheusRule")["spec"]
+    for rule in spec["groups"][0]["rules"]:
+        rule["annotations"] = {}  # for people: their text is not what is tested
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
+    cases = (ROOT / "tests" / "k8s" / "alerts_test.yaml").read_text()
+    (tmp_path / "tests.yaml").write_text(cases.replace("RULES", "rules.yaml"))
+    tested = run("promtool", "test", "rules", str(tmp_path / "tests.yaml"))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    for rule in spec["groups"][0]["rules"]:
+        assert f"alertname: {rule['alert']}\n" in cases
 
 
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
