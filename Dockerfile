@@ -54,7 +54,8 @@ RUN --mount=type=cache,target=/run/pip/cache \
     /opt/pip/install --no-deps --require-hashes -r setuptools.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY job/ job/
-RUN /opt/pip/install --no-deps --no-index --no-build-isolation --root /layer .
+RUN /opt/pip/install --no-deps --no-index --no-build-isolation --no-warn-script-location \
+      --root /layer .
 
 FROM base AS runtime
 # The root file system is read-only at run time and the user is anyone: all that is written goes

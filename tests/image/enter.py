@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
-_PASSED_ON: Final = ("AWS_", "FORGE_", "HF_", "NO_PROXY", "no_proxy")
+_PASSED_ON: Final = ("AWS_", "FORGE_", "HF_", "OMP_", "NO_PROXY", "no_proxy")
 """What a pod's specification would set; nothing else of this machine's environment gets in."""
 
 _PR_SET_NO_NEW_PRIVS: Final = 38
