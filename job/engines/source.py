@@ -97,6 +97,7 @@ class ModelSource:
             self._revision = folder.name
         else:
             folder = Path(self.name)
+            _refuse_unreadable(folder)
         if not (folder / "config.json").is_file():
             raise self._not_a_model("holds no config.json" if folder.is_dir() else "does not exist")
         if "model_type" not in read_config(folder):
@@ -161,6 +162,20 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(Path(name).match(pattern) for pattern in patterns)
+
+
+def _refuse_unreadable(folder: Path) -> None:
+    """Of a mounted folder, whose files may be another user's."""
+    try:
+        for path in (folder / "config.json", *folder.iterdir()):
+            if _matches(path.name, (*_MODEL_FILES, *_CODE_FILES)):
+                path.open("rb").close()
+    except PermissionError as error:
+        found = f"{error.filename} can't be read by user {os.geteuid()}"
+        hint = "let everyone read the mounted model (chmod -R a+rX)"
+        raise SettingsError(Problem("FORGE_MODEL", found, hint)) from error
+    except OSError:
+        return  # what is missing is said by whoever needs it
 
 
 def _identity(folder: Path) -> str:

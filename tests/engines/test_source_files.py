@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -211,3 +215,32 @@ def test_position_limit_is_read_from_the_config(
 ) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     assert position_limit(folder) == limit
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Root reads everything; the container's user doesn't."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(12345)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "."])
+def test_a_mounted_model_of_another_user_is_refused_with_the_file(folder: Path, name: str) -> None:
+    place = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    try:
+        mounted = Path(shutil.copytree(folder, place / "model"))
+        for path in (place, mounted):
+            path.chmod(0o755)
+        (mounted / name).chmod(0)
+        with another_user(), pytest.raises(SettingsError, match=r"can't be read by user") as error:
+            ModelSource(str(mounted), place / "cache").model_dir()
+        assert str(mounted / name) in str(error.value)
+        assert "chmod -R a+rX" in str(error.value)
+    finally:
+        shutil.rmtree(place)
