@@ -2,7 +2,7 @@
 #
 #   make install PYTHON=python3.12        another interpreter
 #   make install TORCH_PIP_ARGS=...       where pip finds the CPU build of torch (CONTRIBUTING.md)
-#   make test PYTEST_ARGS="-k ledger"     a part of the suite
+#   make test PYTEST_ARGS="-k ledger"     a part of the suite; WORKERS=4 on a larger machine
 #   make fuzz SECONDS=60                  for another time than ten minutes
 #   make chaos KILLS=50                   for another number than 300
 #   make image TARGET=cpu                 the other image; scripts/image.sh has the rest
@@ -13,6 +13,7 @@ PYTEST_ARGS ?=
 SECONDS ?= 600
 KILLS ?= 300
 TARGET ?= gpu
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,8 +34,10 @@ install: $(INSTALLED)  ## the project and its locked dependencies into .venv
 demo: $(INSTALLED)  ## train a small real model against a local S3 server, with a preemption
 	$(BIN)/python -m job demo
 
-test: $(INSTALLED)  ## the whole test suite
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+# One thread for each of the workers: two processes of torch that share two cores wait for each
+# other, and take twelve times as long. A file's tests stay together, as they share what is dear.
+test: $(INSTALLED)  ## the whole test suite, WORKERS=2 at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 fuzz: $(INSTALLED)  ## break the data stage with odd input, for SECONDS=600
 	$(BIN)/python -m tests.fuzz.fuzz_dataset --seconds $(SECONDS)
