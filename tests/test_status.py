@@ -170,7 +170,9 @@ def test_watch_ends_with_the_run_and_prints_changes_only(tmp_path: Path) -> None
 def test_watch_on_a_terminal_redraws_and_ctrl_c_ends_it(tmp_path: Path) -> None:
     store(str(tmp_path), a_record())
     code = (
-        "import sys\nfrom job.status import status\n"
+        "import signal, sys\nfrom job.status import status\n"
+        # A shell starts what it puts in the background, as maybe this test, with Ctrl-C ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"sys.exit(status({str(tmp_path)!r}, watch=True, interval_seconds=0.05))"
     )
     ours, theirs = pty.openpty()

@@ -8,6 +8,7 @@ serves on 127.0.0.1 until SIGTERM. `S3Server` starts the same from Python and st
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import signal
@@ -17,14 +18,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 _HOST: Final = "127.0.0.1"
 _MODULE: Final = "job.demo.s3_server"
 _POLL_SECONDS: Final = 0.05
+_CONDITIONS: Final = {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}
+
+_Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+"""WSGI's."""
 
 
 class S3Server:
@@ -140,6 +145,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     server = ThreadedMotoServer(ip_address=_HOST, port=arguments.port, verbose=False)
     server.start()
+    served = server._server  # noqa: SLF001 (moto gives no other way to its application)
+    served.app = OneSwapAtATime(served.app)
     _, port = server.get_host_and_port()
     print(f"http://{_HOST}:{port}", flush=True)
     if arguments.port_file is not None:
@@ -148,6 +155,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         threading.Thread(target=_stop_at_eof, args=(stop,), daemon=True).start()
     stop.wait()
     return 0
+
+
+class OneSwapAtATime:
+    """Makes conditional writes atomic. moto looks at the condition first and puts the object then,
+    in a thread for each request: of two swaps at once both could win.
+    """
+
+    def __init__(self, app: _Application) -> None:
+        self._app = app
+        self._swapping = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("PUT", "POST") or not _CONDITIONS & environ.keys():
+            return self._app(environ, start_response)
+        # First the whole body, which may be long on its way: nobody waits for that.
+        length = environ.get("CONTENT_LENGTH")
+        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(length or -1)))
+        with self._swapping:
+            return self._app(environ, start_response)
 
 
 def _parser() -> argparse.ArgumentParser:
