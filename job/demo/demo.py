@@ -188,10 +188,10 @@ def _copy(run: Storage, output: Path) -> None:
 def _summarize(record: RunRecord, output: Path, seconds: float) -> None:
     evaluation: dict[str, Any] = record.results["evaluation"]
     _say(f"done in {seconds:.0f} s. {evaluation['rows']} held-out turns, base against adapter:")
-    print(f"      {'':<14}{'base':>8}{'adapter':>10}")
+    print(f"      {'':<15}{'base':>8}{'adapter':>10}")
     for measure, base in evaluation["base"].items():
         adapter = evaluation["adapter"][measure]
-        print(f"      {measure:<14}{base['rate']:>8.0%}{adapter['rate']:>10.0%}")
+        print(f"      {measure:<15}{base['rate']:>8.0%}{adapter['rate']:>10.0%}")
     for attempt in record.attempts:
         print(
             f"      attempt {attempt.number}: steps {attempt.from_step} to {attempt.to_step}, "
