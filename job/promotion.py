@@ -36,11 +36,13 @@ def promote(root: Storage, run_uri: str, record: RunRecord) -> bool:
     if record.results.get("gate") != PASSED or record.adapter is None:
         return False
     wanted = _promotion(run_uri, record)
-    conditional = probe(root)
+    conditional: bool | None = None
     for _ in range(_TRIES):
         current, etag = _current(root)
         if current is not None and str(current.get("ended_at", "")) >= wanted["ended_at"]:
             return False
+        if conditional is None:  # not asked where there is nothing to write
+            conditional = probe(root)
         data = _serialized(wanted, current)
         try:
             if conditional:

@@ -1,7 +1,7 @@
 {{/* What the schema can't see: values that don't go together. All problems at once. */}}
 
 {{- define "forge-job.usesS3" -}}
-{{- $uris := append (kindIs "slice" .Values.datasetUri | ternary .Values.datasetUri (splitList "," (toString .Values.datasetUri))) .Values.outputUri -}}
+{{- $uris := append (splitList "," (include "forge-job.value" .Values.datasetUri)) .Values.outputUri -}}
 {{- range append $uris .Values.model }}{{ if hasPrefix "s3://" (trim .) }}yes {{ end }}{{ end -}}
 {{- end }}
 
@@ -20,7 +20,7 @@
 
 {{/* As job/values.py has them; the job itself looks at each in full. */}}
 {{- define "forge-job.refuseUris" -}}
-{{- $uris := kindIs "slice" .Values.datasetUri | ternary .Values.datasetUri (splitList "," (toString .Values.datasetUri)) -}}
+{{- $uris := splitList "," (include "forge-job.value" .Values.datasetUri) -}}
 {{- range $uri := $uris }}
 {{- if not (trim $uri) }}
 - datasetUri: is required; give s3://bucket/key.jsonl, a prefix ending in /, or a path below a mounted volume
