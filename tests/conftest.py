@@ -15,6 +15,7 @@ from job.storage import Storage, open_storage
 from tests import ceph, stores
 from tests.ceph import CephServer
 from tests.storage.wire import Interpose, Rule, interposed
+from tests.tiny import build_model
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,12 @@ def ceph_server() -> Iterator[CephServer]:
     ceph.required()
     with CephServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder; one for the whole session."""
+    return build_model(tmp_path_factory.mktemp("tiny-model"))
 
 
 @pytest.fixture

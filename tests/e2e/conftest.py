@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 
 from job.storage import open_storage
-from tests.tiny import build_model, write_rows
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_model(tmp_path_factory.mktemp("tiny-model"))
+from tests.tiny import write_rows
 
 
 @pytest.fixture

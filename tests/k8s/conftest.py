@@ -12,12 +12,7 @@ import pytest
 from job.storage import open_storage
 from tests.e2e.jobs import free_port
 from tests.k8s.chart import Manifest, render
-from tests.tiny import build_model, write_rows
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_model(tmp_path_factory.mktemp("tiny-model"))
+from tests.tiny import write_rows
 
 
 @pytest.fixture
