@@ -1,0 +1,10 @@
+"""The settings of a run: read once from `FORGE_*`, checked at once, frozen, free of torch.
+
+`load_settings` reports every problem in one error: values that don't parse, values out of range,
+names that are missing, and names that don't exist, each with the nearest one that does.
+"""
+
+from job.config.load import load_settings
+from job.config.settings import PREFIX, Settings
+
+__all__ = ["PREFIX", "Settings", "load_settings"]

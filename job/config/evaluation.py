@@ -1,0 +1,27 @@
+"""What is held out, how it is judged, and what the adapter has to reach."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from job.config.kinds import PositiveInt
+from job.config.training import TrainingSettings
+
+
+class EvaluationSettings(TrainingSettings):
+    """Held-out rows, early stopping and the promotion gate."""
+
+    eval_fraction: float = Field(
+        0.2, ge=0, lt=1, description="share of rows held out, stable under re-ordering and growth"
+    )
+    eval_max_rows: PositiveInt = Field(512, description="held-out rows evaluated at most")
+    eval_steps: PositiveInt = Field(50, description="steps between validation losses")
+    early_stopping_patience: int = Field(
+        3, ge=0, description="evaluations without a better validation loss before it ends; 0: never"
+    )
+    gate_min_exact: float | None = Field(
+        None, ge=0, le=1, description="promotion gate: least share of exactly right held-out calls"
+    )
+    gate_min_gain: float | None = Field(
+        None, ge=-1, le=1, description="promotion gate: least gain of that share over the base"
+    )

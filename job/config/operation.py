@@ -1,0 +1,68 @@
+"""How a run behaves on its node: checkpoints, metrics, patience, what it tells whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from job import values
+from job.config.evaluation import EvaluationSettings
+from job.config.kinds import Names, PositiveInt, Seconds
+
+
+class OperationSettings(EvaluationSettings):
+    """None of these changes a weight."""
+
+    save_steps: PositiveInt = Field(50, description="checkpoint every so many steps")
+    save_seconds: Seconds = Field(600, description="or after so many seconds, whichever is first")
+    save_total_limit: PositiveInt = Field(3, description="checkpoints that stay in S3")
+    grace_seconds: Seconds = Field(
+        30, description="the pod's `terminationGracePeriodSeconds`; the chart passes it"
+    )
+    metrics_port: int = Field(
+        9464, ge=0, le=65535, description="`/metrics`, `/healthz`, `/progress`; 0: any free port"
+    )
+    metrics_linger_seconds: float = Field(
+        20, ge=0, description="stays up after the end for a last scrape"
+    )
+    stall_seconds: Seconds = Field(
+        900, description="without progress for so long `/healthz` turns 503"
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`json` lines, or `text` with a progress bar on a terminal"
+    )
+    storage_patience_seconds: float = Field(
+        1800, ge=0, description="a storage outage is waited out this long while training goes on"
+    )
+    max_upload_failures: PositiveInt = Field(
+        5, description="a checkpoint's upload may fail so often in a row for another reason"
+    )
+    max_attempts_without_progress: int = Field(
+        5,
+        ge=0,
+        description="so many attempts in a row that end where they began end the run; 0: never",
+    )
+    heartbeat_seconds: Seconds = Field(30, description="how often progress goes into `run.json`")
+    allow_fingerprint_change: Names = Field(
+        (), description="fields whose change on resume is accepted"
+    )
+    work_dir: Path | None = Field(
+        None,
+        description="data, caches, checkpoints on their way; a temporary folder if unset "
+        "(`/scratch` in the image)",
+    )
+    pushgateway_url: Annotated[str | None, AfterValidator(values.http_url)] = Field(
+        None, description="a last push of the metrics"
+    )
+    gpu_hour_price: float | None = Field(
+        None, ge=0, description="price of a GPU hour, for the report"
+    )
+    report_to: Annotated[Names, AfterValidator(values.trackers)] = Field(
+        (), description="transformers' integrations (`tensorboard`, `wandb`, `mlflow`)"
+    )
+    termination_log: Path = Field(
+        Path("/dev/termination-log"),
+        description="the container's `terminationMessagePath`; written only where it exists",
+    )
