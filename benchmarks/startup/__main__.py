@@ -79,9 +79,7 @@ def prepare(folder: Path, name: str) -> Path:
         write_rows(rows, 40)
         model = build_model(folder / "tiny")
     else:
-        found = convert(
-            fetch_leaderboard(DEFAULT_CACHE), DEMO.categories, max_chars=DEMO.max_chars
-        )
+        found = convert(fetch_leaderboard(DEFAULT_CACHE), DEMO.categories, max_chars=DEMO.max_chars)
         write(found.rows, rows)
         model = prepare_model(
             fetch_model(DEFAULT_CACHE), (DEFAULT_CACHE / "smollm2-135m-instruct").resolve()
@@ -199,7 +197,9 @@ def table(result: Mapping[str, Any]) -> str:
     for side, most in TARGETS.items():
         ratio = result["ratios"][side]
         verdict = "met" if ratio <= most else "MISSED"
-        lines.append(f"- {side} attempt to the bare script: {ratio:.2f} (at most {most}): {verdict}")
+        lines.append(
+            f"- {side} attempt to the bare script: {ratio:.2f} (at most {most}): {verdict}"
+        )
     for name, seconds in result["commands"].items():
         verdict = "met" if seconds <= COMMAND_SECONDS else "MISSED"
         lines.append(f"- `{name}`: {seconds:.2f} s (at most {COMMAND_SECONDS}): {verdict}")

@@ -18,7 +18,7 @@ from typing import Any
 def main(record: Path) -> int:
     marks = {"began": time.time()}
     from job.__main__ import main as job_main
-    from job.metrics import Metrics
+    from job.metrics import Metrics, Phase
 
     def note(name: str) -> None:
         marks.setdefault(name, time.time())
@@ -26,13 +26,13 @@ def main(record: Path) -> int:
 
     enter = Metrics.phase
 
-    def phase(self: Metrics, name: Any) -> None:
-        enter(self, name)
-        note(str(name))
-        if name == "training":
+    def noted(self: Metrics, phase: Phase) -> None:
+        enter(self, phase)
+        note(phase)
+        if phase == "training":
             _watch_first_step(note)
 
-    Metrics.phase = phase  # type: ignore[method-assign]
+    Metrics.phase = noted  # type: ignore[method-assign]
     return job_main(["run"])
 
 
