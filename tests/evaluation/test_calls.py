@@ -210,7 +210,8 @@ def test_what_is_written_is_read_back(arguments: dict[str, Any]) -> None:
 
 _PIECES = [
     "<tool_call>", "</tool_call>", "<think>", "</think>", '{"name": "f", "arguments": ', "{", "}",
-    '{"a": ', "[", "]", "[" * 3000, '{"a":' * 500, "NaN", "-Infinity", "1e999", "9" * 5000, '"a": 1, ',
+    '{"a": ', "[", "]", "[" * 3000, '{"a":' * 500, "NaN", "-Infinity", "1e999", "9" * 5000,
+    '"a": 1, ',
     "null", '"\\ud800"', "\ud800", "\x00", "\x1b[2J", "\u202e", "'", "\\", "," , '"', "True",
     ONE * 300,
 ]  # fmt: skip
