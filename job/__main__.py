@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from job.errors import JobError, SettingsError, Stopped
+from job.errors import GateFailed, JobError, SettingsError, Stopped
 from job.lifecycle import StopToken
 from job.overdue import Watch
 
@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _status(arguments)
     if command == "mirror":
         return _mirror(arguments)
+    if command == "evaluate":
+        return _evaluate(arguments)
     return _demo(arguments)
 
 
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     mirror = commands.add_parser("mirror", help="bring a model into S3, for runs without a hub")
     mirror.add_argument("model", help="owner/name, owner/name@revision, or a folder")
     mirror.add_argument("uri", help="s3://bucket/prefix; what FORGE_MODEL is set to then")
+    _add_evaluate(commands.add_parser("evaluate", help="judge a server by the held-out rows"))
     status = commands.add_parser("status", help="what a run's record says")
     status.add_argument("uri", help="<output>/<run id>")
     status.add_argument("--json", action="store_true", help="the record, for machines")
@@ -83,6 +86,29 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="the embedded run on this machine's CPU")
     demo.add_argument("--output", type=Path, default=Path("demo-output"), help="a copy of the run")
     return parser
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    add = evaluate.add_argument
+    add("--endpoint", required=True, metavar="URL", help="with OpenAI's chat completions")
+    add("--model", required=True, help="as the server names it")
+    add("--base-model", metavar="NAME", help="to compare with, on the same server")
+    add("--dataset", action="append", default=[], metavar="URI", help="instead of the run's rows")
+    add("--max-rows", type=_positive, metavar="N")
+    add("--max-tokens", type=_positive, default=512, metavar="N", help="of an answer")
+    add("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
+    add("--concurrency", type=_positive, default=8, metavar="N")
+    add("--seconds", type=float, default=0.0, metavar="N", help="then what was judged is told")
+    add("--json", action="store_true", help="for machines")
+    add("--output", type=Path, metavar="FILE", help="the whole document, as JSON")
+    add("--min-exact", type=float, metavar="SHARE", help="else the exit code is 80")
+    add("--min-gain", type=float, metavar="SHARE", help="over the base, else it is 80")
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
 
 
 def _run() -> int:
@@ -177,6 +203,42 @@ def _mirror(arguments: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     print(f"{arguments.uri} holds {arguments.model} ({size / 1e9:.2f} GB): FORGE_MODEL may name it")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from job.logs import configure
+
+    configure("auto", None)
+    stop = StopToken()
+    stop.install()
+    try:
+        return _judged(arguments, stop)
+    except (JobError, Stopped) as error:
+        print(f"{error.title}: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _judged(arguments: argparse.Namespace, stop: StopToken) -> int:
+    from job.evaluation.endpoint import Endpoint
+    from job.gate import Gate
+    from job.judge import Asked, judge, lines, rows_to_judge
+
+    gate = Gate(arguments.min_exact, arguments.min_gain)
+    if arguments.min_gain is not None and arguments.base_model is None:
+        raise SettingsError("--min-gain: there is nothing to gain over without --base-model")
+    key = os.environ.get(arguments.api_key_env) if arguments.api_key_env else None
+    if arguments.api_key_env and not key:
+        raise SettingsError(f"--api-key-env: {arguments.api_key_env} is not set")
+    asked = Asked(arguments.model, arguments.base_model, arguments.concurrency, arguments.seconds)
+    rows = rows_to_judge(arguments.dataset, arguments.max_rows)
+    endpoint = Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=arguments.max_tokens)
+    found = judge(rows, endpoint, asked, stop)
+    with _output(arguments.output) as out:
+        as_json = arguments.json or arguments.output
+        print(json.dumps(found) if as_json else "\n".join(lines(found)), file=out)
+    if failure := gate.verdict(found):
+        raise GateFailed(failure)
     return 0
 
 

@@ -16,11 +16,11 @@ from job.config import Settings
 from job.dataset import PreparedData
 from job.engines import LoadedModel
 from job.errors import GateFailed, JobError, Problem
-from job.gate import PASSED, verdict
+from job.gate import PASSED, gate_of
 from job.ledger import RunRecord, now
 from job.promotion import promote
 from job.report import build as build_report
-from job.stages import Run, Trained
+from job.stages import ANSWERS_KEY, Run, Trained
 from job.storage import Patience, open_storage
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def publish_adapter(
     Raises `GateFailed` once the candidate is recorded.
     """
     settings = run.settings
-    failure = verdict(evaluation, settings.gate_min_exact, settings.gate_min_gain)
+    failure = gate_of(settings).verdict(evaluation)
     folder = run.own_dir / "adapter"
     facts = _card_facts(run, data, trained, evaluation)
     publish.save_adapter(loaded.model, loaded.tokenizer, facts, folder)
@@ -90,6 +90,7 @@ def _tidy(run: Run, key: str, folder: Path) -> None:
     """The run is over: nobody comes after us who could do it."""
     try:
         publish.remove_leftovers(run.storage, key, folder)
+        run.storage.delete([ANSWERS_KEY])
         collect_orphans(run.storage, run.ledger)
     except JobError as error:
         _log.warning("what earlier attempts have left stays in storage: %s", error)
@@ -114,8 +115,7 @@ def _card_facts(
 
 
 def _unfailed(settings: Settings) -> str:
-    unset = settings.gate_min_exact is None and settings.gate_min_gain is None
-    return "not set" if unset else PASSED
+    return PASSED if gate_of(settings).is_set else "not set"
 
 
 def _figures(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:

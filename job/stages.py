@@ -6,10 +6,11 @@ import logging
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from job import fingerprint
+from job import fingerprint, publish
 from job.checkpoint import (
     CheckpointUploader,
     Rejected,
@@ -31,19 +32,23 @@ from job.dataset import (
     prepare,
 )
 from job.engines import Engine, LoadedModel
-from job.errors import MicroBatchTooLarge
+from job.errors import JobError, MicroBatchTooLarge
+from job.gate import gate_of
 from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare
 from job.lifecycle import StopToken
 from job.metrics import Metrics
 from job.model import BaseModel
 from job.monitor import Monitor
 from job.redact import redact
-from job.storage import Patience, Storage
+from job.storage import NotFound, Patience, Storage
 
 if TYPE_CHECKING:
     from job.training import Fit
 
 _log = logging.getLogger(__name__)
+
+ANSWERS_KEY = "evaluation/answers.jsonl"
+"""In a run's storage, while it is evaluated."""
 
 _PREPARED = "prepared"
 
@@ -113,6 +118,8 @@ def _report_data(run: Run, report: DataReport) -> None:
     _log.info("data: %s", report.headline())
     for notice in report.notices():
         _log.warning("data: %s", notice)
+    if told := gate_of(run.settings).early_notice(report.held_out_calls):
+        _log.warning(told)
 
 
 def agree_on_fingerprint(
@@ -252,8 +259,9 @@ def evaluate_model(
     run: Run, engine: Engine, loaded: LoadedModel, chat: ChatFormat, data: PreparedData
 ) -> dict[str, Any] | None:
     """Base against adapter on held-out tool calls; None where there are none."""
-    from job.evaluation.evaluate import evaluate
+    from job.evaluation.evaluate import Bounds, evaluate
 
+    settings, record = run.settings, run.ledger.record
     with engine.generating(loaded.model):
         evaluation = evaluate(
             loaded.model,
@@ -262,7 +270,34 @@ def evaluate_model(
             data.evaluation_rows,
             run.stop,
             alive=run.metrics.micro_step_done,
+            bounds=Bounds(settings.eval_max_seconds, settings.eval_text_match),
+            keeper=_AnswersInStorage(run),
+            made_with=f"{engine.name} {settings.base_model} {record.model.get('revision')}",
         )
     if evaluation is not None:
         run.metrics.evaluated(evaluation)
     return evaluation
+
+
+@dataclass(frozen=True)
+class _AnswersInStorage:
+    """Keeps the answers of an evaluation under way. Losing them costs time and nothing else, so a
+    store that is out of reach doesn't hold the evaluation up."""
+
+    run: Run
+
+    def read(self) -> bytes | None:
+        try:
+            return self.run.storage.read(ANSWERS_KEY)[0]
+        except NotFound:
+            return None
+        except JobError as error:
+            _log.warning("the answers of an earlier attempt are out of reach: %s", error)
+            return None
+
+    def write(self, content: bytes) -> None:
+        send = partial(self.run.storage.write, ANSWERS_KEY, content)
+        try:
+            publish.put(self.run.storage, self.run.ledger, ANSWERS_KEY, send)
+        except JobError as error:
+            _log.warning("the answers so far could not be kept: %s", error)
