@@ -79,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     mirror.add_argument("uri", help="s3://bucket/prefix; what FORGE_MODEL is set to then")
     _add_evaluate(commands.add_parser("evaluate", help="judge a server by the held-out rows"))
     status = commands.add_parser("status", help="what a run's record says")
-    status.add_argument("uri", help="<output>/<run id>")
+    status.add_argument("uri", help="<output>/<run id>; with --all the <output> of many runs")
+    _add_fleet(status)
     status.add_argument("--json", action="store_true", help="the record, for machines")
     status.add_argument("--watch", action="store_true", help="again and again until it ends")
     status.add_argument("--output", type=Path, metavar="FILE", help="instead of on stdout")
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+<<<<<<< HEAD
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     add = evaluate.add_argument
     add("--endpoint", required=True, metavar="URL", help="with OpenAI's chat completions")
@@ -109,6 +111,18 @@ def _positive(text: str) -> int:
     if (number := int(text)) < 1:
         raise ValueError
     return number
+=======
+def _add_fleet(status: argparse.ArgumentParser) -> None:
+    fleet = status.add_argument_group("many runs")
+    fleet.add_argument("--all", action="store_true", help="one line for each run below the URI")
+    fleet.add_argument(
+        "--status", metavar="NAMES", default="", help="only these: running,failed,unreadable"
+    )
+    fleet.add_argument("--sort", metavar="NAME", help="status, run_id, step, loss, exact, ...")
+    fleet.add_argument(
+        "--columns", metavar="NAMES", default="", help="settings to show, such as learning_rate"
+    )
+>>>>>>> w-fleet
 
 
 def _run() -> int:
@@ -246,11 +260,25 @@ def _status(arguments: argparse.Namespace) -> int:
     from job.status import status
 
     try:
+        if arguments.all or arguments.status or arguments.sort or arguments.columns:
+            return _fleet(arguments)
         with _output(arguments.output) as out:
             return status(arguments.uri, as_json=arguments.json, watch=arguments.watch, out=out)
     except JobError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+
+
+def _fleet(arguments: argparse.Namespace) -> int:
+    from job.fleet import Selection, fleet_status
+
+    if not arguments.all:
+        raise SettingsError("--status, --sort and --columns need --all")
+    if arguments.watch:
+        raise SettingsError("--watch is of one run: leave --all out, or run it in watch(1)")
+    selection = Selection.of(arguments.status, arguments.sort or "status", arguments.columns)
+    with _output(arguments.output) as out:
+        return fleet_status(arguments.uri, selection, as_json=arguments.json, out=out)
 
 
 def _output(path: Path | None) -> AbstractContextManager[TextIO]:
