@@ -89,7 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-<<<<<<< HEAD
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     add = evaluate.add_argument
     add("--endpoint", required=True, metavar="URL", help="with OpenAI's chat completions")
@@ -111,7 +110,8 @@ def _positive(text: str) -> int:
     if (number := int(text)) < 1:
         raise ValueError
     return number
-=======
+
+
 def _add_fleet(status: argparse.ArgumentParser) -> None:
     fleet = status.add_argument_group("many runs")
     fleet.add_argument("--all", action="store_true", help="one line for each run below the URI")
@@ -122,7 +122,6 @@ def _add_fleet(status: argparse.ArgumentParser) -> None:
     fleet.add_argument(
         "--columns", metavar="NAMES", default="", help="settings to show, such as learning_rate"
     )
->>>>>>> w-fleet
 
 
 def _run() -> int:
