@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from job.checkpoint import CheckpointUploader, Committed, Grace, Local
 from job.ledger import Ledger, MicroBatch
@@ -66,6 +66,8 @@ class Monitor:
         self._max_steps = 0
         self._bar: ProgressBar | None = None
         self._last_line = 0.0
+        self.history: Sequence[Mapping[str, Any]] = ()
+        """The Trainer's log over all attempts, for the report of a run that fails."""
 
     def fitted(self, fit: Fit) -> None:
         found = MicroBatch(**asdict(fit))
@@ -77,9 +79,17 @@ class Monitor:
         )
         self._uploader.later(lambda record: setattr(record, "micro_batch", found))
 
-    def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
+    def began(
+        self,
+        *,
+        step: int,
+        max_steps: int,
+        state: TrainingState,
+        history: Sequence[Mapping[str, Any]],
+    ) -> None:
         record = self._ledger.record
         self._max_steps = max_steps
+        self.history = history
         self._metrics.planned(max_steps)
         self._metrics.restore(
             step,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,7 +130,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _finished(svg: bytes, titles: Mapping[str, str], label: str, standalone: bool) -> bytes:
-    root = ElementTree.fromstring(svg)  # noqa: S314 - matplotlib's, made a moment ago
+    root = ET.fromstring(svg)  # noqa: S314 - matplotlib's, made a moment ago
     for child in list(root):
         if child.tag.endswith("}metadata") or child.find(f"{{{_SVG}}}style") is not None:
             root.remove(child)
@@ -145,15 +145,15 @@ def _finished(svg: bytes, titles: Mapping[str, str], label: str, standalone: boo
         root.set("width", root.get("viewBox", "").split()[2])
         root.set("style", "font-family: system-ui, sans-serif")
         root.insert(0, _title(label))
-    ElementTree.register_namespace("", _SVG)
-    ElementTree.register_namespace("xlink", _XLINK[1:].partition("}")[0])
-    text = ElementTree.tostring(root, encoding="unicode")
+    ET.register_namespace("", _SVG)
+    ET.register_namespace("xlink", _XLINK[1:].partition("}")[0])
+    text = ET.tostring(root, encoding="unicode")
     for name, sentinel in _SENTINEL.items():
         text = text.replace(sentinel, _COLORS[name] if standalone else f"var(--{name})")
     return text.encode()
 
 
-def _tidy(element: ElementTree.Element, used: set[str], titles: Mapping[str, str]) -> None:
+def _tidy(element: ET.Element, used: set[str], titles: Mapping[str, str]) -> None:
     name = element.get("id", "")
     if name in titles:
         element.insert(0, _title(titles[name]))
@@ -169,7 +169,7 @@ def _tidy(element: ElementTree.Element, used: set[str], titles: Mapping[str, str
         element.text = None
 
 
-def _title(text: str) -> ElementTree.Element:
-    title = ElementTree.Element(f"{{{_SVG}}}title")
+def _title(text: str) -> ET.Element:
+    title = ET.Element(f"{{{_SVG}}}title")
     title.text = text
     return title

@@ -72,13 +72,19 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         # As the Trainer itself would save it after the last whole step. Not that of the next
         # step's begin: at the start of an epoch the Trainer restores it before it draws a seed.
         self._random: dict[str, Any] = {}
+        self._measured: dict[str, float] = {}
 
     # -- the loop ---------------------------------------------------------------------------
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved_step = state.global_step  # where it resumes, or nothing to save yet
         self._last_save = time.monotonic()
-        self._observer.began(step=state.global_step, max_steps=state.max_steps, state=self.totals)
+        self._observer.began(
+            step=state.global_step,
+            max_steps=state.max_steps,
+            state=self.totals,
+            history=state.log_history,
+        )
 
     def first_micro_batch(self, loss: Any) -> None:
         """Of each step. Its loss says whether a resumed run does what the first one did, so it is
@@ -140,6 +146,8 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kw: Any
     ) -> None:
         logs = dict(logs or {})
+        if "loss" in logs and self._measured and state.log_history:
+            state.log_history[-1].update(self._measured)  # for the report, also after a resume
         for name in ("loss", "eval_loss"):
             if name in logs and not math.isfinite(logs[name]):
                 raise Diverged(
@@ -191,6 +199,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             "samples": counts.samples,
         }
         totals = self.totals.plus(**added)
+        self._measured = {"step_seconds": round(seconds, 4)} | added
         self.totals = replace(totals, train_seconds=totals.train_seconds + seconds)
         self._observer.stepped(
             Step(

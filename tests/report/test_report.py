@@ -2,18 +2,28 @@
 
 import json
 import math
+import re
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from job.ledger import Attempt, Checkpoint, Holder, Progress, RunRecord
+from job.plots import loss_curve_svg
 from job.report import build, held_seconds
-from job.report.chart import loss_chart
+from job.report.examples import view
 
 EVIL = "</pre><script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
 HISTORY: list[dict[str, Any]] = [
-    {"step": 1, "loss": 2.5, "grad_norm": 1.0, "learning_rate": 1e-4, "epoch": 0.1},
+    {
+        "step": 1,
+        "loss": 2.5,
+        "step_seconds": 0.5,
+        "supervised_tokens": 40,
+        "grad_norm": 1.0,
+        "learning_rate": 1e-4,
+        "epoch": 0.1,
+    },
     {"step": 2, "loss": float("nan"), "epoch": 0.2},
     {"step": 3, "loss": 1.5, "epoch": 0.3},
     {"step": 3, "eval_loss": 1.75, "epoch": 0.3},
@@ -105,7 +115,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "path", "circle", "polyline"):
+        if tag != "meta":
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -113,8 +123,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self.text += " " if tag in ("td", "th") else ""
-        if tag != "path":
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -131,6 +140,7 @@ def test_report_json_is_strict() -> None:
         "last": {"step": 3, "loss": 1.5},
         "best_validation": {"step": 3, "loss": 1.75},
         "last_validation": {"step": 3, "loss": 1.75},
+        "step_seconds": 0.5,
         "logged_not_finite": 1,
     }
     assert document["data"]["rows"]["train"] == 80
@@ -153,6 +163,9 @@ def test_time_and_money_are_those_of_all_attempts() -> None:
         "at_least": True,
         "price_per_gpu_hour": 2.0,
         "amount": 1.0,
+        "wasted_steps": 1,
+        "wasted_hours": 0.0001,
+        "wasted_amount": 0.0002,
     }
 
 
@@ -164,7 +177,7 @@ def test_held_seconds_of_earlier_attempts() -> None:
 def test_no_price_no_money() -> None:
     report = a_report(gpu_hour_price=None)
     assert json.loads(report["report.json"])["cost"]["amount"] is None
-    assert "cost" not in Page(report["report.html"]).text
+    assert "cost ≥" not in Page(report["report.html"]).text
 
 
 def test_the_page_shows_what_counts() -> None:
@@ -181,7 +194,7 @@ def test_the_page_shows_what_counts() -> None:
     assert "≥ 15 min 0 s" in text
     assert "cost ≥ 1.00 at 2.0 a GPU hour" in text
     assert "lora_r 8" in text
-    assert {"polyline", "circle"} <= page.tags()
+    assert {"svg", "figure"} <= page.tags()
     assert page.open == []
     assert a_report()["report.html"].startswith(b"<!doctype html>")
 
@@ -197,7 +210,12 @@ def test_the_page_asks_nothing_of_the_network() -> None:
     page = Page(a_report()["report.html"])
     assert not page.tags() & {"link", "script", "img", "iframe", "a"}
     assert not any({"src", "href"} & attrs.keys() for _, attrs in page.elements)
-    assert b"url(" not in a_report()["report.html"]
+    links = [attrs["xlink:href"] for _, attrs in page.elements if "xlink:href" in attrs]
+    assert links
+    assert all(link and link.startswith("#") for link in links)
+    assert not re.search(rb"url\((?!#)", a_report()["report.html"])
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
 
 
 @pytest.mark.parametrize("status", ["running", "preempted", "failed", "gate_failed", "succeeded"])
@@ -231,21 +249,50 @@ def test_a_long_run_is_thinned_in_the_page_and_whole_in_the_log() -> None:
     history[777]["loss"] = 40.0
     report = a_report(history=history)
     assert len(report["metrics.jsonl"].splitlines()) == 20_000
-    (line,) = [a for tag, a in Page(report["report.html"]).elements if tag == "polyline"]
-    points = [tuple(map(float, p.split(","))) for p in (line["points"] or "").split()]
-    assert len(points) <= 1000
-    assert sum(y == 12 for _, y in points) == 1  # the spike is still the top of the chart
+    drawn = [
+        attrs["d"] or "" for tag, attrs in Page(report["report.html"]).elements if tag == "path"
+    ]
+    longest = max(drawn, key=len)
+    heights = [float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", longest)]
+    assert 1000 < len(heights) <= 1800  # two for each pixel column
+    assert sum(y < min(heights) + 1 for y in heights) == 1  # the spike is still the top
+    assert len(report["report.html"]) < 500_000
 
 
 @pytest.mark.parametrize(
-    "line", [[(1.0, 0.0)], [(1.0, 2.0), (2.0, 2.0)], [(0.0, 1e-9), (1e6, 1e9)], [(5.0, -1.0)]]
+    "line", [[(1, 0.0)], [(1, 2.0), (2, 2.0)], [(0, 1e-9), (1_000_000, 1e9)], [(5, -1.0)]]
 )
-def test_any_finite_curve_can_be_drawn(line: list[tuple[float, float]]) -> None:
-    svg = loss_chart({"train": line}, [])
+def test_any_finite_curve_can_be_drawn(line: list[tuple[int, float]]) -> None:
+    svg = loss_curve_svg([{"step": step, "loss": loss} for step, loss in line], [1])
     assert svg is not None
-    assert "nan" not in svg
-    assert "inf" not in svg
+    assert not re.search(rb"\d?(nan|inf)[ \"]", svg)
+    assert b"var(" not in svg, "a file of its own has no page to take colours from"
 
 
 def test_a_curve_of_nothing_finite_is_none() -> None:
-    assert loss_chart({"train": [(1.0, float("nan"))], "eval": []}, [1]) is None
+    assert loss_curve_svg([{"step": 1, "loss": math.nan}, {"step": 2}], [1]) is None
+
+
+def test_the_same_run_is_drawn_with_the_same_bytes() -> None:
+    assert loss_curve_svg(HISTORY, [2]) == loss_curve_svg(HISTORY, [2])
+
+
+def test_gain_scenarios_and_a_judgement_cut_short_are_told() -> None:
+    evaluation = EVALUATION | {
+        "turns": 100,
+        "gain": {"exact": {"rate": 0.25, "low": 0.1, "high": 0.4}},
+        "scenarios": {EVIL: {"of": 5, "base": 2, "adapter": 4}},
+    }
+    text = " ".join(Page(a_report(evaluation=evaluation)["report.html"]).text.split())
+    assert "70 of 100 held-out assistant turns judged, stopped by time" in text
+    assert "exactly right +25.0 points +10.0 to +40.0" in text
+    assert "Exactly right, by scenario" in text
+    assert "5 2 4" in text
+
+
+def test_calls_are_laid_out_and_differences_marked() -> None:
+    said = '<tool_call>{"name": "weather", "arguments": {"city": "%s"}}</tool_call>'
+    shown = dict(view({"expected": said % "Oslo", "adapter": said % "Rome"})["sides"])
+    assert '\n    "city": "Oslo"' in shown["expected"].unescape()
+    assert "<mark>Rome</mark>" in shown["adapter"]
+    assert "weather</mark>" not in shown["adapter"]

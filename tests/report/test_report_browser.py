@@ -17,7 +17,8 @@ HOSTILE = EVIL + PWNED
 LOOK = """{
   title: document.title,
   wide: document.documentElement.scrollWidth - innerWidth,
-  chart: [...document.querySelectorAll('polyline.train')].map(line => {
+  chart: [...document.querySelectorAll('figure path[style*="--train"]')].filter(
+    each => each.getBoundingClientRect().width > 0).slice(0, 1).map(line => {
     const box = line.getBoundingClientRect();
     return [box.width, box.height, getComputedStyle(line).stroke];
   }),
