@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -123,7 +124,8 @@ class Monitor:
         loss = logs.get("loss")
         if (eval_loss := logs.get("eval_loss")) is not None:
             _log.info("validation loss %.4f after step %d", eval_loss, step)
-            self._uploader.annotate(step, eval_loss=eval_loss)
+            if math.isfinite(eval_loss):
+                self._uploader.annotate(step, eval_loss=eval_loss)
         if loss is None:
             return
         if self._bar is not None:

@@ -82,7 +82,8 @@ def drawn(
     return _finished(buffer.getvalue(), canvas.titles, label, standalone)
 
 
-def _style(salt: str) -> dict[str, Any]:
+def _style(salt: str) -> Any:
+    """Settings of matplotlib; its type of their names is too narrow for a dict that is built."""
     rule, quiet = _SENTINEL["rule"], _SENTINEL["quiet"]
     return {
         "svg.fonttype": "none",  # text stays text: it is searched, read aloud, and small

@@ -38,14 +38,15 @@ def attempts_svg(bars: Sequence[Bar], width: int) -> bytes | None:
         return None
 
     def draw(canvas: Canvas) -> None:
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+        import matplotlib.dates
 
         axes: Any = canvas.axes
+        dates: Any = matplotlib.dates  # without types
         for row, bar in enumerate(shown):
             _attempt(canvas, axes, row, bar)
-        locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=5 if width < 500 else 9)
+        locator = dates.AutoDateLocator(tz=UTC, minticks=3, maxticks=5 if width < 500 else 9)
         axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
+        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=UTC))
         axes.set_yticks(range(len(shown)), [f"#{bar.number}" for bar in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")

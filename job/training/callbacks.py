@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,17 +149,9 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         logs = dict(logs or {})
         if "loss" in logs and self._measured and state.log_history:
             state.log_history[-1].update(self._measured)  # for the report, also after a resume
-        for name in ("loss", "eval_loss"):
-            if name in logs and not math.isfinite(logs[name]):
-                raise Diverged(
-                    Problem(
-                        f"step {state.global_step}",
-                        f"{name} is {logs[name]}",
-                        "lower FORGE_LEARNING_RATE, lengthen the warm-up, look at the data around "
-                        "this step; earlier checkpoints are kept",
-                    )
-                )
+        # First told, then judged: whoever looks for the reason has to see the value that ended it.
         self._observer.logged(step=state.global_step, epoch=state.epoch or 0.0, logs=logs)
+        _refuse_what_is_not_finite(state.global_step, logs)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         finished = bool(control.should_training_stop) or state.global_step >= state.max_steps
@@ -221,6 +214,19 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             self.trainer._save_checkpoint(self.trainer.model, trial=None)
             self._hand_over(self.trainer.args, self.trainer.state, finished=True)
             raise TrainingOver
+
+
+def _refuse_what_is_not_finite(step: int, logs: Mapping[str, float]) -> None:
+    for name in ("loss", "eval_loss"):
+        if name in logs and not math.isfinite(logs[name]):
+            raise Diverged(
+                Problem(
+                    f"step {step}",
+                    f"{name} is {logs[name]}",
+                    "lower FORGE_LEARNING_RATE, lengthen the warm-up, look at the data around "
+                    "this step; earlier checkpoints are kept",
+                )
+            )
 
 
 def _gpu_memory() -> dict[str, int]:

@@ -66,7 +66,8 @@ class TrainingObserver(Protocol):
     def stepped(self, step: Step) -> None: ...
 
     def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
-        """What the Trainer logs: loss, grad_norm, learning_rate, or eval_loss."""
+        """What the Trainer logs: loss, grad_norm, learning_rate, or eval_loss. A loss that is not
+        finite as well, before the run ends for it."""
         ...
 
     def saved(self, saved: Saved) -> None:
