@@ -7,7 +7,7 @@ nothing start in a blink. Text of the data never becomes part of a drawing.
 from job.plots.curves import curve_svg, loss_curve_svg, loss_svg
 from job.plots.held import Bar, attempts_svg
 from job.plots.intervals import Interval, intervals_svg
-from job.plots.series import smoothing_weight
+from job.plots.series import not_finite, smoothing_weight
 
 __all__ = [
     "Bar",
@@ -17,5 +17,6 @@ __all__ = [
     "intervals_svg",
     "loss_curve_svg",
     "loss_svg",
+    "not_finite",
     "smoothing_weight",
 ]

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from job.plots.canvas import Canvas, drawn
-from job.plots.series import Numbers, points, smoothed, thinned
+from job.plots.series import Numbers, not_finite, points, scientific, smoothed, thinned
 
 _MOST_TIPS: Final = 100
 """Points that tell their value where the pointer rests."""
 _MOST_MARKS: Final = 60
+_SMALL: Final = 0.01
+"""A curve that stays below has its values told as 2e-4, not as 0.0002."""
 
 History = Sequence[Mapping[str, Any]]
 
@@ -34,6 +36,7 @@ def loss_svg(
         _training(canvas, *train, columns=size[0])
         _validation(canvas, *validation, columns=size[0])
         _resumes(canvas, resumed_at, _extent(train[0], validation[0]))
+        _not_finite(canvas, history)
         _step_axis(canvas)
         canvas.figure.legend(loc="outside upper left", ncols=5 if size[0] > 500 else 2)
 
@@ -80,6 +83,8 @@ def curve_svg(
         if share:
             canvas.axes.set_ylim(-0.02, 1.02)
             canvas.axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        elif max(abs(found).max(initial=0) for _, found in lines.values()) < _SMALL:
+            canvas.axes.yaxis.set_major_formatter(lambda value, _: scientific(value))
         if len(values) > 1:
             canvas.figure.legend(loc="outside upper left", ncols=2)
 
@@ -150,6 +155,13 @@ def _resumes(
         mark = canvas.axes.axvline(step, color=canvas.color("quiet"), ls=(0, (4, 4)), lw=1)
         mark.set_label(label or "_")
         canvas.tip(mark, f"resumed at step {step}")
+
+
+def _not_finite(canvas: Canvas, history: History) -> None:
+    for place, (step, value) in enumerate(not_finite(history, "loss")[:_MOST_MARKS]):
+        mark = canvas.axes.axvline(step, color=canvas.color("bad"), lw=2)
+        mark.set_label("_" if place else "not finite")
+        canvas.tip(mark, f"the loss of step {step} is {value}")
 
 
 def _step_axis(canvas: Canvas) -> None:

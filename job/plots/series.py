@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -32,6 +33,21 @@ def points(history: Sequence[Mapping[str, Any]], name: str) -> tuple[Numbers, Nu
     values = np.array([found[step] for step in steps.tolist()], dtype=np.float64)
     keep = np.abs(values) < _LARGEST  # False for NaN
     return steps[keep], values[keep]
+
+
+def not_finite(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
+    """Steps at which `name` was logged as NaN or infinite, with what it was."""
+    return [
+        (int(entry.get("step") or 0), float(entry[name]))
+        for entry in history
+        if isinstance(entry.get(name), float) and not math.isfinite(entry[name])
+    ]
+
+
+def scientific(value: float) -> str:
+    """As people write small numbers: 2e-4, 1.5e-4, 0."""
+    digits, _, power = f"{value:.2e}".partition("e")
+    return f"{float(digits):g}e{int(power)}" if value else "0"
 
 
 def smoothing_weight(count: int) -> float:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from job.ledger import RunRecord
+from job.plots import not_finite
 from job.redact import Redactor
 from job.report.page import render
 from job.report.timeline import spans
@@ -78,7 +79,7 @@ def _document(
 
 
 def _training(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    losses = _finite(history, "loss")
+    losses, wrong = _finite(history, "loss"), not_finite(history, "loss")
     validation = _finite(history, "eval_loss")
     best = min(validation, key=lambda entry: entry["loss"], default=None)
     return {
@@ -87,7 +88,8 @@ def _training(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "best_validation": best,
         "last_validation": validation[-1] if validation else None,
         "step_seconds": _step_seconds(history),
-        "logged_not_finite": sum("loss" in entry for entry in history) - len(losses),
+        "logged_not_finite": len(wrong),
+        "first_not_finite": {"step": wrong[0][0], "loss": str(wrong[0][1])} if wrong else None,
     }
 
 

@@ -13,7 +13,7 @@ from job.plots import Bar, Interval, attempts_svg, curve_svg, intervals_svg, los
 
 _log = logging.getLogger(__name__)
 
-_SMALL: Final = (440, 230)
+_SMALL: Final = (400, 220)
 _ENDS: Final = {0: "good", 75: "open", 76: "open", 80: "open"}
 
 Drawing = tuple[Markup, Markup]

@@ -2,14 +2,19 @@
 
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from job.ledger import Attempt, Checkpoint, Holder, Progress, RunRecord
 from job.plots import loss_curve_svg
+from job.plots.series import scientific
 from job.report import build, held_seconds
 from job.report.examples import view
 
@@ -102,6 +107,12 @@ def a_report(record: RunRecord | None = None, **changes: Any) -> dict[str, bytes
     return build(record or a_record(), **(values | changes))
 
 
+@pytest.fixture(scope="module")
+def report() -> dict[str, bytes]:
+    """Of `a_record`; made once, since drawing takes a second."""
+    return a_report()
+
+
 class Page(HTMLParser):
     """What a browser makes of a page: its elements and its text."""
 
@@ -132,8 +143,8 @@ class Page(HTMLParser):
         return {tag for tag, _ in self.elements}
 
 
-def test_report_json_is_strict() -> None:
-    document = json.loads(a_report()["report.json"], parse_constant=pytest.fail)
+def test_report_json_is_strict(report: dict[str, bytes]) -> None:
+    document = json.loads(report["report.json"], parse_constant=pytest.fail)
     assert document["run_id"] == "run-1"
     assert document["training"] == {
         "first": {"step": 1, "loss": 2.5},
@@ -142,19 +153,20 @@ def test_report_json_is_strict() -> None:
         "last_validation": {"step": 3, "loss": 1.75},
         "step_seconds": 0.5,
         "logged_not_finite": 1,
+        "first_not_finite": {"step": 2, "loss": "nan"},
     }
     assert document["data"]["rows"]["train"] == 80
     assert document["evaluation"]["base"]["exact"] == RATE
 
 
-def test_metrics_jsonl_has_each_entry_and_null_for_nan() -> None:
-    lines = a_report()["metrics.jsonl"].splitlines()
+def test_metrics_jsonl_has_each_entry_and_null_for_nan(report: dict[str, bytes]) -> None:
+    lines = report["metrics.jsonl"].splitlines()
     found = [json.loads(line, parse_constant=pytest.fail) for line in lines]
     assert found == [HISTORY[0], HISTORY[1] | {"loss": None}, *HISTORY[2:]]
 
 
-def test_time_and_money_are_those_of_all_attempts() -> None:
-    document = json.loads(a_report()["report.json"])
+def test_time_and_money_are_those_of_all_attempts(report: dict[str, bytes]) -> None:
+    document = json.loads(report["report.json"])
     # The second was killed; its last checkpoint, 15 minutes in, is the last that is known of it.
     assert [attempt["seconds"] for attempt in document["attempts"]] == [600, 900, 300]
     assert [a["seconds_at_least"] for a in document["attempts"]] == [False, True, False]
@@ -180,8 +192,8 @@ def test_no_price_no_money() -> None:
     assert "cost ≥" not in Page(report["report.html"]).text
 
 
-def test_the_page_shows_what_counts() -> None:
-    page = Page(a_report()["report.html"])
+def test_the_page_shows_what_counts(report: dict[str, bytes]) -> None:
+    page = Page(report["report.html"])
     text = " ".join(page.text.split())
     assert "Succeeded: the adapter is published." in text
     assert "steps 4 / 4" in text
@@ -190,13 +202,13 @@ def test_the_page_shows_what_counts() -> None:
     assert "Exactly right, by tool" in text
     assert "9 1 8" in text
     assert "Example 1: wrong" in text
-    assert "1 logged losses were not finite" in text
+    assert "The loss of step 2 is nan." in text
     assert "≥ 15 min 0 s" in text
     assert "cost ≥ 1.00 at 2.0 a GPU hour" in text
     assert "lora_r 8" in text
     assert {"svg", "figure"} <= page.tags()
     assert page.open == []
-    assert a_report()["report.html"].startswith(b"<!doctype html>")
+    assert report["report.html"].startswith(b"<!doctype html>")
 
 
 def test_data_can_not_inject_html() -> None:
@@ -206,14 +218,14 @@ def test_data_can_not_inject_html() -> None:
     assert page.text.count(EVIL) >= 5  # run id, reason, example, data, fingerprint: as text
 
 
-def test_the_page_asks_nothing_of_the_network() -> None:
-    page = Page(a_report()["report.html"])
+def test_the_page_asks_nothing_of_the_network(report: dict[str, bytes]) -> None:
+    page = Page(report["report.html"])
     assert not page.tags() & {"link", "script", "img", "iframe", "a"}
     assert not any({"src", "href"} & attrs.keys() for _, attrs in page.elements)
     links = [attrs["xlink:href"] for _, attrs in page.elements if "xlink:href" in attrs]
     assert links
     assert all(link and link.startswith("#") for link in links)
-    assert not re.search(rb"url\((?!#)", a_report()["report.html"])
+    assert not re.search(rb"url\((?!#)", report["report.html"])
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
 
@@ -296,3 +308,42 @@ def test_calls_are_laid_out_and_differences_marked() -> None:
     assert '\n    "city": "Oslo"' in shown["expected"].unescape()
     assert "<mark>Rome</mark>" in shown["adapter"]
     assert "weather</mark>" not in shown["adapter"]
+
+
+_DRAW = """
+import logging, sys
+logging.basicConfig(level=logging.WARNING)
+from job.plots import loss_curve_svg
+from job.plots.series import scientific
+sys.stdout.buffer.write(loss_curve_svg([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}], []))
+"""
+
+
+def test_no_home_to_write_to_is_no_reason_to_fail_or_to_warn(tmp_path: Path) -> None:
+    """As in the image: an unknown user, and a root file system that is read-only."""
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _DRAW],
+        env=kept | {"HOME": str(no_folder / "home"), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.startswith(b"<svg")
+    assert done.stderr == b""
+
+
+def test_a_loss_that_is_not_finite_is_marked() -> None:
+    svg = loss_curve_svg([*HISTORY, {"step": 4, "loss": math.inf}], [])
+    assert svg is not None
+    assert b"the loss of step 2 is nan" in svg
+    assert b"the loss of step 4 is inf" in svg
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(2e-4, "2e-4"), (1.5e-4, "1.5e-4"), (0.0, "0"), (-3e-10, "-3e-10")]
+)
+def test_small_numbers_are_told_as_people_write_them(value: float, told: str) -> None:
+    assert scientific(value) == told
