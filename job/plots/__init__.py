@@ -7,9 +7,10 @@ nothing start in a blink. Text of the data never becomes part of a drawing.
 from job.plots.curves import curve_svg, loss_curve_svg, loss_svg
 from job.plots.held import Bar, attempts_svg
 from job.plots.intervals import Interval, intervals_svg
-from job.plots.series import not_finite, smoothing_weight
+from job.plots.series import FEWEST_SMOOTHED, not_finite, smoothing_weight
 
 __all__ = [
+    "FEWEST_SMOOTHED",
     "Bar",
     "Interval",
     "attempts_svg",

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from job.plots.canvas import Canvas, drawn
-from job.plots.series import Numbers, not_finite, points, scientific, smoothed, thinned
+from job.plots.series import (
+    FEWEST_SMOOTHED,
+    Numbers,
+    not_finite,
+    points,
+    scientific,
+    smoothed,
+    thinned,
+)
 
 _MOST_TIPS: Final = 100
 """Points that tell their value where the pointer rests."""
@@ -73,7 +81,7 @@ def curve_svg(
             if not len(steps):
                 continue
             told = name.removeprefix("eval_").replace("_", " ") if len(values) > 1 else None
-            if not raw and len(steps) > 2:
+            if not raw and len(steps) >= FEWEST_SMOOTHED:
                 _line(canvas, steps, found, color, size[0], faint=True)
                 _line(canvas, steps, smoothed(found), color, size[0], told=told)
             else:
@@ -92,7 +100,7 @@ def curve_svg(
 
 
 def _training(canvas: Canvas, steps: Numbers, values: Numbers, columns: int) -> None:
-    if len(steps) > 2:
+    if len(steps) >= FEWEST_SMOOTHED:
         _line(canvas, steps, values, "train", columns, faint=True, told="training, as logged")
         _line(canvas, steps, smoothed(values), "train", columns, told="smoothed")
     elif len(steps):
@@ -137,7 +145,7 @@ def _line(
     canvas.axes.plot(
         *thinned(steps, values, columns),
         color=canvas.color(color),
-        alpha=0.35 if faint else None,
+        alpha=0.45 if faint else None,
         lw=1 if faint else 2,
         label=told,
         marker="o" if dots else None,

@@ -15,6 +15,8 @@ _LEAST_WEIGHT: Final = 0.6
 _MOST_WEIGHT: Final = 0.99
 _WINDOW: Final = 0.02
 """Share of the run that is averaged over, between these two."""
+FEWEST_SMOOTHED: Final = 20
+"""An average over fewer values would only lag behind them."""
 _LARGEST: Final = 1e12
 """What is larger, on either side of zero, is not drawn: no axis could show it beside the rest."""
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from job.dataset.review.visible import visible
 from job.ledger import flatten
 from job.pages import environment
-from job.plots import smoothing_weight
+from job.plots import FEWEST_SMOOTHED, smoothing_weight
 from job.report import drawings
 from job.report.examples import view
 
@@ -47,13 +47,14 @@ def render(
     }
     resumed = [attempt["from_step"] for attempt in document["attempts"] if attempt["from_step"]]
     evaluation = document["evaluation"] or {}
+    logged = sum("loss" in entry for entry in history)
     measures = _measures(evaluation)
     return templates.get_template("report.html.jinja").render(
         run=document,
         verdict=_VERDICTS[document["status"]],
         end=_end(document),
         loss=drawings.loss(history, resumed),
-        smoothing=smoothing_weight(sum("loss" in entry for entry in history)),
+        smoothing=smoothing_weight(logged) if logged >= FEWEST_SMOOTHED else None,
         curves=drawings.small_curves(history, resumed),
         timeline=drawings.attempts(document, document["training"]["step_seconds"]),
         measures=measures,
