@@ -26,7 +26,7 @@ from job.config import Settings
 from job.dataset import fetch
 from job.engines import choose_engine, prepare_environment
 from job.errors import GateFailed, OutOfDisk, Problem, SettingsError
-from job.finish import publish_adapter
+from job.finish import publish_adapter, report_failure
 from job.ledger import (
     FINISHED,
     Heartbeat,
@@ -103,6 +103,7 @@ def run_job(
                     record = _stages(run)
                 except BaseException as error:
                     end = close_attempt(run.ledger, run.uploader, metrics, stop, error)
+                    report_failure(run, end)
                     farewell(settings, metrics, stop, end)
                     if end is not error:
                         raise end from error

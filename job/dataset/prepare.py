@@ -21,7 +21,7 @@ from job.dataset.leakage import candidates, involved, leaked
 from job.dataset.options import PrepareOptions
 from job.dataset.reread import rows_at
 from job.dataset.review.report import DataReport, FileReport, Lengths
-from job.dataset.review.showcase import page, shown
+from job.dataset.review.showcase import conversations, for_report, page, shown
 from job.dataset.review.tally import Counted, Tally
 from job.dataset.review.verdict import judge
 from job.dataset.rows.hermes import parse_tool_calls
@@ -74,7 +74,9 @@ def prepare(
         held_out_calls=_calling(rows, sides),
         quarantine=folder / QUARANTINE if tally.refused else None,
     )
-    report = replace(report, preview=page(on_page, rows, store, chat, report.as_dict()))
+    samples = conversations(on_page, rows, store, chat)
+    preview = page(samples, report.as_dict())
+    report = replace(report, preview=preview, samples=for_report(samples))
     judge(report, tally.too_long, options)
     return PreparedData(
         train=Samples(store, sides.train),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,19 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         # As the Trainer itself would save it after the last whole step. Not that of the next
         # step's begin: at the start of an epoch the Trainer restores it before it draws a seed.
         self._random: dict[str, Any] = {}
+        self._measured: dict[str, float] = {}
 
     # -- the loop ---------------------------------------------------------------------------
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved_step = state.global_step  # where it resumes, or nothing to save yet
         self._last_save = time.monotonic()
-        self._observer.began(step=state.global_step, max_steps=state.max_steps, state=self.totals)
+        self._observer.began(
+            step=state.global_step,
+            max_steps=state.max_steps,
+            state=self.totals,
+            history=state.log_history,
+        )
 
     def first_micro_batch(self, loss: Any) -> None:
         """Of each step. Its loss says whether a resumed run does what the first one did, so it is
@@ -140,17 +147,11 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kw: Any
     ) -> None:
         logs = dict(logs or {})
-        for name in ("loss", "eval_loss"):
-            if name in logs and not math.isfinite(logs[name]):
-                raise Diverged(
-                    Problem(
-                        f"step {state.global_step}",
-                        f"{name} is {logs[name]}",
-                        "lower FORGE_LEARNING_RATE, lengthen the warm-up, look at the data around "
-                        "this step; earlier checkpoints are kept",
-                    )
-                )
+        if "loss" in logs and self._measured and state.log_history:
+            state.log_history[-1].update(self._measured)  # for the report, also after a resume
+        # First told, then judged: whoever looks for the reason has to see the value that ended it.
         self._observer.logged(step=state.global_step, epoch=state.epoch or 0.0, logs=logs)
+        _refuse_what_is_not_finite(state.global_step, logs)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         finished = bool(control.should_training_stop) or state.global_step >= state.max_steps
@@ -191,6 +192,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             "samples": counts.samples,
         }
         totals = self.totals.plus(**added)
+        self._measured = {"step_seconds": round(seconds, 4)} | added
         self.totals = replace(totals, train_seconds=totals.train_seconds + seconds)
         self._observer.stepped(
             Step(
@@ -212,6 +214,19 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             self.trainer._save_checkpoint(self.trainer.model, trial=None)
             self._hand_over(self.trainer.args, self.trainer.state, finished=True)
             raise TrainingOver
+
+
+def _refuse_what_is_not_finite(step: int, logs: Mapping[str, float]) -> None:
+    for name in ("loss", "eval_loss"):
+        if name in logs and not math.isfinite(logs[name]):
+            raise Diverged(
+                Problem(
+                    f"step {step}",
+                    f"{name} is {logs[name]}",
+                    "lower FORGE_LEARNING_RATE, lengthen the warm-up, look at the data around "
+                    "this step; earlier checkpoints are kept",
+                )
+            )
 
 
 def _gpu_memory() -> dict[str, int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from job.training.fitting import Fit
 from job.training.state import TrainingState
@@ -46,8 +47,16 @@ class TrainingObserver(Protocol):
         ran out later nevertheless."""
         ...
 
-    def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
-        """The loop starts at `step`; `state` is that of the checkpoint it starts from."""
+    def began(
+        self,
+        *,
+        step: int,
+        max_steps: int,
+        state: TrainingState,
+        history: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """The loop starts at `step`; `state` is that of the checkpoint it starts from,
+        `history` the Trainer's own log, which grows as it goes."""
         ...
 
     def alive(self) -> None:
@@ -57,7 +66,8 @@ class TrainingObserver(Protocol):
     def stepped(self, step: Step) -> None: ...
 
     def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
-        """What the Trainer logs: loss, grad_norm, learning_rate, or eval_loss."""
+        """What the Trainer logs: loss, grad_norm, learning_rate, or eval_loss. A loss that is not
+        finite as well, before the run ends for it."""
         ...
 
     def saved(self, saved: Saved) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,14 @@ class Recorder:
     def fitted(self, fit: Fit) -> None:
         self.fits.append(fit)
 
-    def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
+    def began(
+        self,
+        *,
+        step: int,
+        max_steps: int,
+        state: TrainingState,
+        history: Sequence[Mapping[str, Any]],
+    ) -> None:
         self.began_at = step
 
     def alive(self) -> None:

@@ -105,6 +105,8 @@ class DataReport:
     """A file with the invalid rows as they stood in the data, secrets masked."""
     preview: bytes | None = None
     """`mask-preview.html`."""
+    samples: tuple[dict[str, Any], ...] = ()
+    """A few conversations of it, as the template `conversation.html.jinja` takes them."""
 
     @property
     def rows(self) -> int:
