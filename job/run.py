@@ -98,6 +98,7 @@ def run_job(
             run = _claim(settings, work_dir, storage, metrics, stop, context, on_progress)
             if watch is not None:
                 watch.last_words = last_words(run.ledger, metrics)
+                watch.progress = metrics.progress
             with _background(run):
                 try:
                     record = _stages(run)
@@ -182,7 +183,8 @@ def _claim(
         storage, settings.run_id, version=__version__, conditional_writes=conditional_writes
     )
     context.update(attempt=ledger.attempt)
-    metrics.attempt(ledger.attempt)
+    progress = ledger.record.progress
+    metrics.attempt(ledger.attempt, step=progress.step, max_steps=progress.max_steps)
     _log.info("attempt %d at %s", ledger.attempt, storage.uri)
     grace = Grace(settings.grace_seconds, ledger.record.pace, metrics.grace_needed)
     uploader = CheckpointUploader(

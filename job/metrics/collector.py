@@ -153,7 +153,7 @@ class RunCollector(Collector):
         for name, text, gauge in _GAUGES:
             if (value := gauge(self._state)) is not None:
                 yield GaugeMetricFamily(PREFIX + name, text, value=value)
-        for name, text, counter in _COUNTERS:
+        for name, text, counter in _COUNTERS if self._state.restored else ():
             yield CounterMetricFamily(PREFIX + name, text, value=counter(self._state))
         for name, text, labels in _LABELLED:
             yield _labelled(name, text, labels, self._state.labelled.get(name, {}))

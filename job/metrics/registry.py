@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -10,6 +9,15 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from job.metrics.collector import PREFIX, BuildInfo, RunCollector
+from job.metrics.labels import (
+    DIRECTIONS,
+    FAILURE_REASONS,
+    OPERATIONS,
+    OTHER,
+    STAGES,
+    among,
+    failure_reason,
+)
 from job.metrics.state import Phase, RunState, Totals
 
 _STEP_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300)
@@ -42,10 +50,15 @@ class Metrics:
         )
         self._s3_bytes = _counter("s3_bytes", "Bytes exchanged with storage.", "direction")
         self._s3_retries = _counter("s3_retries", "Requests to storage tried again.", "operation")
-        # A series that first appears with its first failure hides that failure from increase().
-        self._failures.labels("unavailable")
-        for direction in ("sent", "received"):
-            self._s3_bytes.labels(direction)
+        # A series that first appears with its first event hides that event from increase().
+        for instrument, values in (
+            (self._checkpoint_seconds, STAGES),
+            (self._failures, (*FAILURE_REASONS, OTHER)),
+            (self._s3_bytes, DIRECTIONS),
+            (self._s3_retries, (*OPERATIONS, OTHER)),
+        ):
+            for value in values:
+                instrument.labels(value)
         instruments = (
             self._step_seconds,
             self._checkpoint_seconds,
@@ -66,8 +79,9 @@ class Metrics:
         """The run is now in this phase."""
         self.state.enter(phase)
 
-    def attempt(self, number: int) -> None:
-        self.state.attempt = number
+    def attempt(self, number: int, *, step: int = 0, max_steps: int = 0) -> None:
+        """This attempt's number, and where the run's record says that it goes on."""
+        self.state.attempt_began(number, step, max_steps)
 
     def conditional_writes(self, honoured: bool) -> None:
         """Whether the store keeps two attempts apart, as the probe found."""
@@ -136,8 +150,8 @@ class Metrics:
         self._stall.inc(max(0.0, seconds))
 
     def checkpoint_failed(self, reason: str) -> None:
-        """`reason` is one of few: an error's class or a word, never its message."""
-        self._failures.labels(_label(reason)).inc()
+        """`reason` is an error's class or a word, never its message."""
+        self._failures.labels(failure_reason(reason)).inc()
 
     def checkpoint_rejected(self) -> None:
         self._rejected.inc()
@@ -161,14 +175,16 @@ class Metrics:
     def sent(self, count: int) -> None:
         """So many bytes went to storage. This and the next two make it storage's observer."""
         self._s3_bytes.labels("sent").inc(count)
+        self.state.moved()
 
     def received(self, count: int) -> None:
         """So many bytes came from storage."""
         self._s3_bytes.labels("received").inc(count)
+        self.state.moved()
 
     def retried(self, operation: str) -> None:
         """A request to storage was sent again; `operation` is S3's name for it."""
-        self._s3_retries.labels(operation).inc()
+        self._s3_retries.labels(among(OPERATIONS, operation)).inc()
 
     def progress(self) -> dict[str, Any]:
         """The run at a glance, as JSON data; the names are those of `run.json`'s progress."""
@@ -183,8 +199,3 @@ def _histogram(
     name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
 ) -> Histogram:
     return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=None)
-
-
-def _label(value: str) -> str:
-    """`AccessDenied` → `access_denied`, as label values are written."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", value).lower()

@@ -69,6 +69,9 @@ class RunState:
         self.totals = Totals()
         self.resumes = 0
         self.wasted_steps = 0
+        self.restored = False
+        """Whether the totals are the whole run's. Before, they are not shown: a counter that
+        starts at 0 and jumps to what earlier attempts did is taken for a burst by rate()."""
         self.last_step_at: float | None = None
         self.checkpoint_step: int | None = None
         self.checkpoint_at: float | None = None
@@ -92,13 +95,28 @@ class RunState:
         """Something moved: a micro-batch, an evaluation batch."""
         self._last_beat = self._clock()
 
+    def moved(self) -> None:
+        """Bytes went from or to storage: a sign of life, but in training, where uploads go on
+        in the background while a step may hang."""
+        if self.phase != "training":
+            self.beat()
+
     def seconds_since_beat(self) -> float:
         return self._clock() - self._last_beat
+
+    def attempt_began(self, number: int, step: int, max_steps: int) -> None:
+        """Until training begins the run is where its record left it, not at step 0."""
+        with self._lock:
+            self.attempt = number
+            self.step = self.durable_step = step
+            self.checkpoint_step = step or None
+            self.max_steps = max_steps or None
 
     def restore(
         self, step: int, totals: Totals, *, held_seconds: float, resumes: int, wasted_steps: int
     ) -> None:
         with self._lock:
+            self.restored = True
             self.step = self.durable_step = step
             self.checkpoint_step = step or None  # a run at step 0 has none
             self.totals = totals
@@ -171,9 +189,11 @@ class RunState:
                 return None
             return remaining * (self._step_ends[-1] - self._step_ends[0]) / steps
 
-    def goodput_ratio(self) -> float:
+    def goodput_ratio(self) -> float | None:
         """Share of the time that all attempts held their pods which went into steps that count."""
         with self._lock:
+            if not self.restored:
+                return None
             held = self._held_before + self._clock() - self._started
             return min(1.0, self.totals.productive_seconds / held) if held > 0 else 0.0
 
@@ -200,11 +220,15 @@ class RunState:
                 "checkpoint_age_seconds": _rounded(age),
                 "at_risk_seconds": _rounded(self.at_risk_seconds()),
                 "safe_to_preempt": self.safe_to_preempt,
-                "updated_at": datetime.fromtimestamp(self._wall(), UTC).isoformat(
-                    timespec="milliseconds"
-                ),
+                "updated_at": _iso(self._wall()),
             }
         return {name: _finite(value) for name, value in values.items()}
+
+
+def _iso(moment: float | None) -> str | None:
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
 
 
 def _rounded(seconds: float | None) -> float | None:
