@@ -46,6 +46,7 @@ def close_attempt(
     """
     stop.leaving()
     with stop.deferred():
+        metrics.ending(getattr(error, "exit_code", JobError.exit_code))
         if isinstance(error, Fenced):
             return error  # the record belongs to somebody else now
         metrics.phase("preempted" if isinstance(error, Preempted) else "failed")

@@ -108,6 +108,7 @@ def run_job(
                     if end is not error:
                         raise end from error
                     raise
+            metrics.ending(0)
             farewell(settings, metrics, stop)
             return _result(record, storage)
 

@@ -19,7 +19,7 @@ from prometheus_client.samples import Sample
 from tests.e2e.jobs import free_port
 
 USER = "ml"
-PASSWORD = "pass-word-9"  # noqa: S105 - of this server alone
+PASSWORD = "pass-word-9"
 _HASHED = "$2b$04$zmzCH5g592ElQ0rNIR9W0.qHofSVbO6DGgGsFgDUc6k8uk.6s5AbW"
 """Its bcrypt hash, the one form that the server takes."""
 DEADLINE_SECONDS = 60
@@ -39,7 +39,7 @@ class Pushgateway:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/metrics")
         login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         request.add_header("Authorization", f"Basic {login}")
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - always http
             families = text_string_to_metric_families(answer.read().decode())
             every = [sample for family in families for sample in family.samples]
         return [sample for sample in every if sample.labels.get("job") == "forge-job"]

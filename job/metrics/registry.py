@@ -83,6 +83,10 @@ class Metrics:
         """This attempt's number, and where the run's record says that it goes on."""
         self.state.attempt_began(number, step, max_steps)
 
+    def ending(self, exit_code: int) -> None:
+        """What the process is about to end with, for whoever scrapes it while it lingers."""
+        self.state.exit_code = exit_code
+
     def conditional_writes(self, honoured: bool) -> None:
         """Whether the store keeps two attempts apart, as the probe found."""
         self.state.conditional_writes = honoured

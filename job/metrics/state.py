@@ -63,6 +63,7 @@ class RunState:
         self._step_ends: deque[float] = deque(maxlen=_ETA_STEPS + 1)
         self.phase: Phase = "starting"
         self.attempt: int | None = None
+        self.exit_code: int | None = None
         self.step = 0
         self.durable_step = 0
         self.max_steps: int | None = None

@@ -62,11 +62,11 @@ def test_metrics_are_served_as_text_and_as_openmetrics(
 def test_metrics_are_compressed_when_asked_for(server: MetricsServer) -> None:
     _, headers, body = ask(server, "/metrics", **{"Accept-Encoding": "gzip"})
     assert headers["Content-Encoding"] == "gzip"
-    assert b"forge_global_step" in gzip.decompress(body)
+    assert b"forge_run_phase" in gzip.decompress(body)
 
 
 def test_the_query_is_not_parsed(server: MetricsServer) -> None:
-    assert b"forge_global_step" in ask(server, "/metrics?name[]=other")[2]
+    assert b"forge_run_phase" in ask(server, "/metrics?name[]=other")[2]
 
 
 def test_progress_is_json_without_nan(server: MetricsServer, metrics: Metrics) -> None:
@@ -193,8 +193,10 @@ def test_other_phases_may_be_silent_for_longer(phase: Any) -> None:
     clock.now = 3_601
     assert Health(metrics, 900)() == (
         False,
-        f"stalled: no sign of life for 3601 s in phase {phase} "
-        "(4 times FORGE_STALL_SECONDS, which is 900)",
+        (
+            f"stalled: no sign of life for 3601 s in phase {phase} "
+            "(4 times FORGE_STALL_SECONDS, which is 900)"
+        ),
     )
 
 
@@ -283,7 +285,7 @@ def test_push_groups_by_run(gateway: Gateway, metrics: Metrics) -> None:
     assert push(f"http://127.0.0.1:{gateway.server_port}", metrics, "run-1")
     ((method, path, login, body),) = gateway.got
     assert (method, path, login) == ("PUT", "/metrics/job/forge-job/run_id/run-1", None)
-    assert b"forge_global_step 0.0" in body
+    assert b"forge_safe_to_preempt 1.0" in body
 
 
 def test_push_logs_in_and_logs_no_password(
@@ -315,7 +317,7 @@ def test_a_real_gateway_holds_the_last_push_of_each_run(
         assert gateway.value("forge_global_step", run_id="run-2") == 3
         losses = [s for s in gateway.samples() if s.name == "forge_eval_loss"]
         assert [s.labels["run_id"] for s in losses] == ["run-2"], "replaced as a whole"
-        assert not push(gateway.url(password="wrong-pass-8"), later, "run-1")  # noqa: S106
+        assert not push(gateway.url(password="wrong-pass-8"), later, "run-1")
     assert "401" in caplog.text
     assert "wrong-pass-8" not in caplog.text
 
