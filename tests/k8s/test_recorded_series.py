@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,29 +31,22 @@ def _fired(recording: dict[str, Any], folder: Path) -> set[str]:
     names = [rule["alert"] for rule in rules["groups"][0]["rules"]]
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
     series = [{"series": s, "values": v} for s, v in recording["series"].items()]
-    fired = set()
-    for name in names:
-        never = [
-            {"alertname": name, "eval_time": f"{30 * sample}s", "exp_alerts": []}
-            for sample in range(recording["samples"])
-        ]
-        tests = {
-            "rule_files": ["rules.yaml"],
-            "evaluation_interval": recording["interval"],
-            "tests": [
-                {
-                    "interval": recording["interval"],
-                    "input_series": series,
-                    "alert_rule_test": never,
-                }
-            ],
-        }
-        (folder / "tests.yaml").write_text(yaml.safe_dump(tests))
-        tested = run("promtool", "test", "rules", str(folder / "tests.yaml"))
-        output = tested.stdout + tested.stderr
-        if tested.returncode:
-            assert f"alertname: {name}" in output, output
-            fired.add(name)
+    never = [
+        {"alertname": name, "eval_time": f"{30 * sample}s", "exp_alerts": []}
+        for name in names
+        for sample in range(0, recording["samples"], 2)
+    ]
+    case = {"interval": recording["interval"], "input_series": series, "alert_rule_test": never}
+    tests = {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": recording["interval"],
+        "tests": [case],
+    }
+    (folder / "tests.yaml").write_text(yaml.safe_dump(tests))
+    tested = run("promtool", "test", "rules", str(folder / "tests.yaml"))
+    output = tested.stdout + tested.stderr
+    fired = set(re.findall(r"alertname: (\w+)", output))
+    assert bool(fired) == bool(tested.returncode), output
     return fired
 
 
