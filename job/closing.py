@@ -29,6 +29,7 @@ def recorded_progress(metrics: Metrics, ledger: Ledger) -> Progress:
     before = ledger.record.progress
     progress.step = max(progress.step, before.step)
     progress.max_steps = progress.max_steps or before.max_steps
+    progress.losses = metrics.state.loss_history() if metrics.state.restored else before.losses
     return progress
 
 

@@ -121,7 +121,13 @@ def _stages(run: Run) -> RunRecord:
     metrics.phase("data")
     record = run.ledger.record
     pins = fingerprint.pins(record, settings)
-    model = look_at(settings, run.work_dir, recorded_revision(record, settings))
+    model = look_at(
+        settings,
+        run.work_dir,
+        recorded_revision(record, settings),
+        observer=metrics,
+        alive=metrics.moved,
+    )
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins)
     data = prepare_data(run, files, model)
 
@@ -181,7 +187,10 @@ def _claim(
             storage.uri,
         )
     ledger = Ledger.claim(
-        storage, settings.run_id, version=__version__, conditional_writes=conditional_writes
+        open_storage(settings.run_uri, metrics.bookkeeping),
+        settings.run_id,
+        version=__version__,
+        conditional_writes=conditional_writes,
     )
     context.update(attempt=ledger.attempt)
     progress = ledger.record.progress

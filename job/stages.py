@@ -166,7 +166,11 @@ def restore(run: Run) -> Restored | None:
         run.own_dir / "restored",
         rejected,
         check=check_loadable,
-        patiently=Patience(_RESTORE_PATIENCE_SECONDS, pause=run.stop.pause),
+        patiently=Patience(
+            _RESTORE_PATIENCE_SECONDS,
+            on_failure=lambda _error: run.metrics.moved(),
+            pause=run.stop.pause,
+        ),
     )
     step = restored.checkpoint.step if restored else 0
     if restored:
@@ -212,6 +216,8 @@ def train_model(
         raise
     finally:
         run.monitor.ended()
+    # Not "training" any more: no step hangs while the last upload waits an outage out.
+    run.metrics.phase("publishing")
     began = time.monotonic()
     while not run.uploader.flush(timeout_seconds=0.2):
         run.stop.check()

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from pathlib import Path
 
@@ -147,16 +147,7 @@ class Situations:
     def diverging(self, recording: Recording) -> int:
         """The largest learning rate, and an adapter scaled until its products overflow."""
         huge = {"FORGE_LEARNING_RATE": "0.99", "FORGE_LORA_ALPHA": str(10**20)}
-        self._attempt(recording, "a", ends=81, **huge)
-        return 30
-
-    def overfitting(self, recording: Recording) -> int:
-        """Few rows, many epochs, nothing that stops it early."""
-        rows = write_rows(self._folder / "few.jsonl", 10)
-        open_storage(f"s3://{self._bucket}").upload("rows.jsonl", rows)
-        few = {"FORGE_MAX_STEPS": "400", "FORGE_EARLY_STOPPING_PATIENCE": "0"}
-        few |= {"FORGE_LEARNING_RATE": "0.02", "FORGE_SAVE_STEPS": "100"}
-        self._attempt(recording, "a", ends=0, **few)
+        self._attempt(recording, "a", ends=81, more=huge)
         return 30
 
     def store_fails(self, recording: Recording) -> int:
@@ -168,7 +159,8 @@ class Situations:
 
         with interposed(self._server, refuse) as url:
             more = {"AWS_ENDPOINT_URL_S3": url, "AWS_MAX_ATTEMPTS": "2"}
-            self._attempt(recording, "a", samples=160, FORGE_MAX_STEPS="100000", **more)
+            more |= {"FORGE_MAX_STEPS": "100000"}
+            self._attempt(recording, "a", samples=160, more=more)
         return 30
 
     def hanging(self, recording: Recording) -> int:
@@ -191,7 +183,7 @@ class Situations:
 
     def grace_too_short(self, recording: Recording) -> int:
         """One second is less than a stop takes."""
-        self._attempt(recording, "a", ends=0, FORGE_GRACE_SECONDS="1")
+        self._attempt(recording, "a", ends=0, more={"FORGE_GRACE_SECONDS": "1"})
         return 1
 
     def _attempt(
@@ -203,11 +195,11 @@ class Situations:
         preempt_at: int | None = None,
         samples: int = 0,
         command: tuple[str, ...] = (sys.executable, "-m", "job"),
-        **more: str,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         """Until it ends with the code `ends`, or `samples` were taken."""
         log = self._folder / "log"
-        job = JobProcess(self._env | more, log, command=command)
+        job = JobProcess(self._env | dict(more or {}), log, command=command)
         try:
             until = time.monotonic() + DEADLINE_SECONDS
             taken = 0
@@ -236,7 +228,6 @@ def _asked(job: JobProcess) -> str:
 NAMES = (
     "healthy",
     "diverging",
-    "overfitting",
     "store_fails",
     "hanging",
     "damaged",

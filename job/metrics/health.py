@@ -7,8 +7,8 @@ from typing import Final
 from job.metrics.registry import Metrics
 
 _PATIENCE: Final = 4
-"""Phases other than training may be silent so many times longer: a large model is loaded without
-a sign of life, and publishing waits a store's outage out (FORGE_STORAGE_PATIENCE_SECONDS)."""
+"""Phases other than training may be silent so many times longer: a large model is loaded into
+the GPU without a sign of life."""
 
 _ENDED: Final = ("finished", "preempted", "failed")
 
@@ -17,7 +17,9 @@ class Health:
     """Asked by `/healthz`.
 
     In training a micro-batch is the sign of life, whatever else goes on; outside of it a generated
-    batch, a byte that moves from or to storage, or a new phase. A run that has ended is well.
+    batch, a byte that moves from or to storage or from a hub (the record's heartbeat aside), a
+    request to storage that is tried again (which its patience bounds), or a new phase. A run that
+    has ended is well.
     """
 
     def __init__(self, metrics: Metrics, stall_seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -50,6 +50,7 @@ class Metrics:
         )
         self._s3_bytes = _counter("s3_bytes", "Bytes exchanged with storage.", "direction")
         self._s3_retries = _counter("s3_retries", "Requests to storage tried again.", "operation")
+        self.bookkeeping = Bookkeeping(self._s3_bytes, self._s3_retries)
         # A series that first appears with its first event hides that event from increase().
         for instrument, values in (
             (self._checkpoint_seconds, STAGES),
@@ -107,14 +108,20 @@ class Metrics:
         held_seconds: float = 0.0,
         resumes: int = 0,
         wasted_steps: int = 0,
+        losses: Sequence[tuple[int, float]] = (),
     ) -> None:
         """Go on from a checkpoint: `totals` as it carried them, the rest from the run's record.
 
         `held_seconds` is the time that earlier attempts held their pods; `resumes` includes this
-        one. Call it before the first step.
+        one, `losses` are the points of `loss_history`. Call it before the first step.
         """
         self.state.restore(
-            step, totals, held_seconds=held_seconds, resumes=resumes, wasted_steps=wasted_steps
+            step,
+            totals,
+            held_seconds=held_seconds,
+            resumes=resumes,
+            wasted_steps=wasted_steps,
+            losses=losses,
         )
 
     def totals(self) -> Totals:
@@ -132,9 +139,9 @@ class Metrics:
         self.state.step_done(step, seconds, tokens, supervised_tokens, samples)
         self._step_seconds.observe(seconds)
 
-    def logged(self, logs: Mapping[str, Any]) -> None:
-        """What transformers' trainer handed to `on_log`."""
-        self.state.log(logs)
+    def logged(self, logs: Mapping[str, Any], step: int | None = None) -> None:
+        """What transformers' trainer handed to `on_log`, after `step`."""
+        self.state.log(logs, step)
 
     def checkpoint_taken(self, step: int, seconds: float) -> None:
         """Written to the work volume in `seconds`, not durable yet."""
@@ -156,6 +163,7 @@ class Metrics:
     def checkpoint_failed(self, reason: str) -> None:
         """`reason` is an error's class or a word, never its message."""
         self._failures.labels(failure_reason(reason)).inc()
+        self.state.moved()  # it is tried again, or ends the run
 
     def checkpoint_rejected(self) -> None:
         self._rejected.inc()
@@ -176,23 +184,46 @@ class Metrics:
             for measure, result in (evaluation.get(model) or {}).items()
         }
 
+    def moved(self) -> None:
+        """A sign of life outside of training: something arrived, or an outage is waited out."""
+        self.state.moved()
+
     def sent(self, count: int) -> None:
         """So many bytes went to storage. This and the next two make it storage's observer."""
-        self._s3_bytes.labels("sent").inc(count)
+        self.bookkeeping.sent(count)
         self.state.moved()
 
     def received(self, count: int) -> None:
         """So many bytes came from storage."""
-        self._s3_bytes.labels("received").inc(count)
+        self.bookkeeping.received(count)
         self.state.moved()
 
     def retried(self, operation: str) -> None:
         """A request to storage was sent again; `operation` is S3's name for it."""
-        self._s3_retries.labels(among(OPERATIONS, operation)).inc()
+        self.bookkeeping.retried(operation)
+        self.state.moved()
 
     def progress(self) -> dict[str, Any]:
         """The run at a glance, as JSON data; the names are those of `run.json`'s progress."""
         return self.state.progress()
+
+
+class Bookkeeping:
+    """Storage's observer for the run's record: its bytes count, but a heartbeat, which goes on
+    whatever else hangs, is no sign of life."""
+
+    def __init__(self, s3_bytes: Counter, s3_retries: Counter) -> None:
+        self._bytes = s3_bytes
+        self._retries = s3_retries
+
+    def sent(self, count: int) -> None:
+        self._bytes.labels("sent").inc(count)
+
+    def received(self, count: int) -> None:
+        self._bytes.labels("received").inc(count)
+
+    def retried(self, operation: str) -> None:
+        self._retries.labels(among(OPERATIONS, operation)).inc()
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:

@@ -10,10 +10,12 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
+
+from job.metrics.history import LossHistory
 
 Phase = Literal[
     "starting",
@@ -79,6 +81,7 @@ class RunState:
         self.checkpoint_bytes: int | None = None
         self.conditional_writes: bool | None = None
         self.grace_needed_seconds: float | None = None
+        self.losses = LossHistory()
         self.logged: dict[str, float] = {}
         """The newest value of each thing that the trainer logs (`loss`, `eval_loss`, …)."""
         self.labelled: dict[str, dict[tuple[str, ...], float]] = {}
@@ -114,9 +117,17 @@ class RunState:
             self.max_steps = max_steps or None
 
     def restore(
-        self, step: int, totals: Totals, *, held_seconds: float, resumes: int, wasted_steps: int
+        self,
+        step: int,
+        totals: Totals,
+        *,
+        held_seconds: float,
+        resumes: int,
+        wasted_steps: int,
+        losses: Sequence[tuple[int, float]] = (),
     ) -> None:
         with self._lock:
+            self.losses.restore(losses, step)
             self.restored = True
             self.step = self.durable_step = step
             self.checkpoint_step = step or None  # a run at step 0 has none
@@ -141,8 +152,10 @@ class RunState:
                 before.productive_seconds + seconds,
             )
 
-    def log(self, logs: Mapping[str, Any]) -> None:
+    def log(self, logs: Mapping[str, Any], step: int | None = None) -> None:
         with self._lock:
+            if step is not None and "loss" in logs:
+                self.losses.add(step, float(logs["loss"]))
             for name, value in logs.items():
                 if isinstance(value, (int, float)) or hasattr(value, "item"):
                     self.logged[name] = float(value)
@@ -201,6 +214,11 @@ class RunState:
     def supervised_token_ratio(self) -> float | None:
         totals = self.totals
         return totals.supervised_tokens / totals.tokens if totals.tokens else None
+
+    def loss_history(self) -> list[tuple[int, float]]:
+        """Step and training loss, a few of them over the whole run."""
+        with self._lock:
+            return self.losses.points()
 
     def progress(self) -> dict[str, Any]:
         """For `/progress`, the heartbeat and the termination message: JSON data without NaN."""

@@ -140,6 +140,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kw: Any
     ) -> None:
         logs = dict(logs or {})
+        self._observer.logged(step=state.global_step, epoch=state.epoch or 0.0, logs=logs)
         for name in ("loss", "eval_loss"):
             if name in logs and not math.isfinite(logs[name]):
                 raise Diverged(
@@ -150,7 +151,6 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
                         "this step; earlier checkpoints are kept",
                     )
                 )
-        self._observer.logged(step=state.global_step, epoch=state.epoch or 0.0, logs=logs)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         finished = bool(control.should_training_stop) or state.global_step >= state.max_steps

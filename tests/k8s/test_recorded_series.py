@@ -18,6 +18,8 @@ FIRE: dict[str, set[str]] = {
     "healthy": set(),
     "diverging": {"ForgeJobFailed", "ForgeJobLossNotFinite"},
     "grace_too_short": {"ForgeJobGraceTooShort"},
+    "hanging": {"ForgeJobStalled", "ForgeJobNotDurable"},
+    "damaged": {"ForgeJobCheckpointRejected"},
     "store_fails": {"ForgeJobNotDurable"},
 }
 """Situation → the alerts that fire at some time while it lasts; no others do."""

@@ -9,7 +9,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from job.errors import SettingsError
+from job.ledger import Ledger, Progress
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer, push
 from job.metrics.state import RunState
+from job.storage import open_storage
 from tests.pushgateway import pushgateway
 
 
@@ -118,7 +120,7 @@ def test_an_odd_request_disturbs_nobody(
             client.shutdown(socket.SHUT_WR)
             while client.recv(65536):
                 pass
-        except ConnectionError:
+        except OSError:
             pass  # the server may hang up on it
     assert ask(server, "/healthz")[0] == 200
     assert capfd.readouterr().err == "", "a client must not be able to fill the log"
@@ -212,6 +214,36 @@ def test_a_byte_from_or_to_storage_is_a_sign_of_life(phase: Any) -> None:
         clock.now += 3_000
         metrics.sent(1)
         assert Health(metrics, 900)()[0]
+
+
+def test_a_request_that_is_tried_again_is_a_sign_of_life() -> None:
+    """How long an outage is waited out is the business of storage's patience."""
+    clock = Clock()
+    metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
+    metrics.phase("publishing")
+    events: list[tuple[Callable[[str], None], str]] = [
+        (metrics.retried, "PutObject"),
+        (metrics.checkpoint_failed, "unavailable"),
+    ]
+    for event, word in events:
+        clock.now += 3_000
+        event(word)
+        assert Health(metrics, 900)()[0]
+    clock.now += 3_601
+    assert not Health(metrics, 900)()[0]
+
+
+def test_a_heartbeat_hides_no_phase_that_hangs(bucket: str) -> None:
+    clock = Clock()
+    metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
+    metrics.phase("evaluation")
+    storage = open_storage(f"{bucket}/out/run", metrics.bookkeeping)
+    ledger = Ledger.claim(storage, "run", version="1", conditional_writes=True)
+    clock.now = 3_601
+    ledger.heartbeat(Progress())
+    assert not Health(metrics, 900)()[0]
+    labels = {"direction": "sent"}
+    assert metrics.registry.get_sample_value("forge_s3_bytes_total", labels) != 0
 
 
 def test_an_upload_in_the_background_hides_no_step_that_hangs() -> None:
