@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from job import fingerprint, publish
-from job.checkpoint import CheckpointUploader, Grace, Rejected
+from job.checkpoint import CheckpointUploader, Committed, Grace, Rejected
 from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
 from job.dataset import fetch
@@ -50,6 +50,7 @@ from job.stages import (
     prepare_data,
     restore,
     train_model,
+    upload_events,
 )
 from job.storage import Storage, open_storage, probe
 from job.version import __version__
@@ -104,10 +105,12 @@ def run_job(
                     record = _stages(run)
                 except BaseException as error:
                     end = close_attempt(run.ledger, run.uploader, metrics, stop, error)
+                    upload_events(run)
                     farewell(settings, metrics, stop, end)
                     if end is not error:
                         raise end from error
                     raise
+            upload_events(run)
             metrics.ending(0)
             farewell(settings, metrics, stop)
             return _result(record, storage)
@@ -206,11 +209,18 @@ def _claim(
         patience_seconds=settings.storage_patience_seconds,
         tries=settings.max_upload_failures,
         grace=grace,
-        on_committed=lambda committed: monitor.committed(committed),
+        on_committed=lambda committed: on_committed(committed),
         on_failure=metrics.checkpoint_failed,
     )
     monitor = Monitor(metrics, ledger, uploader, grace, context, on_progress)
-    return Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor)
+    run = Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor)
+
+    def on_committed(committed: Committed) -> None:
+        monitor.committed(committed)
+        if not stop.requested:  # the grace period is for what can't be trained again
+            upload_events(run)
+
+    return run
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from job import fingerprint
+from job import fingerprint, trackers
 from job.checkpoint import (
     CheckpointUploader,
     Rejected,
@@ -91,6 +91,12 @@ class Trained:
     step: int
     """The step that the weights are of."""
     history: list[dict[str, Any]]
+
+
+def upload_events(run: Run) -> None:
+    """What TensorBoard shows, where it was asked for; nothing else has made such files."""
+    folder = run.own_dir / trackers.EVENTS
+    trackers.upload_events(run.storage, folder, run.ledger.attempt)
 
 
 def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedData:
@@ -198,19 +204,21 @@ def train_model(
     """Train, wait until the last checkpoint is durable, and take the best weights."""
     from job.training import TrainingData, train
 
+    events = run.own_dir / trackers.EVENTS
     try:
-        result = train(
-            engine,
-            loaded,
-            TrainingData(data.train, data.evaluation),
-            run.settings,
-            run.monitor,
-            run.stop,
-            run.own_dir / "checkpoints",
-            restored.path if restored else None,
-            restored.checkpoint.next_loss if restored else None,
-            fit=_recorded_fit(run.ledger.record),
-        )
+        with trackers.environment(run.storage.uri, events):
+            result = train(
+                engine,
+                loaded,
+                TrainingData(data.train, data.evaluation),
+                run.settings,
+                run.monitor,
+                run.stop,
+                run.own_dir / "checkpoints",
+                restored.path if restored else None,
+                restored.checkpoint.next_loss if restored else None,
+                fit=_recorded_fit(run.ledger.record),
+            )
     except MicroBatchTooLarge:
         run.uploader.flush(_RECORD_SECONDS)  # the next attempt has to know
         raise

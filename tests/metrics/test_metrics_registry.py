@@ -249,3 +249,16 @@ def test_no_update_is_lost_between_threads(metrics: Metrics) -> None:
     assert read(metrics, "tokens_total") == 4 * 500 * 2
     assert read(metrics, "s3_bytes_total", direction="sent") == 4 * 500 * 3
     assert read(metrics, "step_duration_seconds_count") == 4 * 500
+
+
+def test_the_table_of_the_documentation_is_the_registrys(metrics: Metrics) -> None:
+    metrics.conditional_writes(True)
+    metrics.grace_needed(1.0)
+    rows = set()
+    for family in whole_run(metrics).registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        listed = ", ".join(f"`{label}`" for label in labels) or "–"
+        rows.add(f"| `{name}` | {family.type} | {listed} | {family.documentation} |")
+    page = (ROOT / "docs" / "observability.md").read_text()
+    assert {line for line in page.splitlines() if line.startswith("| `forge_")} == rows
