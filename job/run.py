@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job import fingerprint, publish
+from job import fingerprint, publish, trackers
 from job.checkpoint import CheckpointUploader, Committed, Grace, Rejected
 from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
@@ -218,7 +218,7 @@ def _claim(
     def on_committed(committed: Committed) -> None:
         monitor.committed(committed)
         if not stop.requested:  # the grace period is for what can't be trained again
-            upload_events(run)
+            trackers.upload_events(run.storage, run.own_dir / trackers.EVENTS, ledger.attempt)
 
     return run
 

@@ -49,6 +49,9 @@ _PREPARED = "prepared"
 
 _RECORD_SECONDS = 30.0
 
+_EVENTS_SECONDS = 3.0
+"""Of the grace period; with less left the process ends without a last upload of event files."""
+
 _RESTORE_PATIENCE_SECONDS = 120.0
 """A checkpoint that can't be had for so long is passed over, if an older one can be had."""
 
@@ -96,7 +99,10 @@ class Trained:
 def upload_events(run: Run) -> None:
     """What TensorBoard shows, where it was asked for; nothing else has made such files."""
     folder = run.own_dir / trackers.EVENTS
-    trackers.upload_events(run.storage, folder, run.ledger.attempt)
+    if run.stop.signalled and run.stop.seconds_left() < _EVENTS_SECONDS:
+        return
+    with run.stop.deferred():  # a signal must not turn how the run ended into a preemption
+        trackers.upload_events(run.storage, folder, run.ledger.attempt)
 
 
 def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedData:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from job.errors import JobError
 from job.storage import Storage
 
 _log = logging.getLogger(__name__)
@@ -54,6 +53,6 @@ def upload_events(storage: Storage, folder: Path, attempt: int) -> None:
             key = f"{EVENTS}/attempt-{attempt:03d}/{path.relative_to(folder).as_posix()}"
             try:
                 storage.upload(key, path)
-            except JobError as error:
+            except Exception as error:  # noqa: BLE001
                 _log.warning("%s is not in storage: %s", key, error)
                 return
