@@ -11,10 +11,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from job.errors import GateFailed, JobError, SettingsError, Stopped
 from job.lifecycle import StopToken
@@ -126,7 +126,7 @@ def _add_fleet(status: argparse.ArgumentParser) -> None:
 
 def _run() -> int:
     stop = StopToken()
-    watch = Watch(stop, _leave)
+    watch = Watch(stop, lambda cause: _leave(cause, watch.progress()))
     try:
         stop.install()
         watch.begin()
@@ -146,16 +146,16 @@ def _run() -> int:
     else:
         stop.settle()
         code, message = 0, f"succeeded: step {result.step}, adapter at {result.adapter_uri}"
-    _write_termination_message(code, message)
+    _write_termination_message(code, message, watch.progress())
     watch.end()
     return code
 
 
-def _leave(cause: BaseException) -> NoReturn:
+def _leave(cause: BaseException, progress: Mapping[str, Any] | None = None) -> NoReturn:
     """The main thread does not end by itself: see `job.overdue`."""
     code = getattr(cause, "exit_code", JobError.exit_code)
     title = getattr(cause, "title", JobError.title)
-    _write_termination_message(code, f"{title}: {cause}")
+    _write_termination_message(code, f"{title}: {cause}", progress or {})
     _exit(code)
 
 
@@ -301,16 +301,19 @@ def _demo(arguments: argparse.Namespace) -> int:
         return error.exit_code
 
 
-def _write_termination_message(code: int, message: str) -> None:
-    """One line for `kubectl describe pod`; only where the kubelet has put the file."""
+def _write_termination_message(code: int, message: str, progress: Mapping[str, Any]) -> None:
+    """One line for `kubectl describe pod`, `exit CODE: why | {"step": …}`, the JSON being whole
+    and what `/progress` says; only where the kubelet has put the file."""
     from job.redact import redact
 
     path = Path(os.environ.get("FORGE_TERMINATION_LOG") or _DEFAULT_TERMINATION_LOG)
     line = redact(f"exit {code}: " + " ".join(message.split()))
-    data = line.encode(errors="replace")[: _TERMINATION_BYTES - 1].decode(errors="ignore")
+    ending = f" | {json.dumps(progress, separators=(',', ':'))}\n" if progress else "\n"
+    room = _TERMINATION_BYTES - len(ending.encode())
+    data = line.encode(errors="replace")[:room].decode(errors="ignore") + ending
     if path.exists():
         try:
-            path.write_text(data + "\n", encoding="utf-8")
+            path.write_text(data, encoding="utf-8")
         except OSError as error:
             logging.getLogger("job").warning("no termination message: %s", error)
 

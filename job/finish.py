@@ -55,7 +55,11 @@ def publish_adapter(
     folder = run.own_dir / "adapter"
     facts = _card_facts(run, data, trained, evaluation)
     publish.save_adapter(loaded.model, loaded.tokenizer, facts, folder)
-    patiently = Patience(settings.storage_patience_seconds, pause=run.stop.pause)
+    patiently = Patience(
+        settings.storage_patience_seconds,
+        on_failure=lambda _error: run.metrics.moved(),
+        pause=run.stop.pause,
+    )
     adapter = patiently(
         publish.publish,
         run.storage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from job.config import Settings
 from job.dataset import ChatFormat
 from job.engines import ModelSource, position_limit, text_config
 from job.ledger import RunRecord
+from job.storage import Observer
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +38,25 @@ class BaseModel:
             tokenizer.chat_template = self.chat.replacement
 
 
-def look_at(settings: Settings, cache_dir: Path, revision: str | None = None) -> BaseModel:
-    """Fetch what is needed to make tokens. Raises as `ModelSource.tokenizer_dir` and
-    `ChatFormat.load` do."""
-    source = ModelSource(settings.base_model, cache_dir, revision, with_code=settings.trusts_model)
+def look_at(
+    settings: Settings,
+    cache_dir: Path,
+    revision: str | None = None,
+    *,
+    observer: Observer | None = None,
+    alive: Callable[[], None] = lambda: None,
+) -> BaseModel:
+    """Fetch what is needed to make tokens; `observer` and `alive` are told whenever the model's
+    files arrive, the weights too. Raises as `ModelSource.tokenizer_dir` and `ChatFormat.load`
+    do."""
+    source = ModelSource(
+        settings.base_model,
+        cache_dir,
+        revision,
+        with_code=settings.trusts_model,
+        observer=observer,
+        alive=alive,
+    )
     folder = source.tokenizer_dir()
     chat = ChatFormat.load(folder, settings.family.chat_template())
     _log.info("the model is %s at %s", source.name, source.revision[:12])

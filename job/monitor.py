@@ -98,6 +98,7 @@ class Monitor:
             held_seconds=held_seconds(record, before_attempt=record.attempt),
             resumes=sum(attempt.from_step > 0 for attempt in record.attempts),
             wasted_steps=sum(attempt.lost_steps for attempt in record.attempts),
+            losses=record.progress.losses,
         )
         self._context.update(step=step)
         self._bar = ProgressBar(max_steps, initial=step, enabled=self._context.interactive)
@@ -120,11 +121,11 @@ class Monitor:
             self._metrics.gpu_memory(step.gpu_memory)
 
     def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
-        self._metrics.logged({**logs, "epoch": epoch})
+        self._metrics.logged({**logs, "epoch": epoch}, step)
         loss = logs.get("loss")
         if (eval_loss := logs.get("eval_loss")) is not None:
             _log.info("validation loss %.4f after step %d", eval_loss, step)
-            if math.isfinite(eval_loss):
+            if math.isfinite(eval_loss):  # training ends next where it is not
                 self._uploader.annotate(step, eval_loss=eval_loss)
         if loss is None:
             return

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job import fingerprint, publish
-from job.checkpoint import CheckpointUploader, Grace, Rejected
+from job import fingerprint, publish, trackers
+from job.checkpoint import CheckpointUploader, Committed, Grace, Rejected
 from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
 from job.dataset import fetch
@@ -50,6 +50,7 @@ from job.stages import (
     prepare_data,
     restore,
     train_model,
+    upload_events,
 )
 from job.storage import Storage, open_storage, probe
 from job.version import __version__
@@ -98,16 +99,20 @@ def run_job(
             run = _claim(settings, work_dir, storage, metrics, stop, context, on_progress)
             if watch is not None:
                 watch.last_words = last_words(run.ledger, metrics)
+                watch.progress = metrics.progress
             with _background(run):
                 try:
                     record = _stages(run)
                 except BaseException as error:
                     end = close_attempt(run.ledger, run.uploader, metrics, stop, error)
                     report_failure(run, end)
+                    upload_events(run)
                     farewell(settings, metrics, stop, end)
                     if end is not error:
                         raise end from error
                     raise
+            upload_events(run)
+            metrics.ending(0)
             farewell(settings, metrics, stop)
             return _result(record, storage)
 
@@ -120,7 +125,13 @@ def _stages(run: Run) -> RunRecord:
     metrics.phase("data")
     record = run.ledger.record
     pins = fingerprint.pins(record, settings)
-    model = look_at(settings, run.work_dir, recorded_revision(record, settings))
+    model = look_at(
+        settings,
+        run.work_dir,
+        recorded_revision(record, settings),
+        observer=metrics,
+        alive=metrics.moved,
+    )
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins)
     data = prepare_data(run, files, model)
 
@@ -180,10 +191,14 @@ def _claim(
             storage.uri,
         )
     ledger = Ledger.claim(
-        storage, settings.run_id, version=__version__, conditional_writes=conditional_writes
+        open_storage(settings.run_uri, metrics.bookkeeping),
+        settings.run_id,
+        version=__version__,
+        conditional_writes=conditional_writes,
     )
     context.update(attempt=ledger.attempt)
-    metrics.attempt(ledger.attempt)
+    progress = ledger.record.progress
+    metrics.attempt(ledger.attempt, step=progress.step, max_steps=progress.max_steps)
     _log.info("attempt %d at %s", ledger.attempt, storage.uri)
     grace = Grace(settings.grace_seconds, ledger.record.pace, metrics.grace_needed)
     uploader = CheckpointUploader(
@@ -195,11 +210,18 @@ def _claim(
         patience_seconds=settings.storage_patience_seconds,
         tries=settings.max_upload_failures,
         grace=grace,
-        on_committed=lambda committed: monitor.committed(committed),
+        on_committed=lambda committed: on_committed(committed),
         on_failure=metrics.checkpoint_failed,
     )
     monitor = Monitor(metrics, ledger, uploader, grace, context, on_progress)
-    return Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor)
+    run = Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor)
+
+    def on_committed(committed: Committed) -> None:
+        monitor.committed(committed)
+        if not stop.requested:  # the grace period is for what can't be trained again
+            trackers.upload_events(run.storage, run.own_dir / trackers.EVENTS, ledger.attempt)
+
+    return run
 
 
 @contextmanager

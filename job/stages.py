@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from job import fingerprint, publish
+from job import fingerprint, publish, trackers
 from job.checkpoint import (
     CheckpointUploader,
     Rejected,
@@ -54,6 +54,9 @@ _PREPARED = "prepared"
 
 _RECORD_SECONDS = 30.0
 
+_EVENTS_SECONDS = 3.0
+"""Of the grace period; with less left the process ends without a last upload of event files."""
+
 _RESTORE_PATIENCE_SECONDS = 120.0
 """A checkpoint that can't be had for so long is passed over, if an older one can be had."""
 
@@ -96,6 +99,15 @@ class Trained:
     step: int
     """The step that the weights are of."""
     history: list[dict[str, Any]]
+
+
+def upload_events(run: Run) -> None:
+    """What TensorBoard shows, where it was asked for; nothing else has made such files."""
+    folder = run.own_dir / trackers.EVENTS
+    if run.stop.signalled and run.stop.seconds_left() < _EVENTS_SECONDS:
+        return
+    with run.stop.deferred():  # a signal must not turn how the run ended into a preemption
+        trackers.upload_events(run.storage, folder, run.ledger.attempt)
 
 
 def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedData:
@@ -173,7 +185,11 @@ def restore(run: Run) -> Restored | None:
         run.own_dir / "restored",
         rejected,
         check=check_loadable,
-        patiently=Patience(_RESTORE_PATIENCE_SECONDS, pause=run.stop.pause),
+        patiently=Patience(
+            _RESTORE_PATIENCE_SECONDS,
+            on_failure=lambda _error: run.metrics.moved(),
+            pause=run.stop.pause,
+        ),
     )
     step = restored.checkpoint.step if restored else 0
     if restored:
@@ -201,24 +217,28 @@ def train_model(
     """Train, wait until the last checkpoint is durable, and take the best weights."""
     from job.training import TrainingData, train
 
+    events = run.own_dir / trackers.EVENTS
     try:
-        result = train(
-            engine,
-            loaded,
-            TrainingData(data.train, data.evaluation),
-            run.settings,
-            run.monitor,
-            run.stop,
-            run.own_dir / "checkpoints",
-            restored.path if restored else None,
-            restored.checkpoint.next_loss if restored else None,
-            fit=_recorded_fit(run.ledger.record),
-        )
+        with trackers.environment(run.storage.uri, events):
+            result = train(
+                engine,
+                loaded,
+                TrainingData(data.train, data.evaluation),
+                run.settings,
+                run.monitor,
+                run.stop,
+                run.own_dir / "checkpoints",
+                restored.path if restored else None,
+                restored.checkpoint.next_loss if restored else None,
+                fit=_recorded_fit(run.ledger.record),
+            )
     except MicroBatchTooLarge:
         run.uploader.flush(_RECORD_SECONDS)  # the next attempt has to know
         raise
     finally:
         run.monitor.ended()
+    # Not "training" any more: no step hangs while the last upload waits an outage out.
+    run.metrics.phase("publishing")
     began = time.monotonic()
     while not run.uploader.flush(timeout_seconds=0.2):
         run.stop.check()

@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from job.engines import hub
 from job.engines.mirror import Mirror, fill
 from job.errors import Problem, SettingsError
+from job.storage import Observer
 
 _TOKENIZER_FILES: Final = (
     "config.json",
@@ -45,16 +46,26 @@ class ModelSource:
 
     `name` is `owner/name`, `owner/name@revision`, an absolute path, or `s3://bucket/prefix`.
     `revision` pins a hub's model to the commit that an earlier attempt has recorded. The model's
-    own code is fetched only `with_code`.
+    own code is fetched only `with_code`. `observer` is told what an `s3://` mirror sends, `alive`
+    is called while a hub sends something.
     """
 
     def __init__(
-        self, name: str, cache_dir: Path, revision: str | None = None, *, with_code: bool = False
+        self,
+        name: str,
+        cache_dir: Path,
+        revision: str | None = None,
+        *,
+        with_code: bool = False,
+        observer: Observer | None = None,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self._cache_dir = cache_dir
         self._revision = revision if self._is_on_a_hub else None
         self._code = _CODE_FILES if with_code else ()
+        self._observer = observer
+        self._alive = alive
         self._mirror: Mirror | None = None
 
     @property
@@ -93,7 +104,7 @@ class ModelSource:
         if self.name.startswith("s3://"):
             folder = self._from_mirror(patterns)
         elif self._is_on_a_hub:
-            folder = hub.snapshot(self.name, self._revision, patterns, self._cache_dir)
+            folder = hub.snapshot(self.name, self._revision, patterns, self._cache_dir, self._alive)
             self._revision = folder.name
         else:
             folder = Path(self.name)
@@ -106,7 +117,7 @@ class ModelSource:
         return folder
 
     def _from_mirror(self, patterns: tuple[str, ...]) -> Path:
-        self._mirror = self._mirror or Mirror(self.name)
+        self._mirror = self._mirror or Mirror(self.name, self._observer)
         self._revision = self._mirror.identity
         # A folder for each mirror: files of two models must not meet.
         name = hashlib.sha256(self.name.rstrip("/").encode()).hexdigest()[:16]

@@ -47,6 +47,8 @@ class Progress(_Part):
     loss: float | None = None
     eval_loss: float | None = None
     eta_seconds: float | None = None
+    losses: list[tuple[int, float]] = Field(default_factory=list)
+    """Step and training loss, at most 60 of them, evenly over the whole run."""
     updated_at: str = Field(default_factory=now)
 
 

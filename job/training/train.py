@@ -32,6 +32,7 @@ from job.training.fitting import Fit, TooLarge, TryOut, shrink, smaller
 from job.training.observer import TrainingObserver
 from job.training.randomness import random_state, restore_random_state
 from job.training.state import TrainingState
+from job.training.trackers import guard
 from job.training.trainer import job_trainer
 
 _log = logging.getLogger(__name__)
@@ -198,6 +199,7 @@ def _build(
         processing_class=loaded.tokenizer,
         callbacks=callbacks,
     )
+    guard(trainer, settings.report_to)
     trainer.remove_callback(PrinterCallback)  # our log says it
     for callback in own:
         callback.trainer = trainer

@@ -114,15 +114,15 @@ from pathlib import Path
 from job.engines.source import ModelSource
 from job.errors import JobError
 name, cache, revision, *verbs = sys.argv[1:]
-answers = []
-source = ModelSource(name, Path(cache), revision or None)
+answers, beats = [], []
+source = ModelSource(name, Path(cache), revision or None, alive=lambda: beats.append(1))
 for verb in verbs:
     try:
         folder = getattr(source, verb)()
         answers.append(["folder", 0, sorted(path.name for path in folder.iterdir())])
     except JobError as error:
         answers.append([type(error).__name__, error.exit_code, str(error)])
-    print(json.dumps(answers[-1]), flush=True)
+    print(json.dumps([*answers[-1], len(beats)]), flush=True)
     sys.stdin.readline()
 """
 
@@ -133,6 +133,8 @@ class Answer:
     """`folder`, or the class of the error."""
     exit_code: int
     said: str | list[str]
+    beats: int
+    """Signs of life so far."""
 
 
 class Asker:

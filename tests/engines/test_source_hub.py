@@ -31,9 +31,12 @@ def test_the_tokenizer_comes_without_the_weights_and_the_model_without_duplicate
     hub: Hub, tmp_path: Path
 ) -> None:
     with Asker(hub, "owner/name", tmp_path, "tokenizer_dir", "model_dir", "model_dir") as asker:
-        assert asker.next().said == ["config.json", "tokenizer.json"]
+        first = asker.next()
+        assert first.said == ["config.json", "tokenizer.json"]
         asker.go_on()
-        assert asker.next().said == ["config.json", "model.safetensors", "tokenizer.json"]
+        second = asker.next()
+        assert second.said == ["config.json", "model.safetensors", "tokenizer.json"]
+        assert 0 < first.beats < second.beats, "a download is no stall"
         assert sorted(hub.fetched) == ["config.json", "model.safetensors", "tokenizer.json"]
         asker.go_on()
         asker.next()
