@@ -140,6 +140,45 @@ def evaluate(
     )
 
 
+def judge_adapter(
+    model: Any,
+    tokenizer: Any,
+    chat: ChatFormat,
+    rows: Sequence[Row],
+    halts: Callable[[], bool],
+    *,
+    alive: Callable[[], None] = lambda: None,
+    text_match: TextMatch = "off",
+) -> dict[str, dict[str, float]] | None:
+    """As `evaluate`, in the middle of training: the adapter alone, nothing kept.
+
+    Measure → rate and interval, as in the document; empty where there is nothing to generate. None
+    within a token of when `halts` says so.
+    """
+    turns = turns_of(rows)
+    if not turns:
+        return {}
+    plan = _Plan(tokenizer, chat, turns)
+    answers: dict[int, Answer] = {}
+    with generating(model, tokenizer):
+        for batch in plan.batches:
+            made = generate(
+                model,
+                tokenizer,
+                [plan.tokens[number] for number in batch],
+                max_new_tokens=plan.max_new_tokens,
+                halts=halts,
+                alive=alive,
+            )
+            if made is None:
+                return None
+            answers.update(zip(batch, plan.answered(batch, made), strict=True))
+    found: dict[str, dict[str, float]] = document(turns, None, answers, text_match=text_match)[
+        "adapter"
+    ]
+    return found
+
+
 def _longest_answer(tokenizer: Any, turns: Sequence[Turn]) -> int:
     """Tokens an answer may have: half more than the longest right one needs.
 
