@@ -37,7 +37,7 @@ class Bounds:
     text_match: TextMatch = "off"
 
 
-class _Plan:
+class Plan:
     """The turns as tokens, and the batches that they are answered in."""
 
     def __init__(self, tokenizer: Any, chat: ChatFormat, turns: Sequence[Turn]) -> None:
@@ -84,7 +84,7 @@ def evaluate(
     if not turns:
         return None
     keeper = keeper or Nowhere()
-    plan = _Plan(tokenizer, chat, turns)
+    plan = Plan(tokenizer, chat, turns)
     answers = Answers.resumed(plan.key(model, made_with), keeper)
     _log.info("generating %d held-out turns with the base model and the adapter", len(turns))
 
@@ -158,7 +158,7 @@ def judge_adapter(
     turns = turns_of(rows)
     if not turns:
         return {}
-    plan = _Plan(tokenizer, chat, turns)
+    plan = Plan(tokenizer, chat, turns)
     answers: dict[int, Answer] = {}
     with generating(model, tokenizer):
         for batch in plan.batches:
