@@ -53,7 +53,9 @@ def judging(model: Path) -> Callable[..., Judging]:
                     lambda: stop.requested,
                     alive=alive,
                 )
-                return found and {name: measure["rate"] for name, measure in found.items()}
+                if found is None:
+                    return None
+                return {name: measure["rate"] for name, measure in found.items()}
 
             return Judge(rates, every)
 
