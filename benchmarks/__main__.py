@@ -32,6 +32,7 @@ SUITE: Final = {
     "data": ["benchmarks.data", "--shapes", "distinct", "--megabytes", "60"],
     "checkpoint": ["benchmarks.checkpoint", "--sizes", "33", "250"],
     "goodput": ["benchmarks.goodput"],
+    "evaluation": ["benchmarks.evaluation"],
 }
 
 

@@ -78,6 +78,10 @@ def _growth(result: Mapping[str, Any]) -> Iterator[Headline]:
         yield Headline(f"{name}: exponent of its memory", stage["memory_exponent"], 1.1)
 
 
+def _evaluation(result: Mapping[str, Any]) -> Iterator[Headline]:
+    yield Headline("held-out answers: one by one / in batches", result["ratio"], 3, at_least=True)
+
+
 READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[Headline]]]] = {
     "startup": _startup,
     "overhead-smollm2": _overhead,
@@ -86,4 +90,5 @@ READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[Headline]]]] 
     "data-busy": _data,
     "checkpoint": _checkpoint,
     "growth": _growth,
+    "evaluation-smollm2": _evaluation,
 }

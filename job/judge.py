@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -79,19 +81,15 @@ def judge(rows: Sequence[Row], endpoint: Endpoint, asked: Asked, stop: StopToken
 
     answers: dict[int, list[Answer]] = {}
     left = iter(enumerate(turns))
-    pool = ThreadPoolExecutor(asked.concurrency, thread_name_prefix="evaluate")
     pending: dict[Future[list[Answer]], int] = {}
-    try:
-        while not over():
-            for number, turn in islice(left, asked.concurrency - len(pending)):
-                pending[pool.submit(ask, turn)] = number
-            if not pending:
-                break
-            for future in wait(pending, _TICK_SECONDS, FIRST_COMPLETED).done:
-                answers[pending.pop(future)] = future.result()
-            stop.check()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    while not over():
+        for number, turn in islice(left, asked.concurrency - len(pending)):
+            pending[_begun(partial(ask, turn))] = number
+        if not pending:
+            break
+        for future in wait(pending, _TICK_SECONDS, FIRST_COMPLETED).done:
+            answers[pending.pop(future)] = future.result()
+        stop.check()
     return document(
         turns,
         None if asked.base_model is None else {n: found[1] for n, found in answers.items()},
@@ -99,6 +97,21 @@ def judge(rows: Sequence[Row], endpoint: Endpoint, asked: Asked, stop: StopToken
         stopped_by=None if len(answers) == len(turns) else "seconds",
         seconds=time.monotonic() - began,
     )
+
+
+def _begun(work: Callable[[], list[Answer]]) -> Future[list[Answer]]:
+    """In a daemon thread: a pool's threads would keep the process, once it is asked to go or time
+    is over, for as long as a server takes over its answer."""
+    future: Future[list[Answer]] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="evaluate", daemon=True).start()
+    return future
 
 
 def lines(evaluation: dict[str, Any]) -> list[str]:

@@ -144,7 +144,7 @@ def _stages(run: Run) -> RunRecord:
     loaded = load_model(run, engine, model)
 
     metrics.phase("training")
-    trained = train_model(run, engine, loaded, data, restored)
+    trained = train_model(run, engine, loaded, model.chat, data, restored)
 
     metrics.phase("evaluation")
     evaluation = evaluate_model(run, engine, loaded, model.chat, data)

@@ -43,7 +43,7 @@ from job.redact import redact
 from job.storage import NotFound, Patience, Storage
 
 if TYPE_CHECKING:
-    from job.training import Fit
+    from job.training import Fit, Judge
 
 _log = logging.getLogger(__name__)
 
@@ -212,7 +212,12 @@ def load_model(run: Run, engine: Engine, model: BaseModel) -> LoadedModel:
 
 
 def train_model(
-    run: Run, engine: Engine, loaded: LoadedModel, data: PreparedData, restored: Restored | None
+    run: Run,
+    engine: Engine,
+    loaded: LoadedModel,
+    chat: ChatFormat,
+    data: PreparedData,
+    restored: Restored | None,
 ) -> Trained:
     """Train, wait until the last checkpoint is durable, and take the best weights."""
     from job.training import TrainingData, train
@@ -231,6 +236,7 @@ def train_model(
                 restored.path if restored else None,
                 restored.checkpoint.next_loss if restored else None,
                 fit=_recorded_fit(run.ledger.record),
+                judge=_judge(run, engine, loaded, chat, data),
             )
     except MicroBatchTooLarge:
         run.uploader.flush(_RECORD_SECONDS)  # the next attempt has to know
@@ -245,6 +251,36 @@ def train_model(
     run.stop.check()
     run.metrics.checkpoint_stalled(time.monotonic() - began)
     return Trained(_take_best(run, loaded, result.step), result.history)
+
+
+def _judge(
+    run: Run, engine: Engine, loaded: LoadedModel, chat: ChatFormat, data: PreparedData
+) -> Judge | None:
+    """What generates while training is under way, if that is asked for."""
+    from job.evaluation.evaluate import judge_adapter
+    from job.training import Judge
+
+    settings = run.settings
+    if not settings.eval_generate_every:
+        return None
+
+    def rates() -> dict[str, float] | None:
+        with engine.generating(loaded.model):
+            found = judge_adapter(
+                loaded.model,
+                loaded.tokenizer,
+                chat,
+                data.evaluation_rows[: settings.eval_generate_rows],
+                lambda: run.stop.requested,
+                alive=run.metrics.micro_step_done,
+                text_match=settings.eval_text_match,
+            )
+        if found is None:
+            return None
+        run.metrics.evaluated({"adapter": found})
+        return {measure: result["rate"] for measure, result in found.items()}
+
+    return Judge(rates, settings.eval_generate_every)
 
 
 def _recorded_fit(record: RunRecord) -> Fit | None:

@@ -22,6 +22,12 @@ class EvaluationSettings(TrainingSettings):
         "off", description="how the text of held-out turns without a call is compared"
     )
     eval_steps: PositiveInt = Field(50, description="steps between validation losses")
+    eval_generate_every: int = Field(
+        0, ge=0, description="validations from one that also generates to the next; 0: none does"
+    )
+    eval_generate_rows: PositiveInt = Field(
+        64, description="held-out rows generated then, with the adapter only"
+    )
     early_stopping_patience: int = Field(
         3, ge=0, description="evaluations without a better validation loss before it ends; 0: never"
     )

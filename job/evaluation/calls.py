@@ -47,14 +47,16 @@ class Score:
     """Well-formed, and every call is of a declared tool with arguments that its JSON Schema takes;
     None where no tools were given to judge by."""
     cut_off: bool = False
-    """The answer did not end by itself; it is wrong by every measure."""
+    """The answer did not end by itself: its calls and its text are wrong, whatever they are."""
+    undecided: bool = False
+    """It was cut off before it said anything but thoughts."""
     text_match: bool | None = None
     """The text is the expected one; None where a call was expected, or nobody asked."""
 
     @property
     def refused_rightly(self) -> bool:
-        """No call was expected, and none was made."""
-        return not self.expects_call and not self.called and not self.cut_off
+        """No call was expected, and none was made. Words without end are no call either."""
+        return not self.expects_call and not self.called and not self.undecided
 
     @property
     def right(self) -> bool:
@@ -107,6 +109,7 @@ def score(
         exact=well_formed and Counter(map(_key, calls)) == Counter(map(_key, expected)),
         valid=None if tools is None else well_formed and all(_fits(c, tools) for c in calls),
         cut_off=cut_off,
+        undecided=cut_off and not answer.strip(),
         text_match=not cut_off and _same(wanted, answer, text_match) if compares else None,
     )
 

@@ -37,7 +37,7 @@ class Bounds:
     text_match: TextMatch = "off"
 
 
-class _Plan:
+class Plan:
     """The turns as tokens, and the batches that they are answered in."""
 
     def __init__(self, tokenizer: Any, chat: ChatFormat, turns: Sequence[Turn]) -> None:
@@ -84,7 +84,7 @@ def evaluate(
     if not turns:
         return None
     keeper = keeper or Nowhere()
-    plan = _Plan(tokenizer, chat, turns)
+    plan = Plan(tokenizer, chat, turns)
     answers = Answers.resumed(plan.key(model, made_with), keeper)
     _log.info("generating %d held-out turns with the base model and the adapter", len(turns))
 
@@ -138,6 +138,45 @@ def evaluate(
         stopped_by=None if whole else "seconds",
         seconds=answers.seconds,
     )
+
+
+def judge_adapter(
+    model: Any,
+    tokenizer: Any,
+    chat: ChatFormat,
+    rows: Sequence[Row],
+    halts: Callable[[], bool],
+    *,
+    alive: Callable[[], None] = lambda: None,
+    text_match: TextMatch = "off",
+) -> dict[str, dict[str, float]] | None:
+    """As `evaluate`, in the middle of training: the adapter alone, nothing kept.
+
+    Measure → rate and interval, as in the document; empty where there is nothing to generate. None
+    within a token of when `halts` says so.
+    """
+    turns = turns_of(rows)
+    if not turns:
+        return {}
+    plan = Plan(tokenizer, chat, turns)
+    answers: dict[int, Answer] = {}
+    with generating(model, tokenizer):
+        for batch in plan.batches:
+            made = generate(
+                model,
+                tokenizer,
+                [plan.tokens[number] for number in batch],
+                max_new_tokens=plan.max_new_tokens,
+                halts=halts,
+                alive=alive,
+            )
+            if made is None:
+                return None
+            answers.update(zip(batch, plan.answered(batch, made), strict=True))
+    found: dict[str, dict[str, float]] = document(turns, None, answers, text_match=text_match)[
+        "adapter"
+    ]
+    return found
 
 
 def _longest_answer(tokenizer: Any, turns: Sequence[Turn]) -> int:

@@ -21,7 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from job.errors import Diverged, Preempted, Problem
 from job.lifecycle import StopToken
-from job.training.observer import Saved, Step, TrainingObserver
+from job.training.observer import Judge, Saved, Step, TrainingObserver
 from job.training.randomness import random_state, restore_random_state
 from job.training.state import TrainingState
 
@@ -56,6 +56,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         evaluates: bool,
         resumed: TrainingState,
         expected_loss: float | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self.trainer: Any = None
         """Set once the trainer is built, which needs its callbacks first."""
@@ -68,6 +69,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._evaluating = False
         self._eval_loss: tuple[int, float] | None = None
         self._expected_loss = expected_loss
+        self._judge = judge
         self._saved_step = -1
         self._last_save = time.monotonic()
         # As the Trainer itself would save it after the last whole step. Not that of the next
@@ -131,6 +133,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
     ) -> None:
+        self._generate(args, state)
         self._evaluating = self.pending_evaluation = False
         self._random = random_state()
         best = state.best_metric
@@ -140,6 +143,22 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._eval_loss = (state.global_step, loss)
         if best is None or loss < best:
             control.should_save = True  # the best one has to outlive this pod
+
+    def _generate(self, args: Any, state: Any) -> None:
+        """Belongs to the evaluation: cut off, both are made again, and its loss is not logged
+        twice."""
+        judge = self._judge
+        last = state.global_step >= state.max_steps
+        if judge is None or last or state.global_step % (judge.every * args.eval_steps):
+            return
+        before = random_state()
+        rates = judge.rates()
+        restore_random_state(before)
+        if rates is None:
+            del state.log_history[-1]
+            self._stop_if_asked(args, state)
+        elif rates:
+            self.trainer.log({f"eval_{measure}": rate for measure, rate in rates.items()})
 
     # -- telling and saving -----------------------------------------------------------------
 

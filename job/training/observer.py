@@ -1,8 +1,8 @@
-"""What training tells the rest of the job, as one Protocol of a few events."""
+"""What training tells the rest of the job, as one Protocol of a few events; and what it asks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +37,17 @@ class Saved:
     write_seconds: float
     next_loss: float | None = None
     """Of the micro-batch after this state, where it was trained before the stop."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Generates held-out turns with the model as it is in the middle of training."""
+
+    rates: Callable[[], dict[str, float] | None]
+    """Share by measure; None where a request to stop cut it off."""
+    every: int
+    """Validations from one to the next, counted from the first step of the run. The one after the
+    last step is left out: the evaluation after training is next."""
 
 
 class TrainingObserver(Protocol):

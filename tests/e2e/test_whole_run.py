@@ -116,7 +116,9 @@ def _loads_and_generates(adapter: Path, base: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT)
 def test_what_lies_in_s3_after_a_run(job_env: dict[str, str], bucket: str, tmp_path: Path) -> None:
-    ended = run({**job_env, "FORGE_MAX_STEPS": "9"}, tmp_path / "log")
+    generating = {"FORGE_EVAL_STEPS": "4", "FORGE_EVAL_GENERATE_EVERY": "2"}
+    generating["FORGE_EVAL_GENERATE_ROWS"] = "1"
+    ended = run({**job_env, "FORGE_MAX_STEPS": "9", **generating}, tmp_path / "log")
     assert ended.code == 0, ended.log
     storage = open_storage(f"{bucket}/out/run")
     record = record_of(storage)
@@ -143,6 +145,8 @@ def test_what_lies_in_s3_after_a_run(job_env: dict[str, str], bucket: str, tmp_p
     assert {key.rsplit("/", 1)[0] + "/" for key in keys if key.startswith("checkpoints/")} == listed
     assert record.effective_batch_size == 8
     assert record.progress.step == 9
+    entries = map(json.loads, storage.read("report/metrics.jsonl")[0].splitlines())
+    assert [entry["step"] for entry in entries if "eval_exact" in entry] == [8]
     assert record.results["evaluation"]["rows"] == 4
     config = json.loads(storage.read("adapter/adapter_config.json")[0])
     assert config["base_model_name_or_path"] == job_env["FORGE_MODEL"]

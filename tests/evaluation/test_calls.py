@@ -224,7 +224,7 @@ def test_no_answer_makes_the_score_fail(pieces: list[str], cut_off: bool) -> Non
     for turn in (expecting(ONE), expecting("No.")):
         given = score(turn, text, tools, cut_off=cut_off, text_match="normalized")
         assert given.well_formed or not (given.exact or given.right_tool)
-        assert not (cut_off and (given.exact or given.well_formed or given.refused_rightly))
+        assert not (cut_off and (given.exact or given.well_formed or given.text_match))
 
 
 def test_a_key_that_stands_twice_is_read_as_a_server_does() -> None:
@@ -243,10 +243,12 @@ def test_what_a_model_thinks_is_not_judged(text: str, exact: bool) -> None:
     assert score(expecting(ONE), text).exact is exact
 
 
-def test_an_answer_that_was_cut_off_is_wrong() -> None:
+def test_an_answer_that_was_cut_off_is_no_call() -> None:
     assert not score(expecting(ONE), ONE + " and " * 20, cut_off=True).right
     endless = score(expecting("No."), "No. " * 50, cut_off=True, text_match="normalized")
-    assert (endless.right, endless.text_match) == (False, False)
+    assert (endless.right, endless.text_match) == (True, False), "it made no call"
+    assert not score(expecting("No."), "No <tool_call>", cut_off=True).right
+    assert not score(expecting("No."), "<think>So, no call?", cut_off=True).right
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -213,6 +214,30 @@ def test_retry_after_is_kept_to(server: Server, monkeypatch: pytest.MonkeyPatch)
     server.reply = lambda body, count: (429, {}) if count < 1 else (200, text("ok"))
     asked(server, waits)
     assert waits == [33.0]
+
+
+def test_sigterm_ends_it_while_a_server_takes_its_time(server: Server, tmp_path: Path) -> None:
+    asked_for, released = threading.Event(), threading.Event()
+
+    def late(_body: dict[str, Any], _count: int) -> tuple[int, Any]:
+        asked_for.set()
+        released.wait(100)
+        return 200, text("Well.")
+
+    server.reply = late
+    data = write_rows(tmp_path / "rows.jsonl", 4)
+    command = [sys.executable, "-m", "job", "evaluate", "--endpoint", server.url, "--model", "m"]
+    with subprocess.Popen([*command, "--dataset", str(data)], stderr=subprocess.PIPE) as process:
+        assert asked_for.wait(60)
+        process.send_signal(signal.SIGTERM)
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            released.set()
+    assert process.returncode == 75
+    assert b"received SIGTERM" in said
+    assert b"Traceback" not in said
 
 
 def test_bad_arguments(server: Server) -> None:

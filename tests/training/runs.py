@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,19 @@ import numpy as np
 
 from job.config import Settings
 from job.dataset import Sample
-from job.engines import ReferenceEngine
+from job.engines import LoadedModel, ReferenceEngine
 from job.errors import Preempted
 from job.lifecycle import StopToken
-from job.training import Fit, Saved, Step, TrainingData, TrainingResult, TrainingState, train
+from job.training import (
+    Fit,
+    Judge,
+    Saved,
+    Step,
+    TrainingData,
+    TrainingResult,
+    TrainingState,
+    train,
+)
 from tests.stored import stored
 
 SETTINGS: dict[str, Any] = {
@@ -125,6 +134,7 @@ def run(
     cause: BaseException | None = None,
     expected_loss: float | None = None,
     fit: Fit | None = None,
+    judging: Callable[[LoadedModel, StopToken], Judge] | None = None,
     **settings: Any,
 ) -> Outcome:
     resolved = Settings(**(SETTINGS | settings))
@@ -133,7 +143,17 @@ def run(
     seen = Recorder(stop, stop_at, cause or Preempted("test"))
     try:
         result = train(
-            engine, loaded, data, resolved, seen, stop, output, resume_from, expected_loss, fit
+            engine,
+            loaded,
+            data,
+            resolved,
+            seen,
+            stop,
+            output,
+            resume_from,
+            expected_loss,
+            fit,
+            judging(loaded, stop) if judging else None,
         )
     except (Preempted, Killed):
         result = None
