@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from job import publish
+from job import provenance, publish
 from job.card import CardFacts
 from job.checkpoint import collect_orphans
 from job.closing import recorded_progress
@@ -17,7 +18,8 @@ from job.dataset import PreparedData
 from job.engines import LoadedModel
 from job.errors import GateFailed, JobError, Problem
 from job.gate import PASSED, verdict
-from job.ledger import RunRecord, now
+from job.ledger import RunRecord, now, put
+from job.model import BaseModel
 from job.promotion import promote
 from job.report import build as build_report
 from job.stages import Run, Trained
@@ -28,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 def publish_adapter(
     run: Run,
+    model: BaseModel,
     loaded: LoadedModel,
     data: PreparedData,
     trained: Trained,
@@ -40,8 +43,10 @@ def publish_adapter(
     settings = run.settings
     failure = verdict(evaluation, settings.gate_min_exact, settings.gate_min_gain)
     folder = run.own_dir / "adapter"
-    facts = _card_facts(run, data, trained, evaluation)
+    gate = failure or _unfailed(settings)
+    facts = _card_facts(run, model, data, trained, evaluation, gate)
     publish.save_adapter(loaded.model, loaded.tokenizer, facts, folder)
+    _seal(run, data, folder)
     patiently = Patience(settings.storage_patience_seconds, pause=run.stop.pause)
     adapter = patiently(
         publish.publish,
@@ -58,7 +63,7 @@ def publish_adapter(
         record.adapter = adapter
         record.results = {
             "evaluation": _figures(evaluation),
-            "gate": failure or _unfailed(settings),
+            "gate": gate,
         }
         record.progress = recorded_progress(run.metrics, run.ledger)
         record.progress.phase = "finished"
@@ -74,7 +79,7 @@ def publish_adapter(
     for name, content in report.items():
         key = f"report/{name}"
         send = partial(run.storage.write, key, content)
-        patiently(publish.put, run.storage, run.ledger, key, send)
+        patiently(put, run.storage, run.ledger, key, send)
     with run.stop.deferred():
         record = patiently(run.ledger.update, finish)
         patiently(promote, open_storage(settings.output_uri, run.metrics), run.storage.uri, record)
@@ -95,10 +100,25 @@ def _tidy(run: Run, key: str, folder: Path) -> None:
         _log.warning("what earlier attempts have left stays in storage: %s", error)
 
 
+def _seal(run: Run, data: PreparedData, folder: Path) -> None:
+    files = data.report.as_dict()["files"]
+
+    def state(digests: Mapping[str, str]) -> Mapping[str, Any]:
+        record = run.ledger.record
+        return provenance.statement(record, run.settings, files, digests, finished_on=now())
+
+    publish.seal(folder, state)
+
+
 def _card_facts(
-    run: Run, data: PreparedData, trained: Trained, evaluation: dict[str, Any] | None
+    run: Run,
+    model: BaseModel,
+    data: PreparedData,
+    trained: Trained,
+    evaluation: dict[str, Any] | None,
+    gate: str,
 ) -> CardFacts:
-    record = run.ledger.record
+    record, family = run.ledger.record, run.settings.family
     recorded = record.fingerprint | {f"model.{name}": said for name, said in record.model.items()}
     return CardFacts(
         run_uri=run.settings.run_uri,
@@ -106,11 +126,22 @@ def _card_facts(
         revision=record.model["revision"],
         step=trained.step,
         settings=asdict(run.settings.hyperparameters()),
-        data=data.report.counts,
+        data=data.report.as_dict(),
         fingerprint={name: value for name, value in recorded.items() if value is not None},
         evaluation=evaluation,
         attempts=run.ledger.attempt,
+        gate=gate,
+        licence=model.licence,
+        tool_call_parser=_tool_call_parser(run.settings, data.report.dialects),
+        reasoning_parser=family.reasoning_parser,
     )
+
+
+def _tool_call_parser(settings: Settings, dialects: Mapping[str, int]) -> str:
+    """Calls that stood in the text, in Hermes form, are trained as they stood; those of OpenAI's
+    form are written by the template."""
+    from_template = 2 * dialects.get("openai", 0) >= sum(dialects.values())
+    return settings.family.tool_call_parser if from_template else "hermes"
 
 
 def _unfailed(settings: Settings) -> str:

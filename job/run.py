@@ -138,7 +138,7 @@ def _stages(run: Run) -> RunRecord:
     evaluation = evaluate_model(run, engine, loaded, model.chat, data)
 
     metrics.phase("publishing")
-    return publish_adapter(run, loaded, data, trained, evaluation)
+    return publish_adapter(run, model, loaded, data, trained, evaluation)
 
 
 def _already_finished(settings: Settings, storage: Storage, work_dir: Path) -> RunRecord | None:

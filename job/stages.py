@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from job.dataset import (
 )
 from job.engines import Engine, LoadedModel
 from job.errors import MicroBatchTooLarge
-from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare
+from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare, put
 from job.lifecycle import StopToken
 from job.metrics import Metrics
 from job.model import BaseModel
@@ -108,7 +109,14 @@ def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedD
 
 
 def _report_data(run: Run, report: DataReport) -> None:
-    report.upload(run.storage)
+    for name, content in report.artifacts().items():
+        key = f"dataset/{name}"
+        send = (
+            partial(run.storage.upload, key, content)
+            if isinstance(content, Path)
+            else partial(run.storage.write, key, content)
+        )
+        put(run.storage, run.ledger, key, send)
     run.metrics.dataset(report.results)
     _log.info("data: %s", report.headline())
     for notice in report.notices():

@@ -68,6 +68,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "pushgateway_url": None,
     "gpu_hour_price": None,
     "report_to": (),
+    "image": None,
     "termination_log": Path("/dev/termination-log"),
 }
 """The contract's, section 2."""
@@ -130,6 +131,7 @@ GIVEN: Final[dict[str, tuple[str, Any]]] = {
     "pushgateway_url": ("https://u:p@gw:9091/x", "https://u:p@gw:9091/x"),
     "gpu_hour_price": ("2.5", 2.5),
     "report_to": ("wandb,mlflow", ("wandb", "mlflow")),
+    "image": ("r.example/forge-job:1", "r.example/forge-job:1"),
     "termination_log": ("/tmp/t", Path("/tmp/t")),  # noqa: S108
 }
 """Field → what stands in the variable, and what it means."""

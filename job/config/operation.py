@@ -62,6 +62,9 @@ class OperationSettings(EvaluationSettings):
     report_to: Annotated[Names, AfterValidator(values.trackers)] = Field(
         (), description="transformers' integrations (`tensorboard`, `wandb`, `mlflow`)"
     )
+    image: str | None = Field(
+        None, description="the container image, for the adapter's provenance; the chart passes it"
+    )
     termination_log: Path = Field(
         Path("/dev/termination-log"),
         description="the container's `terminationMessagePath`; written only where it exists",

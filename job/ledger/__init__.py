@@ -1,5 +1,6 @@
 """The run's record: its schema, its compare-and-swap, its heartbeat, its fingerprint."""
 
+from job.ledger.fenced import put
 from job.ledger.fingerprint import compare, flatten
 from job.ledger.heartbeat import Heartbeat
 from job.ledger.ledger import RECORD_KEY, Ledger, read_record
@@ -38,5 +39,6 @@ __all__ = [
     "flatten",
     "give_up_without_progress",
     "now",
+    "put",
     "read_record",
 ]

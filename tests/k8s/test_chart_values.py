@@ -261,7 +261,9 @@ def test_an_image_is_named_by_what_there_is() -> None:
     assert _container('image.registry="r.example"', 'image.repository="a/b"', 'image.tag="1"')[
         "image"
     ] == ("r.example/a/b:1")
-    assert _container(f'image.digest="{digest}"', 'image.tag="1"')["image"].endswith(f"@{digest}")
+    pinned = _container(f'image.digest="{digest}"', 'image.tag="1"')
+    assert pinned["image"].endswith(f"@{digest}")
+    assert env_of(pinned)["FORGE_IMAGE"] == pinned["image"]
     assert _container()["image"].endswith(f":{__version__}")
 
 
