@@ -2,8 +2,8 @@
 
 in-toto Statement v1 (github.com/in-toto/attestation, spec/v1/statement.md) around the predicate
 https://slsa.dev/provenance/v1. Its subjects are the adapter's files. What the process cannot know
-(an image without a digest, a revision that nobody has built in) is left out. Unsigned: docs/
-adapter.md says how to sign it. The same run gives the same statement, but for the times.
+(an image without a digest, a revision that nobody has built in) is left out. Unsigned:
+docs/adapter.md says how to sign it. The same run gives the same statement, but for the times.
 """
 
 from __future__ import annotations
