@@ -1,4 +1,4 @@
-"""The last stage: the adapter published, the report written, the end recorded, in this order."""
+"""The last stage: adapter, exports, report, and the end recorded, in this order."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from job.config import Settings
 from job.dataset import PreparedData
 from job.engines import LoadedModel
 from job.errors import GateFailed, JobError, Problem
+from job.exports import Making
+from job.exports import make as make_exports
 from job.gate import PASSED, verdict
 from job.ledger import RunRecord, now, put
 from job.model import BaseModel
@@ -36,7 +38,8 @@ def publish_adapter(
     trained: Trained,
     evaluation: dict[str, Any] | None,
 ) -> RunRecord:
-    """Upload and verify the adapter, write the report, record the end: in this order.
+    """Upload and verify the adapter, make the exports, write the report, record the end: in this
+    order.
 
     Raises `GateFailed` once the candidate is recorded.
     """
@@ -58,12 +61,15 @@ def publish_adapter(
         scratch=run.own_dir / "verify",
     )
 
+    made = {} if failure else make_exports(_making(run, model, trained, patiently, folder))
+
     def finish(record: RunRecord) -> None:
         record.status = "gate_failed" if failure else "succeeded"
         record.adapter = adapter
         record.results = {
             "evaluation": _figures(evaluation),
             "gate": gate,
+            **({"exports": {name: found.place for name, found in made.items()}} if made else {}),
         }
         record.progress = recorded_progress(run.metrics, run.ledger)
         record.progress.phase = "finished"
@@ -89,6 +95,24 @@ def publish_adapter(
         where = f"the candidate is at {run.storage.uri}/{adapter.key}"
         raise GateFailed(Problem("promotion gate", failure, where))
     return record
+
+
+def _making(
+    run: Run, model: BaseModel, trained: Trained, patiently: Patience, folder: Path
+) -> Making:
+    return Making(
+        settings=run.settings,
+        storage=run.storage,
+        ledger=run.ledger,
+        stop=run.stop,
+        patiently=patiently,
+        model=model,
+        adapter=folder,
+        step=trained.step,
+        work_dir=run.work_dir,
+        own_dir=run.own_dir,
+        alive=run.metrics.micro_step_done,
+    )
 
 
 def _tidy(run: Run, key: str, folder: Path) -> None:

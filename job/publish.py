@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from job.card import CURVE_NAME, CardFacts, hub_name, model_card
-from job.checkpoint import MANIFEST_NAME, Manifest, Rejected, download_folder
+from job.checkpoint import MANIFEST_NAME, Manifest, Rejected, StoredFolder, download_folder
 from job.checkpoint.manifest import entry_of, files_of, sha256_file
 from job.errors import JobError, Problem
 from job.ledger import Adapter, Ledger, put
@@ -58,7 +58,11 @@ def seal(folder: Path, state: Callable[[Mapping[str, str]], Mapping[str, Any]]) 
         state(digests), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     )
     (folder / PROVENANCE_NAME).write_bytes(provenance)
-    digests[PROVENANCE_NAME] = sha256_file(folder / PROVENANCE_NAME)
+    write_checksums(folder, digests | {PROVENANCE_NAME: sha256_file(folder / PROVENANCE_NAME)})
+
+
+def write_checksums(folder: Path, digests: Mapping[str, str]) -> None:
+    """`digests` (file → SHA-256) in the form that `sha256sum -c` reads."""
     lines = [f"{sha256}  {name}\n" for name, sha256 in sorted(digests.items())]
     (folder / CHECKSUMS_NAME).write_text("".join(lines), encoding="utf-8")
 
@@ -66,12 +70,20 @@ def seal(folder: Path, state: Callable[[Mapping[str, str]], Mapping[str, Any]]) 
 def publish(
     storage: Storage, ledger: Ledger, folder: Path, *, step: int, promoted: bool, scratch: Path
 ) -> Adapter:
-    """Upload the folder, read it back, verify it; what the record is to say of it.
+    """The adapter's folder as `upload` does it; what the record is to say of it."""
+    key = ADAPTER_KEY if promoted else CANDIDATE_KEY
+    stored = upload(storage, ledger, key, folder, step=step, scratch=scratch)
+    return Adapter(key=key, manifest_sha256=stored.manifest_sha256, bytes=stored.bytes, step=step)
+
+
+def upload(
+    storage: Storage, ledger: Ledger, key: str, folder: Path, *, step: int, scratch: Path
+) -> StoredFolder:
+    """Upload a folder to a place that all attempts share, read it back, verify it.
 
     Raises `Fenced` before it overwrites anything of a newer attempt, and `JobError` if what
     storage gives back is not what was sent, several times in a row.
     """
-    key = ADAPTER_KEY if promoted else CANDIDATE_KEY
     manifest = Manifest(
         step=step,
         files={path.relative_to(folder).as_posix(): entry_of(path) for path in files_of(folder)},
@@ -88,9 +100,11 @@ def publish(
             if not left:
                 hint = "what was read back is not what was sent: look at the store and the network"
                 raise JobError(Problem(f"{storage.uri}/{key}", str(reason), hint)) from reason
-            _log.warning("the adapter did not arrive as it was sent, and is sent again: %s", reason)
-    _log.info("adapter verified at %s/%s", storage.uri, key)
-    return Adapter(key=key, manifest_sha256=manifest_sha256, bytes=manifest.total_bytes, step=step)
+            _log.warning(
+                "what was uploaded did not arrive as it was sent, and is sent again: %s", reason
+            )
+    _log.info("verified: %s/%s", storage.uri, key)
+    return StoredFolder(key, manifest_sha256, manifest.total_bytes)
 
 
 def verify(storage: Storage, key: str, manifest_sha256: str, scratch: Path) -> Manifest:

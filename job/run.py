@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job import fingerprint, publish
+from job import exports, fingerprint, publish
 from job.checkpoint import CheckpointUploader, Grace, Rejected
 from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
@@ -51,7 +51,7 @@ from job.stages import (
     restore,
     train_model,
 )
-from job.storage import Storage, open_storage, probe
+from job.storage import Patience, Storage, open_storage, probe
 from job.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -120,6 +120,10 @@ def _stages(run: Run) -> RunRecord:
     record = run.ledger.record
     pins = fingerprint.pins(record, settings)
     model = look_at(settings, run.work_dir, recorded_revision(record, settings))
+    if wanted := exports.wanted(settings):
+        patiently = Patience(settings.storage_patience_seconds, pause=run.stop.pause)
+        patiently(exports.check, settings, model, run.work_dir)
+        _log.info("besides the adapter there will be made: %s", ", ".join(wanted))
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins)
     data = prepare_data(run, files, model)
 
@@ -156,6 +160,7 @@ def _already_finished(settings: Settings, storage: Storage, work_dir: Path) -> R
     _log.info("the run is finished, its adapter is sound: %s/%s", storage.uri, adapter.key)
     if record.status == "gate_failed":
         raise GateFailed(Problem("promotion gate", str(record.results.get("gate"))))
+    exports.refuse_new(settings, record)
     # An attempt that was killed between its last swap and this left it to us.
     promote(open_storage(settings.output_uri), storage.uri, record)
     return record

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from job.card.facts import CardFacts, hub_name
 
-_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's `--max-lora-rank` takes (vllm/config/lora.py); the default, 16, refuses more."""
+_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's `--max-lora-rank` takes (vllm/config/lora.py; newer ones 1 too); the default, 16,
+refuses more."""
 _FOLDER: Final = "./adapter"
 _REQUEST: Final[dict[str, Any]] = {
     "messages": [{"role": "user", "content": "What is the weather in Oslo?"}],
