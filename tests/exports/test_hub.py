@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ USER = {
 _DO = """
 import json, sys
 from pathlib import Path
+from typing import Any
 from job.config import Settings
 from job.errors import AccessDenied, JobError
 from job.exports import hub
@@ -56,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def pushed(hub: Hub, folder: Path, repository: str = "team/model", token: str = TOKEN) -> list[str]:
+def pushed(hub: Hub, folder: Path, repository: str = "team/model", token: str = TOKEN) -> list[Any]:
     """Exit code and what was said, of a process whose hub is ours."""
     env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HOME": str(folder.parent / "home")}
     command = [sys.executable, "-c", _DO, repository, str(folder)]
@@ -69,7 +71,7 @@ def pushed(hub: Hub, folder: Path, repository: str = "team/model", token: str = 
         timeout=120,
     )
     assert ended.returncode == 0, ended.stderr
-    answer: list[str] = json.loads(ended.stdout.splitlines()[-1])
+    answer: list[Any] = json.loads(ended.stdout.splitlines()[-1])
     return answer
 
 
