@@ -51,7 +51,7 @@ from job.stages import (
     restore,
     train_model,
 )
-from job.storage import Patience, Storage, open_storage, probe
+from job.storage import Storage, open_storage, probe
 from job.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -121,8 +121,7 @@ def _stages(run: Run) -> RunRecord:
     pins = fingerprint.pins(record, settings)
     model = look_at(settings, run.work_dir, recorded_revision(record, settings))
     if wanted := exports.wanted(settings):
-        patiently = Patience(settings.storage_patience_seconds, pause=run.stop.pause)
-        patiently(exports.check, settings, model, run.work_dir)
+        exports.check(settings, model, run.work_dir)
         _log.info("besides the adapter there will be made: %s", ", ".join(wanted))
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins)
     data = prepare_data(run, files, model)

@@ -54,9 +54,7 @@ def push(settings: Settings, folder: Path, message: str) -> tuple[str, str]:
     with _hub_errors(repository):
         api = HfApi()
         api.create_repo(repository, private=settings.hub_private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message=message, delete_patterns="*"
-        )
+        commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
     return f"{api.endpoint}/{repository}", commit.oid
 
 
@@ -75,6 +73,8 @@ def _hub_errors(repository: str) -> Iterator[None]:
     except (httpx.HTTPError, OSError, RuntimeError) as error:
         # One of a file's upload is wrapped by the client's own.
         answer = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        if isinstance(error, RuntimeError) and not isinstance(answer, (httpx.HTTPError, OSError)):
+            raise
         status = answer.response.status_code if isinstance(answer, HfHubHTTPError) else None
         if status in (401, 403, 404):
             found = f"the hub refuses {repository} ({status})"
