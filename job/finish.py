@@ -111,7 +111,6 @@ def _making(
         step=trained.step,
         work_dir=run.work_dir,
         own_dir=run.own_dir,
-        alive=run.metrics.micro_step_done,
     )
 
 

@@ -55,7 +55,7 @@ def push(settings: Settings, folder: Path, message: str) -> tuple[str, str]:
         api = HfApi()
         api.create_repo(repository, private=settings.hub_private, exist_ok=True)
         commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
-    return f"{api.endpoint}/{repository}", commit.oid
+    return redact(f"{api.endpoint}/{repository}"), commit.oid
 
 
 def _role(user: Mapping[str, Any]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from job import publish
 from job.checkpoint import MANIFEST_NAME, Rejected
@@ -21,6 +22,8 @@ from job.model import BaseModel
 from job.storage import NotFound, Patience, Storage
 
 _log = logging.getLogger(__name__)
+
+_FOLDER: Final = "merged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,6 @@ class Making:
     work_dir: Path
     own_dir: Path
     """The attempt's own."""
-    alive: Callable[[], None]
 
 
 def make(making: Making) -> dict[str, Export]:
@@ -59,6 +61,7 @@ def make(making: Making) -> dict[str, Export]:
             found = makers[name](making, origin)
             _record(making, name, found)
             _log.info("%s is made: %s", name, found.place)
+            _tidy(making, name)
         made[name] = found
     return made
 
@@ -77,6 +80,18 @@ def _record(making: Making, name: str, export: Export) -> None:
     making.patiently(making.ledger.update, change)
 
 
+def _tidy(making: Making, name: str) -> None:
+    """Only once it is recorded: until then a newer attempt may be at work there."""
+    if name != MERGED:
+        return
+    folder = making.own_dir / _FOLDER
+    try:
+        publish.remove_leftovers(making.storage, MERGED_KEY, folder)
+    except JobError as error:
+        _log.warning("what earlier attempts have left stays in storage: %s", error)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _is_there(making: Making, name: str, export: Export) -> bool:
     """Its bytes were read back when it was recorded: here it is enough that nobody removed it."""
     if name == HUB:
@@ -93,10 +108,10 @@ def _is_there(making: Making, name: str, export: Export) -> bool:
 def _merged(making: Making, origin: str) -> Export:
     settings = making.settings
     base = source_of(settings, making.model, making.work_dir).model_dir()
-    folder = making.own_dir / "merged"
+    folder = making.own_dir / _FOLDER
     own = settings.export_base_model is None
     trusts = settings.trusts_model and own
-    build(base, making.adapter, folder, making.stop, making.alive, trust_remote_code=trusts)
+    build(base, making.adapter, folder, making.stop, trust_remote_code=trusts)
     stored = making.patiently(
         publish.upload,
         making.storage,
@@ -106,10 +121,6 @@ def _merged(making: Making, origin: str) -> Export:
         step=making.step,
         scratch=making.own_dir / "verify",
     )
-    try:
-        publish.remove_leftovers(making.storage, MERGED_KEY, folder)
-    except JobError as error:
-        _log.warning("what earlier attempts have left stays in storage: %s", error)
     return Export(
         place=MERGED_KEY, made_from=origin, digest=stored.manifest_sha256, bytes=stored.bytes
     )

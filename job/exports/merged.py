@@ -6,11 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from job.checkpoint.manifest import files_of, sha256_file
+from job.engines import read_config
 from job.errors import JobError, OutOfDisk, Problem, SettingsError
 from job.exports.room import problems as lacking_room
 from job.lifecycle import StopToken
@@ -35,19 +35,18 @@ def build(
     adapter: Path,
     into: Path,
     stop: StopToken,
-    alive: Callable[[], None],
     *,
     trust_remote_code: bool,
 ) -> None:
     """Merge, with the adapter's tokenizer and template beside the weights, and their digests.
 
-    `alive` is called while it goes on. Raises `OutOfDisk` or `SettingsError` where there is no
-    room, `JobError` where merging fails, and what `stop` raises.
+    Raises `OutOfDisk` or `SettingsError` where there is no room, `JobError` where merging fails,
+    and what `stop` raises.
     """
     shutil.rmtree(into, ignore_errors=True)
     _refuse_without_room(base, into.parent)
     trust = "trust" if trust_remote_code else "no"
-    _run(["-m", "job.exports.merge", str(base), str(adapter), str(into), trust], stop, alive)
+    _run(["-m", "job.exports.merge", str(base), str(adapter), str(into), trust], stop)
     for pattern in _TOKENIZER:
         for path in adapter.glob(pattern):
             shutil.copy(path, into / path.name)
@@ -57,6 +56,9 @@ def build(
 
 def _refuse_without_room(base: Path, work_dir: Path) -> None:
     weights = sum(path.stat().st_size for path in base.glob("*.safetensors"))
+    config = read_config(base)
+    if config.get("dtype", config.get("torch_dtype")) == "float32":
+        weights //= 2
     found = list(lacking_room(weights, work_dir))
     if any(problem.where == "FORGE_WORK_DIR" for problem in found):
         raise OutOfDisk(found)
@@ -64,7 +66,7 @@ def _refuse_without_room(base: Path, work_dir: Path) -> None:
         raise SettingsError(found)
 
 
-def _run(arguments: list[str], stop: StopToken, alive: Callable[[], None]) -> None:
+def _run(arguments: list[str], stop: StopToken) -> None:
     with subprocess.Popen(
         [sys.executable, *arguments],
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},  # the trained model holds the GPU
@@ -73,7 +75,7 @@ def _run(arguments: list[str], stop: StopToken, alive: Callable[[], None]) -> No
         text=True,
     ) as process:
         try:
-            said = _last_words(process, stop, alive)
+            said = _last_words(process, stop)
         finally:
             process.kill()
     if process.returncode == _KILLED:
@@ -84,13 +86,12 @@ def _run(arguments: list[str], stop: StopToken, alive: Callable[[], None]) -> No
         raise JobError(Problem("FORGE_EXPORT", f"merging failed: {reason}"))
 
 
-def _last_words(process: subprocess.Popen[str], stop: StopToken, alive: Callable[[], None]) -> str:
+def _last_words(process: subprocess.Popen[str], stop: StopToken) -> str:
     """The last line on stderr, once the process has ended."""
     while True:
         try:
             _, said = process.communicate(timeout=_POLL_SECONDS)
         except subprocess.TimeoutExpired:
             stop.check()
-            alive()
         else:
             return said.strip().rpartition("\n")[2]

@@ -40,7 +40,7 @@ def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def merge(base: Path, adapter: Path, into: Path, stop: StopToken | None = None) -> None:
-    build(base, adapter, into, stop or StopToken(), lambda: None, trust_remote_code=False)
+    build(base, adapter, into, stop or StopToken(), trust_remote_code=False)
 
 
 def said(model: Any) -> torch.Tensor:
