@@ -1,60 +1,56 @@
-"""The last stage: the adapter published, the report written, the end recorded, in this order."""
+"""The last stage: adapter, exports, report, and the end recorded, in this order."""
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from job import publish
+from job import provenance, publish
 from job.card import CardFacts
 from job.checkpoint import collect_orphans
 from job.closing import recorded_progress
 from job.config import Settings
 from job.dataset import PreparedData
 from job.engines import LoadedModel
-from job.errors import GateFailed, JobError, Problem, Stopped
+from job.errors import GateFailed, JobError, Problem
+from job.exports import Making
+from job.exports import make as make_exports
 from job.gate import PASSED, gate_of
 from job.ledger import RunRecord, now
+from job.model import BaseModel
+from job.plots import loss_curve_svg
 from job.promotion import promote
-from job.redact import redact
 from job.report import build as build_report
+from job.reporting import send_report
 from job.stages import ANSWERS_KEY, Run, Trained
 from job.storage import Patience, open_storage
 
 _log = logging.getLogger(__name__)
 
-_REPORTED = (70, 71, 81)
-
-_REPORT_SECONDS = 20.0
-"""So long the end of a failed run waits for its report to be drawn and stored."""
-
-_LATE = JobError("there is no time left for it")
-
 
 def publish_adapter(
     run: Run,
+    model: BaseModel,
     loaded: LoadedModel,
     data: PreparedData,
     trained: Trained,
     evaluation: dict[str, Any] | None,
 ) -> RunRecord:
-    """Upload and verify the adapter, write the report, record the end: in this order.
+    """Upload and verify the adapter, make the exports, write the report, record the end: in this
+    order.
 
     Raises `GateFailed` once the candidate is recorded.
     """
     settings = run.settings
     failure = gate_of(settings).verdict(evaluation)
     folder = run.own_dir / "adapter"
-    facts = _card_facts(run, data, trained, evaluation)
+    gate = failure or _unfailed(settings)
+    facts = _card_facts(run, model, data, trained, evaluation, gate)
     publish.save_adapter(loaded.model, loaded.tokenizer, facts, folder)
+    _seal(run, data, folder)
     patiently = Patience(
         settings.storage_patience_seconds,
         on_failure=lambda _error: run.metrics.moved(),
@@ -70,12 +66,15 @@ def publish_adapter(
         scratch=run.own_dir / "verify",
     )
 
+    made = {} if failure else make_exports(_making(run, model, trained, patiently, folder))
+
     def finish(record: RunRecord) -> None:
         record.status = "gate_failed" if failure else "succeeded"
         record.adapter = adapter
         record.results = {
             "evaluation": _figures(evaluation),
-            "gate": failure or _unfailed(settings),
+            "gate": gate,
+            **({"exports": {name: found.place for name, found in made.items()}} if made else {}),
         }
         record.progress = recorded_progress(run.metrics, run.ledger)
         record.progress.phase = "finished"
@@ -87,7 +86,7 @@ def publish_adapter(
     final = run.ledger.record.model_copy(deep=True)
     finish(final)
     price, found = settings.gpu_hour_price, data.report
-    _send_report(
+    send_report(
         run,
         patiently,
         build_report(
@@ -105,55 +104,21 @@ def publish_adapter(
     return record
 
 
-def report_failure(run: Run, error: BaseException) -> None:
-    """The report of a run that failed in training (70, 71, 81), as far as it came. Best effort:
-    never raises, never waits long, and gives way to a signal at once."""
-    code = getattr(error, "exit_code", JobError.exit_code)
-    if code not in _REPORTED or not run.monitor.history or run.stop.signalled:
-        return
-    with run.stop.deferred():
-        given_up = threading.Event()
-        # A thread, since neither a drawing nor a request can be cut short from the outside.
-        writer = threading.Thread(
-            target=_write_failure_report, args=(run, given_up), name="report", daemon=True
-        )
-        writer.start()
-        until = time.monotonic() + _REPORT_SECONDS
-        while writer.is_alive() and time.monotonic() < until and not run.stop.signalled:
-            writer.join(0.1)
-        given_up.set()
-        if writer.is_alive():
-            _log.warning("the failed run has no report: it could not be written in time")
-
-
-def _write_failure_report(run: Run, given_up: threading.Event) -> None:
-    def pause(seconds: float) -> None:
-        if given_up.wait(seconds):
-            raise _LATE
-
-    try:
-        run.ledger.check_not_fenced()
-        data = orjson.loads(run.storage.read("dataset/report.json")[0])
-        history, price = list(run.monitor.history), run.settings.gpu_hour_price
-        report = build_report(run.ledger.record, history, data, None, price)
-        _send_report(run, Patience(_REPORT_SECONDS, pause=pause), report, pause)
-    except (Exception, Stopped) as failure:  # noqa: BLE001 - the run's own end is on its way up
-        _log.warning("the failed run has no report: %s", redact(str(failure)))
-    else:
-        _log.info("the report is at %s/report/report.html", run.storage.uri)
-
-
-def _send_report(
-    run: Run,
-    patiently: Patience,
-    report: Mapping[str, bytes],
-    pause: Callable[[float], None] = lambda _seconds: None,
-) -> None:
-    for name, content in report.items():
-        pause(0)
-        key = f"report/{name}"
-        send = partial(run.storage.write, key, content)
-        patiently(publish.put, run.storage, run.ledger, key, send)
+def _making(
+    run: Run, model: BaseModel, trained: Trained, patiently: Patience, folder: Path
+) -> Making:
+    return Making(
+        settings=run.settings,
+        storage=run.storage,
+        ledger=run.ledger,
+        stop=run.stop,
+        patiently=patiently,
+        model=model,
+        adapter=folder,
+        step=trained.step,
+        work_dir=run.work_dir,
+        own_dir=run.own_dir,
+    )
 
 
 def _tidy(run: Run, key: str, folder: Path) -> None:
@@ -166,10 +131,25 @@ def _tidy(run: Run, key: str, folder: Path) -> None:
         _log.warning("what earlier attempts have left stays in storage: %s", error)
 
 
+def _seal(run: Run, data: PreparedData, folder: Path) -> None:
+    files = data.report.as_dict()["files"]
+
+    def state(digests: Mapping[str, str]) -> Mapping[str, Any]:
+        record = run.ledger.record
+        return provenance.statement(record, run.settings, files, digests, finished_on=now())
+
+    publish.seal(folder, state)
+
+
 def _card_facts(
-    run: Run, data: PreparedData, trained: Trained, evaluation: dict[str, Any] | None
+    run: Run,
+    model: BaseModel,
+    data: PreparedData,
+    trained: Trained,
+    evaluation: dict[str, Any] | None,
+    gate: str,
 ) -> CardFacts:
-    record = run.ledger.record
+    record, family = run.ledger.record, run.settings.family
     recorded = record.fingerprint | {f"model.{name}": said for name, said in record.model.items()}
     return CardFacts(
         run_uri=run.settings.run_uri,
@@ -177,11 +157,32 @@ def _card_facts(
         revision=record.model["revision"],
         step=trained.step,
         settings=asdict(run.settings.hyperparameters()),
-        data=data.report.counts,
+        data=data.report.as_dict(),
         fingerprint={name: value for name, value in recorded.items() if value is not None},
         evaluation=evaluation,
         attempts=run.ledger.attempt,
+        gate=gate,
+        licence=model.licence,
+        tool_call_parser=_tool_call_parser(run.settings, data.report.dialects),
+        reasoning_parser=family.reasoning_parser,
+        curve=_curve(record, trained),
     )
+
+
+def _curve(record: RunRecord, trained: Trained) -> bytes | None:
+    resumed_at = [attempt.from_step for attempt in record.attempts if attempt.from_step]
+    try:
+        return loss_curve_svg(trained.history, resumed_at)
+    except Exception:  # noqa: BLE001 - a picture must not cost the adapter
+        _log.warning("the card has no curve", exc_info=True)
+        return None
+
+
+def _tool_call_parser(settings: Settings, dialects: Mapping[str, int]) -> str:
+    """Calls that stood in the text, in Hermes form, are trained as they stood; those of OpenAI's
+    form are written by the template."""
+    from_template = 2 * dialects.get("openai", 0) >= sum(dialects.values())
+    return settings.family.tool_call_parser if from_template else "hermes"
 
 
 def _unfailed(settings: Settings) -> str:

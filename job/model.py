@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from job import licence
 from job.config import Settings
 from job.dataset import ChatFormat
 from job.engines import ModelSource, position_limit, text_config
 from job.ledger import RunRecord
+from job.licence import Licence
 from job.storage import Observer
 
 _log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ class BaseModel:
     config: dict[str, Any]
     """The language model's part of config.json."""
     position_limit: int | None
+    licence: Licence | None = None
 
     @property
     def revision(self) -> str:
@@ -64,7 +67,13 @@ def look_at(
         _log.info("the model's own template hides tools or <think>: the family's is used")
     if note := other_family(settings, chat):
         _log.warning(note)
-    return BaseModel(source, chat, text_config(folder), position_limit(folder))
+    return BaseModel(
+        source,
+        chat,
+        text_config(folder),
+        position_limit(folder),
+        licence.of_model(folder, settings.base_model, settings.family),
+    )
 
 
 def other_family(settings: Settings, chat: ChatFormat) -> str:

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job import fingerprint, publish, trackers
+from job import exports, fingerprint, publish, trackers
 from job.checkpoint import CheckpointUploader, Committed, Grace, Rejected
 from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
 from job.dataset import fetch
 from job.engines import choose_engine, prepare_environment
 from job.errors import GateFailed, OutOfDisk, Problem, SettingsError
-from job.finish import publish_adapter, report_failure
+from job.finish import publish_adapter
 from job.ledger import (
     FINISHED,
     Heartbeat,
@@ -42,6 +42,7 @@ from job.model import look_at, recorded_revision
 from job.monitor import Monitor, OnProgress
 from job.overdue import Watch
 from job.promotion import promote
+from job.reporting import report_failure
 from job.stages import (
     Run,
     agree_on_fingerprint,
@@ -132,6 +133,9 @@ def _stages(run: Run) -> RunRecord:
         observer=metrics,
         alive=metrics.moved,
     )
+    if wanted := exports.wanted(settings):
+        exports.check(settings, model, run.work_dir)
+        _log.info("besides the adapter there will be made: %s", ", ".join(wanted))
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins)
     data = prepare_data(run, files, model)
 
@@ -150,7 +154,7 @@ def _stages(run: Run) -> RunRecord:
     evaluation = evaluate_model(run, engine, loaded, model.chat, data)
 
     metrics.phase("publishing")
-    return publish_adapter(run, loaded, data, trained, evaluation)
+    return publish_adapter(run, model, loaded, data, trained, evaluation)
 
 
 def _already_finished(settings: Settings, storage: Storage, work_dir: Path) -> RunRecord | None:
@@ -168,6 +172,7 @@ def _already_finished(settings: Settings, storage: Storage, work_dir: Path) -> R
     _log.info("the run is finished, its adapter is sound: %s/%s", storage.uri, adapter.key)
     if record.status == "gate_failed":
         raise GateFailed(Problem("promotion gate", str(record.results.get("gate"))))
+    exports.refuse_new(settings, record)
     # An attempt that was killed between its last swap and this left it to us.
     promote(open_storage(settings.output_uri), storage.uri, record)
     return record

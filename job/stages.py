@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from job import fingerprint, publish, trackers
+from job import fingerprint, trackers
 from job.checkpoint import (
     CheckpointUploader,
     Rejected,
@@ -34,7 +34,7 @@ from job.dataset import (
 from job.engines import Engine, LoadedModel
 from job.errors import JobError, MicroBatchTooLarge
 from job.gate import gate_of
-from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare
+from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare, put
 from job.lifecycle import StopToken
 from job.metrics import Metrics
 from job.model import BaseModel
@@ -125,7 +125,14 @@ def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedD
 
 
 def _report_data(run: Run, report: DataReport) -> None:
-    report.upload(run.storage)
+    for name, content in report.artifacts().items():
+        key = f"dataset/{name}"
+        send = (
+            partial(run.storage.upload, key, content)
+            if isinstance(content, Path)
+            else partial(run.storage.write, key, content)
+        )
+        put(run.storage, run.ledger, key, send)
     run.metrics.dataset(report.results)
     _log.info("data: %s", report.headline())
     for notice in report.notices():
@@ -354,6 +361,6 @@ class _AnswersInStorage:
     def write(self, content: bytes) -> None:
         send = partial(self.run.storage.write, ANSWERS_KEY, content)
         try:
-            publish.put(self.run.storage, self.run.ledger, ANSWERS_KEY, send)
+            put(self.run.storage, self.run.ledger, ANSWERS_KEY, send)
         except JobError as error:
             _log.warning("the answers so far could not be kept: %s", error)

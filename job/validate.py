@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from job import checks
+from job import checks, exports
 from job.checks import Check, Finding, check
 from job.config import Settings
 from job.dataset import (
@@ -108,6 +108,9 @@ class _Validator:
             made.append(check(_ROWS, self._rows))
             if self._report is not None and gate_of(self._settings).is_set:
                 made.append(check("promotion gate", partial(self._gate, self._report)))
+        if self._model is not None and exports.wanted(settings):
+            asked = partial(exports.check, settings, self._model, self._work_dir)
+            made.append(check("exports", asked, may_be_out_of_reach=True))
         if self._model is not None:
             look = partial(self._memory, self._model)
             made.append(check("memory", look, may_be_out_of_reach=True))

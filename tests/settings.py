@@ -73,6 +73,11 @@ DEFAULTS: Final[dict[str, Any]] = {
     "pushgateway_url": None,
     "gpu_hour_price": None,
     "report_to": (),
+    "export": (),
+    "export_base_model": None,
+    "push_to_hub": None,
+    "hub_private": True,
+    "image": None,
     "termination_log": Path("/dev/termination-log"),
 }
 """The contract's, section 2."""
@@ -140,6 +145,11 @@ GIVEN: Final[dict[str, tuple[str, Any]]] = {
     "pushgateway_url": ("https://u:p@gw:9091/x", "https://u:p@gw:9091/x"),
     "gpu_hour_price": ("2.5", 2.5),
     "report_to": ("wandb,mlflow", ("wandb", "mlflow")),
+    "export": ("merged_16bit,", ("merged_16bit",)),
+    "export_base_model": ("owner/name", "owner/name"),
+    "push_to_hub": ("owner/name", "owner/name"),
+    "hub_private": ("false", False),
+    "image": ("r.example/forge-job:1", "r.example/forge-job:1"),
     "termination_log": ("/tmp/t", Path("/tmp/t")),  # noqa: S108
 }
 """Field → what stands in the variable, and what it means."""

@@ -32,6 +32,8 @@ _TOKENIZER_FILES: Final = (
 )
 _MODEL_FILES: Final = (*_TOKENIZER_FILES, "*.safetensors")
 _CODE_FILES: Final = ("*.py",)
+_CARD_FILES: Final = ("README.md",)
+"""For the licence. It is no part of the model's identity: no weight depends on it."""
 
 _SMALL_BYTES: Final = 64 << 20
 """Files up to this size are part of a folder's identity with all their bytes, larger ones with
@@ -82,7 +84,7 @@ class ModelSource:
         Raises `SettingsError` where there is no such model, `AccessDenied`, `Unavailable`,
         `OutOfDisk`.
         """
-        return self._folder((*_TOKENIZER_FILES, *self._code))
+        return self._folder((*_TOKENIZER_FILES, *_CARD_FILES, *self._code))
 
     def model_dir(self) -> Path:
         """A folder with everything, every shard of the weights too.
@@ -143,8 +145,9 @@ def mirror(name: str, uri: str) -> int:
             tempfile.TemporaryDirectory(prefix="forge-mirror-")
         )
         source = ModelSource(name, Path(work_dir), with_code=True)
+        source.tokenizer_dir()  # brings the model's card too
         folder = source.model_dir()
-        patterns = (*_MODEL_FILES, *_CODE_FILES)
+        patterns = (*_MODEL_FILES, *_CODE_FILES, *_CARD_FILES)
         names = [path.name for path in folder.iterdir() if _matches(path.name, patterns)]
         return fill(uri, folder, name, source.revision, names).total_bytes
 

@@ -79,6 +79,19 @@ class Adapter(_Part):
     committed_at: str = Field(default_factory=now)
 
 
+class Export(_Part):
+    """Something that was made from the adapter, verified, besides it."""
+
+    place: str
+    """Folder below the run, ending in '/', or a repository's address."""
+    made_from: str
+    """SHA-256 of the adapter's weights, and what else it is made from."""
+    digest: str
+    """SHA-256 of the folder's manifest; the commit in a repository."""
+    bytes: int
+    committed_at: str = Field(default_factory=now)
+
+
 class Pace(_Part):
     """What was measured on the way to a durable checkpoint, for the next attempt's start."""
 
@@ -159,8 +172,10 @@ class RunRecord(_Part):
     """Oldest first."""
     pace: Pace = Field(default_factory=Pace)
     adapter: Adapter | None = None
+    exports: dict[str, Export] = Field(default_factory=dict)
+    """By name, as soon as each is verified: a later attempt doesn't make it again."""
     results: dict[str, Any] = Field(default_factory=dict)
-    """Tool-call evaluation and gate verdict."""
+    """Tool-call evaluation, gate verdict, and where the exports are."""
     attempts: list[Attempt] = Field(default_factory=list)
 
     @property

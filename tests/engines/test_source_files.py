@@ -119,8 +119,9 @@ def names(folder: Path) -> list[str]:
 def test_a_mirror_gives_the_files_that_are_needed_and_no_more(bucket: str, tmp_path: Path) -> None:
     uri = mirror(bucket, FILES)
     source = ModelSource(uri + "/", tmp_path)
-    assert names(source.tokenizer_dir()) == ["config.json", "tokenizer.json"]
-    assert names(source.model_dir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    first = ["README.md", "config.json", "tokenizer.json"]
+    assert names(source.tokenizer_dir()) == first
+    assert names(source.model_dir()) == sorted([*first, "model.safetensors"])
     assert (source.model_dir() / "model.safetensors").read_bytes() == b"weights"
 
 
