@@ -19,13 +19,14 @@ from job.errors import GateFailed, JobError, Problem
 from job.exports import Making
 from job.exports import make as make_exports
 from job.gate import PASSED, gate_of
+from job.judging import ANSWERS_KEY
 from job.ledger import RunRecord, now
 from job.model import BaseModel
 from job.plots import loss_curve_svg
 from job.promotion import promote
 from job.report import build as build_report
 from job.reporting import send_report
-from job.stages import ANSWERS_KEY, Run, Trained
+from job.stages import Run, Trained
 from job.storage import Patience, open_storage
 
 _log = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ from job.dataset import fetch
 from job.engines import choose_engine, prepare_environment
 from job.errors import GateFailed, OutOfDisk, Problem, SettingsError
 from job.finish import publish_adapter
+from job.judging import evaluate_model, judge_of
 from job.ledger import (
     FINISHED,
     Heartbeat,
@@ -46,7 +47,6 @@ from job.reporting import report_failure
 from job.stages import (
     Run,
     agree_on_fingerprint,
-    evaluate_model,
     load_model,
     prepare_data,
     restore,
@@ -148,7 +148,8 @@ def _stages(run: Run) -> RunRecord:
     loaded = load_model(run, engine, model)
 
     metrics.phase("training")
-    trained = train_model(run, engine, loaded, model.chat, data, restored)
+    judge = judge_of(run, engine, loaded, model.chat, data)
+    trained = train_model(run, engine, loaded, data, restored, judge)
 
     metrics.phase("evaluation")
     evaluation = evaluate_model(run, engine, loaded, model.chat, data)

@@ -22,7 +22,6 @@ from job.checkpoint import (
 )
 from job.config import Settings
 from job.dataset import (
-    ChatFormat,
     DataFile,
     DataRejected,
     DataReport,
@@ -32,7 +31,7 @@ from job.dataset import (
     prepare,
 )
 from job.engines import Engine, LoadedModel
-from job.errors import JobError, MicroBatchTooLarge
+from job.errors import MicroBatchTooLarge
 from job.gate import gate_of
 from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare, put
 from job.lifecycle import StopToken
@@ -40,15 +39,12 @@ from job.metrics import Metrics
 from job.model import BaseModel
 from job.monitor import Monitor
 from job.redact import redact
-from job.storage import NotFound, Patience, Storage
+from job.storage import Patience, Storage
 
 if TYPE_CHECKING:
     from job.training import Fit, Judge
 
 _log = logging.getLogger(__name__)
-
-ANSWERS_KEY = "evaluation/answers.jsonl"
-"""In a run's storage, while it is evaluated."""
 
 _PREPARED = "prepared"
 
@@ -222,11 +218,12 @@ def train_model(
     run: Run,
     engine: Engine,
     loaded: LoadedModel,
-    chat: ChatFormat,
     data: PreparedData,
     restored: Restored | None,
+    judge: Judge | None = None,
 ) -> Trained:
-    """Train, wait until the last checkpoint is durable, and take the best weights."""
+    """Train, wait until the last checkpoint is durable, and take the best weights. `judge`
+    generates while training is under way."""
     from job.training import TrainingData, train
 
     events = run.own_dir / trackers.EVENTS
@@ -243,7 +240,7 @@ def train_model(
                 restored.path if restored else None,
                 restored.checkpoint.next_loss if restored else None,
                 fit=_recorded_fit(run.ledger.record),
-                judge=_judge(run, engine, loaded, chat, data),
+                judge=judge,
             )
     except MicroBatchTooLarge:
         run.uploader.flush(_RECORD_SECONDS)  # the next attempt has to know
@@ -258,36 +255,6 @@ def train_model(
     run.stop.check()
     run.metrics.checkpoint_stalled(time.monotonic() - began)
     return Trained(_take_best(run, loaded, result.step), result.history)
-
-
-def _judge(
-    run: Run, engine: Engine, loaded: LoadedModel, chat: ChatFormat, data: PreparedData
-) -> Judge | None:
-    """What generates while training is under way, if that is asked for."""
-    from job.evaluation.evaluate import judge_adapter
-    from job.training import Judge
-
-    settings = run.settings
-    if not settings.eval_generate_every:
-        return None
-
-    def rates() -> dict[str, float] | None:
-        with engine.generating(loaded.model):
-            found = judge_adapter(
-                loaded.model,
-                loaded.tokenizer,
-                chat,
-                data.evaluation_rows[: settings.eval_generate_rows],
-                lambda: run.stop.requested,
-                alive=run.metrics.micro_step_done,
-                text_match=settings.eval_text_match,
-            )
-        if found is None:
-            return None
-        run.metrics.evaluated({"adapter": found})
-        return {measure: result["rate"] for measure, result in found.items()}
-
-    return Judge(rates, settings.eval_generate_every)
 
 
 def _recorded_fit(record: RunRecord) -> Fit | None:
@@ -316,51 +283,3 @@ def _take_best(run: Run, loaded: LoadedModel, last_step: int) -> int:
     load_adapter(loaded.model, folder)
     _log.info("the adapter is that of step %d, the lowest validation loss", champion.step)
     return champion.step
-
-
-def evaluate_model(
-    run: Run, engine: Engine, loaded: LoadedModel, chat: ChatFormat, data: PreparedData
-) -> dict[str, Any] | None:
-    """Base against adapter on held-out tool calls; None where there are none."""
-    from job.evaluation.evaluate import Bounds, evaluate
-
-    settings, record = run.settings, run.ledger.record
-    with engine.generating(loaded.model):
-        evaluation = evaluate(
-            loaded.model,
-            loaded.tokenizer,
-            chat,
-            data.evaluation_rows,
-            run.stop,
-            alive=run.metrics.micro_step_done,
-            bounds=Bounds(settings.eval_max_seconds, settings.eval_text_match),
-            keeper=_AnswersInStorage(run),
-            made_with=f"{engine.name} {settings.base_model} {record.model.get('revision')}",
-        )
-    if evaluation is not None:
-        run.metrics.evaluated(evaluation)
-    return evaluation
-
-
-@dataclass(frozen=True)
-class _AnswersInStorage:
-    """Keeps the answers of an evaluation under way. Losing them costs time and nothing else, so a
-    store that is out of reach doesn't hold the evaluation up."""
-
-    run: Run
-
-    def read(self) -> bytes | None:
-        try:
-            return self.run.storage.read(ANSWERS_KEY)[0]
-        except NotFound:
-            return None
-        except JobError as error:
-            _log.warning("the answers of an earlier attempt are out of reach: %s", error)
-            return None
-
-    def write(self, content: bytes) -> None:
-        send = partial(self.run.storage.write, ANSWERS_KEY, content)
-        try:
-            put(self.run.storage, self.run.ledger, ANSWERS_KEY, send)
-        except JobError as error:
-            _log.warning("the answers so far could not be kept: %s", error)
