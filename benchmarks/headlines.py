@@ -51,6 +51,20 @@ def _startup(result: Mapping[str, Any]) -> Iterator[Headline]:
 
 def _overhead(result: Mapping[str, Any]) -> Iterator[Headline]:
     yield Headline("the job's own work / step", result["median"]["own_share_of_sum"], 0.02)
+    yield Headline(
+        "metrics and logging / a step of 100 ms", metrics_share(result["own_code"]), 0.005
+    )
+
+
+def metrics_share(own_code: Mapping[str, Mapping[str, Any]]) -> float:
+    """Of a step of 100 ms: what is told at each step (processor time of the training thread), and
+    the answers to a scrape every second."""
+    told = ("JobCallback.on_log", "Monitor.stepped", "trainer.count")
+    per_step = sum(own_code[name]["cpu_ms_per_step"] for name in told)
+    steps = own_code["JobCallback.on_log"]["calls"]
+    scrapes = own_code["MetricsServer._answer (background)"]
+    per_scrape = scrapes["cpu_ms_per_step"] * steps / scrapes["calls"]
+    return float((per_step + per_scrape / 10) / 100)
 
 
 def _throughput(result: Mapping[str, Any]) -> Iterator[Headline]:

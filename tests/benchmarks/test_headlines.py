@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import __main__ as suite
 from benchmarks.growth import exponent, main
-from benchmarks.headlines import table
+from benchmarks.headlines import metrics_share, table
 
 SIZES = (10, 20, 40, 80)
 
@@ -54,3 +54,11 @@ def test_a_name_that_is_no_benchmark_is_refused(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         suite.main(["nonsense"])
     assert "there are startup, overhead" in capsys.readouterr().err
+
+
+def test_the_share_of_metrics_counts_a_scrape_a_second() -> None:
+    told = {"calls": 30, "cpu_ms_per_step": 0.1}
+    own = dict.fromkeys(("JobCallback.on_log", "Monitor.stepped", "trainer.count"), told)
+    # 60 answers in 30 steps, 2 ms a step: 1 ms an answer, of which a step of 100 ms has a tenth.
+    own["MetricsServer._answer (background)"] = {"calls": 60, "cpu_ms_per_step": 2.0}
+    assert metrics_share(own) == pytest.approx((0.3 + 0.1) / 100)
