@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 import urllib.parse
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.jobs import free_port
+from tests.k8s.chart import tool
 
 DEADLINE_SECONDS = 120
 
@@ -47,8 +47,7 @@ class Prometheus:
         self._write_targets()
 
     def command(self) -> list[str]:
-        program = shutil.which("prometheus")
-        assert program, "scripts/system_packages.sh installs it"
+        program = tool("prometheus")
         return [
             program,
             f"--config.file={self._folder / 'prometheus.yml'}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -17,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from tests.e2e.jobs import free_port
+from tests.k8s.chart import tool
 
 USER = "ml"
 PASSWORD = "pass-word-9"
@@ -57,8 +57,7 @@ def pushgateway(folder: Path) -> Iterator[Pushgateway]:
     folder.mkdir()
     gateway = Pushgateway()
     (folder / "web.yml").write_text(yaml.safe_dump({"basic_auth_users": {USER: _HASHED}}))
-    program = shutil.which("prometheus-pushgateway")
-    assert program, "scripts/system_packages.sh installs it"
+    program = tool("prometheus-pushgateway")
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [

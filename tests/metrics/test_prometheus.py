@@ -15,6 +15,7 @@ from job.ledger import read_record
 from job.storage import open_storage
 from tests.e2e.conftest import job_env as job_env
 from tests.e2e.jobs import started
+from tests.k8s.chart import tool
 from tests.prometheus import Prometheus, prometheus
 from tests.pushgateway import PASSWORD, pushgateway
 
@@ -125,7 +126,7 @@ def _no_alert_fires(server: Prometheus) -> None:
 
 def _promtool_accepts(text: str) -> None:
     checked = subprocess.run(
-        ["promtool", "check", "metrics", "--extended"],
+        [tool("promtool"), "check", "metrics", "--extended"],
         input=text,
         capture_output=True,
         text=True,
