@@ -188,7 +188,9 @@ def _claim(
     context: LogContext,
     on_progress: OnProgress | None,
 ) -> Run:
-    conditional_writes = probe(storage)
+    records = open_storage(settings.run_uri, metrics.bookkeeping)
+    # Both: how a store takes its conditions is found out for each.
+    conditional_writes = probe(storage) and probe(records)
     metrics.conditional_writes(conditional_writes)
     if not conditional_writes:
         _log.warning(
@@ -197,7 +199,7 @@ def _claim(
             storage.uri,
         )
     ledger = Ledger.claim(
-        open_storage(settings.run_uri, metrics.bookkeeping),
+        records,
         settings.run_id,
         version=__version__,
         conditional_writes=conditional_writes,
