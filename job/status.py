@@ -16,9 +16,6 @@ from job.redact import redact
 from job.storage import Storage, open_storage
 
 _BAR_WIDTH: Final = 30
-_SILENT_BEATS: Final = 3
-"""Heartbeats that a running attempt may miss before it is called silent."""
-_DEFAULT_HEARTBEAT_SECONDS: Final = 30.0
 _LABEL_WIDTH: Final = 12
 _TOP_LINES: Final = 8
 """From the run's name to the adapter's."""
@@ -179,9 +176,8 @@ def _status(record: RunRecord, now: datetime) -> str:
     if record.status != "running":
         return record.status
     age = _age(record.progress.updated_at, now)
-    beat = float(record.settings.get("heartbeat_seconds") or _DEFAULT_HEARTBEAT_SECONDS)
     text = f"running ({record.progress.phase})"
-    if age is not None and age > _SILENT_BEATS * beat:
+    if age is not None and age > record.silent_seconds:
         text += f", no heartbeat for {_duration(age)}: the pod may be gone"
     return text
 

@@ -21,8 +21,6 @@ PATIENCE_SECONDS: Final = 60.0
 """How long an outage is waited out, beyond the client's own tries."""
 UNREADABLE: Final = "unreadable"
 """The status of a run whose record is damaged, foreign or not ours to read."""
-_SILENT_BEATS: Final = 3
-_DEFAULT_HEARTBEAT_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,7 @@ def row_of(run_id: str, record: RunRecord, now: datetime) -> Row:
     updated = datetime.fromisoformat(record.updated_at)
     updated = updated if updated.tzinfo else updated.replace(tzinfo=UTC)
     age = max(0.0, (now - updated).total_seconds())
-    beat = float(record.settings.get("heartbeat_seconds") or _DEFAULT_HEARTBEAT_SECONDS)
-    silent = record.status == "running" and age > _SILENT_BEATS * beat
+    silent = record.status == "running" and age > record.silent_seconds
     evaluation = record.results.get("evaluation") or {}
     exact = (evaluation.get("adapter") or {}).get("exact") or {}
     return Row(

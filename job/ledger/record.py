@@ -17,6 +17,10 @@ Status = Literal["running", "preempted", "succeeded", "gate_failed", "failed"]
 FINISHED: tuple[Status, ...] = ("succeeded", "gate_failed")
 """Nothing is left to do: a new attempt verifies and ends with the run's verdict."""
 
+_SILENT_BEATS = 3
+"""Heartbeats that a running attempt may miss before it is called silent."""
+_DEFAULT_HEARTBEAT_SECONDS = 30.0
+
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -177,6 +181,12 @@ class RunRecord(_Part):
     results: dict[str, Any] = Field(default_factory=dict)
     """Tool-call evaluation, gate verdict, and where the exports are."""
     attempts: list[Attempt] = Field(default_factory=list)
+
+    @property
+    def silent_seconds(self) -> float:
+        """A running attempt that has not been heard of for longer may be gone."""
+        beat = self.settings.get("heartbeat_seconds") or _DEFAULT_HEARTBEAT_SECONDS
+        return _SILENT_BEATS * float(beat)
 
     @property
     def durable_step(self) -> int:
