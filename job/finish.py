@@ -96,7 +96,8 @@ def publish_adapter(
     )
     with run.stop.deferred():
         record = patiently(run.ledger.update, finish)
-        patiently(promote, open_storage(settings.output_uri, run.metrics), run.storage.uri, record)
+        root = open_storage(settings.output_uri, run.metrics)
+        patiently(promote, root, run.storage.uri, record, settings.promote)
         run.metrics.phase("finished")
         _tidy(run, adapter.key, folder)
     if failure:

@@ -175,7 +175,7 @@ def _already_finished(settings: Settings, storage: Storage, work_dir: Path) -> R
         raise GateFailed(Problem("promotion gate", str(record.results.get("gate"))))
     exports.refuse_new(settings, record)
     # An attempt that was killed between its last swap and this left it to us.
-    promote(open_storage(settings.output_uri), storage.uri, record)
+    promote(open_storage(settings.output_uri), storage.uri, record, settings.promote)
     return record
 
 

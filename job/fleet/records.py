@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from job.errors import AccessDenied, JobError, Unavailable
 from job.ledger import RunRecord, read_record
+from job.profiles import PROFILES, resolved
 from job.redact import redact
 from job.report.timeline import held_seconds
 from job.storage import Patience, Storage
@@ -46,7 +47,10 @@ class Row:
     age_seconds: float | None = None
     silent: bool = False
     """It says that it runs, and has missed three heartbeats."""
+    promoted: bool = False
+    """It is the one that the output's `promoted.json` names."""
     settings: dict[str, Any] = field(default_factory=dict)
+    """As they took effect: what was left to the profile has the profile's value."""
 
 
 def scan(storage: Storage, now: datetime | None = None) -> Iterator[Row | None]:
@@ -82,6 +86,14 @@ def _row(storage: Storage, folder: str, now: datetime) -> Row | None:
         return Row(run_id, UNREADABLE, redact(f"{type(error).__name__}: {error}"))
 
 
+def effective(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings with the profile's values in the place of those that were not given."""
+    profile = PROFILES.get(str(settings.get("profile")))
+    if profile is None:
+        return dict(settings)
+    return {**settings, **vars(resolved(profile, settings))}
+
+
 def row_of(run_id: str, record: RunRecord, now: datetime) -> Row:
     """Raises `ValueError`, or what goes wrong with free-form fields of another shape."""
     updated = datetime.fromisoformat(record.updated_at)
@@ -105,7 +117,7 @@ def row_of(run_id: str, record: RunRecord, now: datetime) -> Row:
         updated_at=record.updated_at,
         age_seconds=age,
         silent=silent,
-        settings=record.settings,
+        settings=effective(record.settings),
     )
 
 

@@ -72,7 +72,7 @@ class Selection:
 def table(rows: Sequence[Row], columns: Sequence[str]) -> str:
     """Aligned columns under a header; numbers to the right."""
     head = ["RUN", "STATUS", "STEP", "LOSS", "EXACT", *(name.upper() for name in columns)]
-    head += ["ATTEMPTS", "GPU-H", "UPDATED", "REASON"]
+    head += ["ATTEMPTS", "GPU-H", "UPDATED", "NOTE"]
     lines = [head, *([*_cells(row, columns)] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     left = {0, 1, len(head) - 1}
@@ -97,8 +97,9 @@ def totals(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row, columns: Sequence[str]) -> list[str]:
     steps = "–" if row.step is None else f"{row.step}/{row.max_steps or '?'}"
-    cut = len(row.reason) > _REASON_WIDTH
-    reason = row.reason[: _REASON_WIDTH - 1] + "…" if cut else row.reason
+    reason = "promoted" if row.promoted else row.reason
+    if len(reason) > _REASON_WIDTH:
+        reason = reason[: _REASON_WIDTH - 1] + "…"
     cells = [row.run_id, row.status, steps, _number(row.loss, ".4f"), _number(row.exact, ".1%")]
     cells += [_setting(row.settings.get(name)) for name in columns]
     cells += ["–" if row.attempts is None else str(row.attempts)]
