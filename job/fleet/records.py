@@ -53,9 +53,11 @@ class Row:
     """As they took effect: what was left to the profile has the profile's value."""
 
 
-def scan(storage: Storage, now: datetime | None = None) -> Iterator[Row | None]:
-    """A row for each folder directly below the root, in the order of their names; None for a
-    folder that holds no run.
+def scan(
+    storage: Storage, now: datetime | None = None, *, prefix: str = ""
+) -> Iterator[Row | None]:
+    """A row for each folder directly below the root whose name begins with `prefix`, in the order
+    of their names; None for a folder that holds no run.
 
     A record that can't be used is a row that says so. Raises `Unavailable` where storage can't be
     reached, since a summary that leaves runs out would be wrong, and what a listing raises.
@@ -63,7 +65,7 @@ def scan(storage: Storage, now: datetime | None = None) -> Iterator[Row | None]:
     read = partial(_row, storage, now=now or datetime.now(UTC))
     with ThreadPoolExecutor(READERS, thread_name_prefix="fleet") as pool:
         try:
-            yield from pool.map(read, storage.folders())
+            yield from pool.map(read, (f for f in storage.folders() if f.startswith(prefix)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -14,13 +14,16 @@ from job.promotion import is_named, read_promoted
 from job.storage import Storage, open_storage
 
 
-def fleet_status(uri: str, selection: Selection, *, as_json: bool, out: TextIO) -> int:
-    """Print one line for each run below `uri`, as a table with totals or as JSON lines; returns 0.
+def fleet_status(
+    uri: str, selection: Selection, *, prefix: str = "", as_json: bool, out: TextIO
+) -> int:
+    """Print one line for each run below `uri` whose id begins with `prefix`, as a table with
+    totals or as JSON lines; returns 0.
 
     Raises `SettingsError` where there is no run at all, and what storage raises.
     """
     storage = open_storage(uri)
-    found = list(scan(storage))
+    found = list(scan(storage, prefix=prefix))
     rows = [row for row in found if row is not None]
     promoted = _promoted(storage)
     rows = [replace(row, promoted=is_named(promoted, row.run_id)) for row in rows]
@@ -28,7 +31,8 @@ def fleet_status(uri: str, selection: Selection, *, as_json: bool, out: TextIO) 
         raise SettingsError(
             Problem(
                 storage.uri,
-                f"there are no runs here (no folder with a {RECORD_KEY})",
+                f"there are no runs {f'{prefix}… ' if prefix else ''}here (no folder with a "
+                f"{RECORD_KEY})",
                 "give the FORGE_OUTPUT_URI that the runs share",
             )
         )

@@ -227,3 +227,14 @@ def test_an_outage_is_no_shorter_table(
     interpose(lambda call: s3_error(503, "SlowDown") if "/b/" in call.path else None)
     with pytest.raises(Unavailable):
         shown(open_storage(f"{bucket}/runs"))
+
+
+def test_only_the_runs_of_one_sweep(directory: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("sweep-1-a", "sweep-1-b", "sweep-2-a"):
+        store(directory, a_record(name))
+    arguments = ["status", directory.uri, "--all", "--json", "--prefix"]
+    assert main([*arguments, "sweep-1-"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["run_id"] for row in rows] == ["sweep-1-a", "sweep-1-b"]
+    assert main([*arguments, "sweep-3-"]) == 78
+    assert "there are no runs sweep-3-… here" in capsys.readouterr().err
