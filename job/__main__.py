@@ -185,10 +185,9 @@ def _judged(arguments: argparse.Namespace, stop: StopToken) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from job.status import status
 
+    asked = (arguments.status, arguments.prefix, arguments.sort, arguments.columns)
     try:
-        if any(
-            (arguments.all, arguments.status, arguments.prefix, arguments.sort, arguments.columns)
-        ):
+        if arguments.all or any(asked):
             return _fleet(arguments)
         with _output(arguments.output) as out:
             return status(arguments.uri, as_json=arguments.json, watch=arguments.watch, out=out)

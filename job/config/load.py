@@ -67,7 +67,7 @@ def settings_in(text: str, where: str) -> dict[str, str]:
     problems = [problem for name, value in found.items() if (problem := _wrong(where, name, value))]
     if problems:
         raise SettingsError(problems)
-    return {name: text for name, value in found.items() if (text := _as_text(value))}
+    return {name: held for name, value in found.items() if (held := _as_text(value))}
 
 
 _EXAMPLE: Final = 'write {"learning_rate": 0.0001, "lora_r": 16}'

@@ -1,7 +1,7 @@
 """Many runs below one output: planned from one text, and told as one line for each.
 
-A summary costs one listing request for a thousand run folders and one GET for each `run.json`; nothing
-else of a run is looked at.
+A summary costs one listing request for a thousand run folders and one GET for each `run.json`;
+nothing else of a run is looked at.
 """
 
 from job.fleet.plan import Planned, plan
