@@ -12,7 +12,7 @@ same values name the same run, at every upgrade and in every cluster. */}}
 {{- else -}}
 {{- $spec := include "forge-job.jobSpec" (dict "root" . "runId" "derived") -}}
 {{- $hash := printf "%s/%s" .Release.Namespace $spec | sha256sum | trunc 8 -}}
-{{ printf "%s-%s-%s" (include "forge-job.fullname" .) (.Values.profile | replace "_" "-") $hash }}
+{{ printf "%s-%s-%s" (include "forge-job.runPrefix" .) (.Values.profile | replace "_" "-") $hash }}
 {{- end -}}
 {{- end }}
 
