@@ -92,6 +92,7 @@ _RULES: Final[Mapping[str, dict[str, Any]]] = {
     "networkPolicy.egressExcept": {"items": {"type": "string"}},
     "argo.kind": {"enum": ["WorkflowTemplate", "ClusterWorkflowTemplate"]},
     "argo.retryLimit": {"minimum": 0},
+    "argo.parallelism": {"minimum": 1},
     **dict.fromkeys(
         (
             "serviceAccount.annotations",
