@@ -220,6 +220,9 @@ def _plan(arguments: argparse.Namespace) -> int:
     except JobError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    if arguments.promote and any(run.never_promoted for run in runs):
+        told = "no gate is set (FORGE_GATE_MIN_EXACT, FORGE_GATE_MIN_GAIN): not all can be promoted"
+        print(told, file=sys.stderr)
     items = [run.as_item() for run in runs]
     lines = [f"{item['run-id']}  {item['settings']}" for item in items]
     print(json.dumps(items) if arguments.json else "\n".join(lines))

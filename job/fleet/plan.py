@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from job.config import PREFIX, SETTINGS_VARIABLE, load_settings, settings_in
 from job.errors import Problem, SettingsError
+from job.gate import gate_of
 
 MOST_RUNS: Final = 1000
 """What a workflow's object can hold, and more than one means to start by a typing error."""
@@ -39,6 +40,8 @@ class Planned:
     """What it has of its own and what all have, as the variables would hold it."""
     own: tuple[str, ...]
     """Names of the settings that were given for it alone."""
+    never_promoted: bool = False
+    """It is to be promoted, and without a gate to pass it can't be."""
 
     def as_item(self) -> dict[str, str]:
         """For a template: the id, and the value of `FORGE_SETTINGS`."""
@@ -115,11 +118,12 @@ def _planned(number: int, entry: Mapping[str, Any], common: Mapping[str, str]) -
     prefix = os.environ.get(PREFIX + "RUN_ID", "")
     run_id = f"{prefix}-{name or _hash(own)}"
     try:
-        load_settings(**{**common, **own, "run_id": run_id})
+        settings = load_settings(**{**common, **own, "run_id": run_id})
     except SettingsError as error:
         problems = [Problem(f"{where}, {p.where}", p.found, p.hint) for p in error.problems]
         raise SettingsError(problems) from None
-    return Planned(run_id, {**common, **own}, tuple(own))
+    ungated = settings.promote != "never" and not gate_of(settings).is_set
+    return Planned(run_id, {**common, **own}, tuple(own), never_promoted=ungated)
 
 
 def _hash(settings: Mapping[str, str]) -> str:

@@ -102,3 +102,18 @@ def test_the_command_refuses_with_78(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "plan").exists()
     (tmp_path / "file").touch()
     assert main(["plan", '[{"seed": 1}]', "--into", str(tmp_path / "file" / "x")]) == 78
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings", "told"),
+    [
+        ("best", {}, True),
+        ("best", {"gate_min_gain": 0}, False),
+        ("never", {}, False),
+    ],
+)
+def test_what_no_gate_lets_through_is_told_before_it_is_trained(
+    rule: str, settings: dict[str, int], told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", json.dumps([settings]), "--promote", rule]) == 0
+    assert ("no gate is set" in capsys.readouterr().err) is told
