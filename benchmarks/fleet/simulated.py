@@ -7,6 +7,7 @@ network, and have to find out that a newer attempt owns the run.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -84,6 +85,7 @@ def join(together: Together) -> None:
     """In each process, once."""
     global _together
     _together = together
+    logging.getLogger("job").setLevel(logging.ERROR)  # a storm is as many warnings
     _one_client_a_run()
 
 

@@ -112,6 +112,8 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _setting(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
     return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

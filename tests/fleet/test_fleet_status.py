@@ -128,12 +128,12 @@ def test_a_sweep_is_one_table_the_best_first(directory: Storage) -> None:
 def test_a_setting_that_was_left_to_the_profile_has_its_value(directory: Storage) -> None:
     """Half of a sweep says so by giving nothing."""
     for name, given in (("x", {"lora_r": 32}), ("y", {"lora_r": None, "num_train_epochs": 2.0})):
-        settings = {"profile": "fast_dev", **given}
+        settings = {"profile": "fast_dev", "dataset_uri": ["s3://b/x/", "s3://b/y/"], **given}
         store(directory, a_record(name, "succeeded", settings=settings))
-    lines = shown(directory, sort="run_id", columns="lora_r,learning_rate,max_steps")
-    assert [line.split()[5:8] for line in lines[1:3]] == [
-        ["32", "0.0002", "60"],
-        ["8", "0.0002", "-1"],
+    lines = shown(directory, sort="run_id", columns="lora_r,learning_rate,max_steps,dataset_uri")
+    assert [line.split()[5:9] for line in lines[1:3]] == [
+        ["32", "0.0002", "60", "s3://b/x/,s3://b/y/"],
+        ["8", "0.0002", "-1", "s3://b/x/,s3://b/y/"],
     ]
 
 
