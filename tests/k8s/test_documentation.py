@@ -1,4 +1,4 @@
-"""docs/kubernetes.md and docs/fleets.md: their commands are run or rendered, as far as that needs no cluster."""
+"""docs/kubernetes.md and docs/fleets.md: commands run or rendered, as far as needs no cluster."""
 
 from __future__ import annotations
 
