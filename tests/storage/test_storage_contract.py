@@ -303,3 +303,12 @@ def test_work_volume_that_takes_nothing(
     assert done.stdout.startswith("OutOfDisk" if mount.startswith("size") else "SettingsError")
     assert "FORGE_WORK_DIR" in done.stdout
     assert "left []" in done.stdout
+
+
+def test_another_client_of_the_same_root(storage: Storage) -> None:
+    etag = storage.write("a", b"1")
+    other = storage.reopened()
+    assert other.uri == storage.uri
+    assert other.read("a") == (b"1", etag)
+    other.write("a", b"2", if_match=etag)
+    assert storage.read("a")[0] == b"2"
