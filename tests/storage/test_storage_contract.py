@@ -305,10 +305,10 @@ def test_work_volume_that_takes_nothing(
     assert "left []" in done.stdout
 
 
-def test_another_client_of_the_same_root(storage: Storage) -> None:
-    etag = storage.write("a", b"1")
-    other = storage.reopened()
-    assert other.uri == storage.uri
+def test_another_client_of_the_same_root(conditional: Storage) -> None:
+    etag = conditional.write("a", b"1")
+    other = conditional.reopened()
+    assert other.uri == conditional.uri
     assert other.read("a") == (b"1", etag)
     other.write("a", b"2", if_match=etag)
-    assert storage.read("a")[0] == b"2"
+    assert conditional.read("a")[0] == b"2"
