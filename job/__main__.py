@@ -212,6 +212,7 @@ def _fleet(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from job.fleet.plan import plan, write
+    from job.redact import redact
 
     try:
         runs = plan(arguments.runs, arguments.promote)
@@ -224,7 +225,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         told = "no gate is set (FORGE_GATE_MIN_EXACT, FORGE_GATE_MIN_GAIN): not all can be promoted"
         print(told, file=sys.stderr)
     items = [run.as_item() for run in runs]
-    lines = [f"{item['run-id']}  {item['settings']}" for item in items]
+    lines = [redact(f"{item['run-id']}  {item['settings']}") for item in items]
     print(json.dumps(items) if arguments.json else "\n".join(lines))
     return 0
 

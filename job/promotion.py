@@ -5,8 +5,8 @@
 
 It is changed by compare-and-swap, after the run's own record says `succeeded`: an attempt that was
 fenced never gets that far. Which of two runs stays there is `job.standing`'s to say, by what both
-say of themselves and not by who comes first: runs that promote at once, and finished runs that are
-started again, leave the same one in place.
+say of themselves and not by who comes first: of runs that can be compared the same one stays,
+whether they promote at once or in turn, and a finished run that is started again changes nothing.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _current(root: Storage) -> tuple[dict[str, Any] | None, str | None]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        _log.warning("%s/%s is not ours and is replaced", root.uri, PROMOTED_KEY)
+        _log.warning("%s/%s is not ours and counts as nothing", root.uri, PROMOTED_KEY)
         return None, etag
     return found, etag
 

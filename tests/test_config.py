@@ -209,7 +209,9 @@ def test_what_is_public_holds_no_credentials(env: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("trackers")
-@pytest.mark.parametrize("name", [name for name in GIVEN if name != "run_id"])
+@pytest.mark.parametrize(
+    "name", [name for name in GIVEN if name not in ("run_id", "termination_log")]
+)
 def test_each_setting_is_read_from_the_object_too(name: str, env: pytest.MonkeyPatch) -> None:
     text, value = GIVEN[name]
     env.setenv(f"FORGE_{name.upper()}", "outranked")
@@ -233,6 +235,7 @@ def test_an_object_of_settings_has_numbers_truths_and_lists(env: pytest.MonkeyPa
         ('{"lora_rank": 8}', "FORGE_SETTINGS", "'lora_rank' is not a setting"),
         ('{"learning_rat": 8}', "FORGE_SETTINGS", "did you mean learning_rate?"),
         ('{"run_id": "x"}', "FORGE_SETTINGS", "set FORGE_RUN_ID"),
+        ('{"termination_log": "x"}', "FORGE_SETTINGS", "set FORGE_TERMINATION_LOG"),
         ('{"lora_r": [8]}', "FORGE_SETTINGS", "is neither text, number, truth nor a list"),
         ('{"lora_r": 0}', "FORGE_LORA_R", "greater than 0"),
     ],

@@ -70,12 +70,17 @@ def settings_in(text: str, where: str) -> dict[str, str]:
     return {name: held for name, value in found.items() if (held := _as_text(value))}
 
 
+_ALONE: Final = {
+    "run_id": "by which logs and pods are found",
+    "termination_log": "which is needed when the settings can't be read",
+}
+"""What is read before the settings are, or by others."""
 _EXAMPLE: Final = 'write {"learning_rate": 0.0001, "lora_r": 16}'
 
 
 def _wrong(where: str, name: str, value: object) -> Problem | None:
-    if name == "run_id":
-        return Problem(where, "holds run_id, by which a pod is found", "set FORGE_RUN_ID")
+    if name in _ALONE:
+        return Problem(where, f"holds {name}", f"set {PREFIX}{name.upper()}, {_ALONE[name]}")
     if name not in Settings.model_fields:
         return Problem(where, f"'{name}' is not a setting", _nearest(name, Settings.model_fields))
     if _as_text(value) is None:

@@ -117,3 +117,10 @@ def test_what_no_gate_lets_through_is_told_before_it_is_trained(
 ) -> None:
     assert main(["plan", json.dumps([settings]), "--promote", rule]) == 0
     assert ("no gate is set" in capsys.readouterr().err) is told
+
+
+def test_a_password_is_not_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", '[{"pushgateway_url": "http://me:hunter2@gateway:9091"}]']) == 0
+    printed = capsys.readouterr().out
+    assert "gateway:9091" in printed
+    assert "hunter2" not in printed
