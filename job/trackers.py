@@ -117,16 +117,16 @@ def end(exit_code: int, seconds: float) -> None:
     each at most. One that was replaced by a newer attempt (76) ends nothing: the run is that
     one's."""
     mlflow, wandb = sys.modules.get("mlflow"), sys.modules.get("wandb")
-    runs = mlflow is not None and mlflow.active_run() is not None
-    # Its stack of runs is each thread's own, so the end itself is told on this one.
-    if runs and _within(seconds, "MLflow", mlflow.flush_async_logging):
-        _end_mlflow(mlflow, exit_code)
+    if mlflow is not None and mlflow.active_run() is not None:
+        _end_mlflow(mlflow, exit_code, seconds)
     if wandb is not None and wandb.run is not None and exit_code != Fenced.exit_code:
         _within(seconds, "W&B", lambda: _end_wandb(wandb, exit_code))
 
 
-def _end_mlflow(mlflow: Any, exit_code: int) -> None:
-    if exit_code == Fenced.exit_code:
+def _end_mlflow(mlflow: Any, exit_code: int, seconds: float) -> None:
+    """Its stack of runs is each thread's own, so the end itself is told on this one."""
+    flushed = _within(seconds, "MLflow", mlflow.flush_async_logging)
+    if not flushed or exit_code == Fenced.exit_code:
         return
     stopped = "KILLED" if exit_code == Preempted.exit_code else "FAILED"
     try:
