@@ -16,6 +16,7 @@ from job.ledger import RECORD_KEY, Attempt, RunRecord, read_record
 from job.promotion import is_named, promoted_beside
 from job.redact import redact
 from job.storage import Storage, open_storage
+from job.terminal import printable
 
 _BAR_WIDTH: Final = 30
 _LABEL_WIDTH: Final = 12
@@ -79,7 +80,7 @@ def describe(
         *([("promoted", _promotion(record, promoted))] if record.status == "succeeded" else []),
         *((f"attempt {a.number}", _attempt(a, _runs(a, record))) for a in record.attempts),
     ]
-    return _printable("\n".join(f"{name:<{_LABEL_WIDTH - 1}} {value}" for name, value in rows))
+    return "\n".join(printable(f"{name:<{_LABEL_WIDTH - 1}} {value}") for name, value in rows)
 
 
 def sparkline(values: Sequence[float], blocks: str = _BLOCKS) -> str:
@@ -260,8 +261,3 @@ def _duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{whole // 60} min"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _printable(text: str) -> str:
-    """Reasons and names come from storage: they must not move the cursor."""
-    return "".join(c if c == "\n" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -11,6 +11,7 @@ from typing import Any, Final, Self, get_args
 from job.errors import Problem, SettingsError
 from job.fleet.records import UNREADABLE, Row
 from job.ledger import Status
+from job.terminal import printable
 
 STATUSES: Final = (*get_args(Status), UNREADABLE)
 _ORDER: Final = ("running", UNREADABLE, "failed", "gate_failed", "preempted", "succeeded")
@@ -104,7 +105,7 @@ def _cells(row: Row, columns: Sequence[str]) -> list[str]:
     cells += [_setting(row.settings.get(name)) for name in columns]
     cells += ["–" if row.attempts is None else str(row.attempts)]
     cells += [_number(row.gpu_hours, ".2f"), _age(row.age_seconds), reason]
-    return [_printable(cell) for cell in cells]
+    return [printable(cell) for cell in cells]
 
 
 def _number(value: float | None, form: str) -> str:
@@ -124,11 +125,6 @@ def _age(seconds: float | None) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _printable(text: str) -> str:
-    """Names and reasons come from storage: they must not move the cursor."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _names(text: str) -> tuple[str, ...]:

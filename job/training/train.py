@@ -208,7 +208,7 @@ def _build(
         processing_class=loaded.tokenizer,
         callbacks=callbacks,
     )
-    guard(trainer, settings.report_to)
+    guard(trainer, settings.report_to, settings.run_uri)
     trainer.remove_callback(PrinterCallback)  # our log says it
     for callback in own:
         callback.trainer = trainer
