@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from job.lifecycle import StopToken
 from job.metrics import Metrics
 from job.model import BaseModel
 from job.monitor import Monitor
+from job.ranks import ALONE, Fellowship
 from job.redact import redact
 from job.storage import Patience, Storage
 
@@ -45,7 +46,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PREPARED = "prepared"
+PREPARED = "prepared"
+RESTORED = "restored"
+
+SOURCES, START = "sources", "start"
+"""What the other ranks are told: what to fetch, and from where to start."""
 
 _RECORD_SECONDS = 30.0
 
@@ -65,6 +70,12 @@ class Run:
     ledger: Ledger
     uploader: CheckpointUploader
     monitor: Monitor
+    ranks: Fellowship | None = None
+    """Of which this is the first; None for a single process."""
+
+    @property
+    def size(self) -> int:
+        return self.ranks.size if self.ranks else 1
 
     @property
     def own_dir(self) -> Path:
@@ -74,13 +85,13 @@ class Run:
 
     def replace_older_attempts(self) -> None:
         """Their tokenized data, where they are whole, become ours; all else of theirs goes."""
-        own = self.own_dir / _PREPARED
+        own = self.own_dir / PREPARED
         for folder in sorted(self.work_dir.glob("attempt-*"), reverse=True):
             if int(folder.name.rpartition("-")[2]) >= self.ledger.attempt:
                 continue
-            if is_prepared(folder / _PREPARED) and not own.exists():
+            if is_prepared(folder / PREPARED) and not own.exists():
                 own.parent.mkdir(exist_ok=True)
-                (folder / _PREPARED).rename(own)
+                (folder / PREPARED).rename(own)
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -99,7 +110,7 @@ def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedD
     if options.max_seq_length < run.settings.hyperparameters().max_seq_length:
         _log.warning("the model has %d positions: longer rows don't fit", options.max_seq_length)
     try:
-        data = prepare(files, model.chat, options, run.own_dir / _PREPARED)
+        data = prepare(files, model.chat, options, run.own_dir / PREPARED)
     except DataRejected as rejection:
         _report_data(run, rejection.report)
         raise
@@ -127,16 +138,17 @@ def agree_on_fingerprint(
         engine.name,
         _precision(engine),
         data.report.counts,
+        run.size,
     )
     record = run.ledger.record
     if record.fingerprint and record.checkpoints:
         accepted = run.settings.allow_fingerprint_change
-        for difference in compare(record.fingerprint, current, accepted):
+        for difference in compare(fingerprint.recorded(record), current, accepted):
             _log.warning("the run goes on with a difference: %s", difference)
     run.ledger.set_fields(
         fingerprint=current,
         settings=run.settings.public(),
-        effective_batch_size=run.settings.hyperparameters().effective_batch_size,
+        effective_batch_size=run.settings.hyperparameters().effective_batch_size * run.size,
     )
 
 
@@ -163,7 +175,7 @@ def restore(run: Run) -> Restored | None:
     restored = restore_newest(
         run.storage,
         list(run.ledger.record.checkpoints),
-        run.own_dir / "restored",
+        run.own_dir / RESTORED,
         rejected,
         check=check_loadable,
         patiently=Patience(_RESTORE_PATIENCE_SECONDS, pause=run.stop.pause),
@@ -177,6 +189,43 @@ def restore(run: Run) -> Restored | None:
 
     run.ledger.update(change)
     return restored
+
+
+def node_topic(node: int) -> str:
+    """Under which the first rank of a node says that everything lies ready on it."""
+    return f"node-{node}"
+
+
+def tell_sources(run: Run, files: list[DataFile], model: BaseModel) -> None:
+    """The other nodes fetch and prepare the very same, while this one prepares its own."""
+    if run.ranks is None:
+        return
+    accumulation = run.settings.hyperparameters().gradient_accumulation_steps
+    message = {
+        "attempt": run.ledger.attempt,
+        "pins": [asdict(file.source) for file in files],
+        "revision": model.revision,
+        "gradient_accumulation_steps": accumulation,
+    }
+    run.ranks.tell(SOURCES, message)
+
+
+def tell_start(run: Run, restored: Restored | None, model: BaseModel) -> None:
+    """Nothing was refused: all ranks load the model and train from this checkpoint."""
+    if run.ranks is None:
+        return
+    checkpoint = restored.checkpoint if restored else None
+    fit = _recorded_fit(run.ledger.record)
+    fields = {"key", "manifest_sha256", "step"}
+    run.ranks.tell(
+        START,
+        {
+            "checkpoint": checkpoint.model_dump(include=fields) if checkpoint else None,
+            "fit": asdict(fit) if fit else None,
+        },
+    )
+    model.source.model_dir()
+    run.ranks.tell(node_topic(run.ranks.place.node), {"work_dir": str(run.work_dir)})
 
 
 def load_model(run: Run, engine: Engine, model: BaseModel) -> LoadedModel:
@@ -206,7 +255,10 @@ def train_model(
             restored.path if restored else None,
             restored.checkpoint.next_loss if restored else None,
             fit=_recorded_fit(run.ledger.record),
+            ranks=run.ranks or ALONE,
         )
+        if run.ranks:
+            run.ranks.trained()
     except MicroBatchTooLarge:
         run.uploader.flush(_RECORD_SECONDS)  # the next attempt has to know
         raise

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from safetensors import SafetensorError
+from torch.nn.parallel import DistributedDataParallel
 from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.trainer_utils import set_seed
 
@@ -27,10 +28,12 @@ from job.engines import Engine, LoadedModel
 from job.errors import MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, Problem
 from job.lifecycle import StopToken
 from job.profiles import Hyperparameters
+from job.ranks import ALONE, Ranks
 from job.training.callbacks import EarlyStopping, JobCallback, TrainingOver
 from job.training.fitting import Fit, TooLarge, TryOut, shrink, smaller
 from job.training.observer import TrainingObserver
 from job.training.randomness import random_state, restore_random_state
+from job.training.sameness import refuse_other_inputs
 from job.training.state import TrainingState
 from job.training.trainer import job_trainer
 
@@ -75,6 +78,7 @@ def train(
     resume_from: Path | None = None,
     expected_loss: float | None = None,
     fit: Fit | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Train `loaded.model` in place, from `resume_from` if given; `expected_loss` is what the
     first micro-batch after it had before, `fit` the micro-batch that an earlier attempt found.
@@ -94,18 +98,25 @@ def train(
         evaluates=bool(data.evaluation),
         resumed=resumed,
         expected_loss=expected_loss,
+        ranks=ranks,
     )
-    try_out = TryOut(data.train, hyperparameters.optim, observer.fitted)
+    with ranks.explained():
+        refuse_other_inputs(ranks, data.train, data.evaluation, loaded.model)
+    try_out = TryOut(data.train, hyperparameters.optim, observer.fitted, ranks)
     trainer = _build(
-        engine, loaded, data, settings, hyperparameters, [try_out, callback], output_dir
+        engine, loaded, data, settings, hyperparameters, [try_out, callback], output_dir, ranks
     )
     trainer.after_first = callback.first_micro_batch
-    with stop.deferred(), _translated_errors(output_dir, trainer, observer):
+    with (
+        stop.deferred(),
+        ranks.explained(),
+        _translated_errors(output_dir, trainer, observer),
+    ):
         if resume_from is not None and _is_over(resume_from, resumed):
             _conclude(trainer, callback, resume_from)
         else:
             _loop(trainer, resume_from)
-    stop.check()
+        stop.check()
     state = trainer.state
     return TrainingResult(
         step=state.global_step,
@@ -171,6 +182,10 @@ def training_arguments(
         "report_to": list(settings.report_to) or "none",
         "run_name": settings.run_id,
         "disable_tqdm": True,
+        # With several ranks: one loss over the supervised tokens of all, and batches in turn.
+        "average_tokens_across_devices": True,
+        "ddp_find_unused_parameters": False,
+        "accelerator_config": {"dispatch_batches": False, "even_batches": True},
     }
 
 
@@ -182,6 +197,7 @@ def _build(
     hyperparameters: Hyperparameters,
     own: list[Any],
     output_dir: Path,
+    ranks: Ranks = ALONE,
 ) -> Any:
     classes = engine.trainer_classes()
     evaluates = bool(data.evaluation)
@@ -190,7 +206,9 @@ def _build(
     if evaluates and settings.early_stopping_patience:
         callbacks.append(EarlyStopping(settings.early_stopping_patience))
     set_seed(hyperparameters.seed)
-    trainer = job_trainer(classes.trainer)(
+    if ranks.size > 1:
+        leave_frozen_alone(loaded.model)
+    trainer = job_trainer(classes.trainer, ranks)(
         model=loaded.model,
         args=classes.config(**(arguments | engine.training_arguments())),
         train_dataset=to_dataset(data.train),
@@ -203,6 +221,15 @@ def _build(
         callback.trainer = trainer
     engine.adopt(trainer)
     return trainer
+
+
+def leave_frozen_alone(model: Any) -> None:
+    """Keep `DistributedDataParallel` from sending the base model around: every rank has it, its
+    4-bit weights are no floats, and only what is trained has gradients."""
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    frozen += [name for name, _ in model.named_buffers()]
+    ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    ignore(model, frozen)
 
 
 def _loop(trainer: Any, resume_from: Path | None) -> None:
