@@ -29,6 +29,9 @@ _PLAIN: Final = f"""{_MADE} Fill in the three values marked with <...>, make
 # the Secret {_SECRET} (docs/kubernetes.md), and `kubectl apply -f` this file.
 # The same file started again resumes the run, or exits 0 at once where it is finished.
 """
+_JOBSET: Final = f"""{_MADE} Two nodes with four cards each, as a JobSet
+# (docs/distributed.md). Fill in the three values marked with <...>, and make the Secret {_SECRET}.
+"""
 _PROFILE: Final = f"{_MADE} The values come from run.yaml: `kubectl apply -k` the folder.\n"
 _ARGO: Final = f"""{_MADE} Fill in the image; docs/kubernetes.md shows how
 # it is submitted.
@@ -57,6 +60,7 @@ def _files() -> Iterator[tuple[Path, str]]:
         run = f"{profile.replace('_', '-')}-1"
         yield K8S / "plain" / f"{profile}.yaml", _PLAIN + _job(profile, run, "<", ">")
         yield K8S / "profiles" / profile / "job.yaml", _PROFILE + _job(profile, run, "", "")
+    yield K8S / "distributed" / "jobset.yaml", _JOBSET + _jobset()
     yield K8S / "argo" / "workflowtemplate.yaml", _ARGO + _workflow_template("WorkflowTemplate")
     cluster = _ARGO + _workflow_template("ClusterWorkflowTemplate")
     yield K8S / "argo" / "clusterworkflowtemplate.yaml", cluster
@@ -74,6 +78,20 @@ def _job(profile: str, run: str, left: str, right: str) -> str:
         "job": {"keep": False},
     }
     return _rendered(profile, values, "Job")
+
+
+def _jobset() -> str:
+    values = {
+        "runId": "forge-job-distributed-1",
+        "datasetUri": "s3://<bucket>/data/",
+        "outputUri": "s3://<bucket>/runs",
+        "image": {"repository": "<registry>/forge-job"},
+        "credentials": {"existingSecret": _SECRET},
+        "gpu": {"count": 4},
+        "distributed": {"kind": "jobset", "nodes": 2},
+        "job": {"keep": False},
+    }
+    return _rendered("balanced", values, "JobSet")
 
 
 def _workflow_template(kind: str) -> str:

@@ -37,6 +37,15 @@
 {{- end }}
 {{- end }}
 
+{{- define "forge-job.refuseDistributed" -}}
+{{- if and (eq .Values.distributed.kind "none") (gt (int .Values.distributed.nodes) 1) }}
+- distributed: nodes is {{ .Values.distributed.nodes }} with kind none; set distributed.kind=jobset
+{{- end }}
+{{- if and (ne .Values.distributed.kind "none") .Values.argo.enabled (not .Values.job.enabled) }}
+- distributed: the Argo template runs one pod; submit the JobSet, or set distributed.kind=none
+{{- end }}
+{{- end }}
+
 {{- define "forge-job.refuseNames" -}}
 {{- if not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" (include "forge-job.runId" .)) }}
 - runId: {{ include "forge-job.runId" . }} is not made of a-z, 0-9 and -, without a - at either end
@@ -95,6 +104,7 @@
   (include "forge-job.refuseCredentials" .)
   (include "forge-job.refuseNames" .)
   (include "forge-job.refuseVolumes" .)
-  (include "forge-job.refuseHardware" .) | join "" | trim -}}
+  (include "forge-job.refuseHardware" .)
+  (include "forge-job.refuseDistributed" .) | join "" | trim -}}
 {{- if $problems }}{{ fail (printf "the values can't be used:\n%s" $problems) }}{{ end -}}
 {{- end }}

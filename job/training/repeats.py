@@ -26,6 +26,14 @@ def repeated(samples: int, batch_size: int, rank: int, ranks: int) -> int:
     return max(0, min(batch_size, rest - rank * batch_size))
 
 
+def first(batch: dict[str, Any], kept: int) -> dict[str, Any]:
+    """Only the first `kept` conversations of a batch, for counting."""
+    if "attention_mask" in batch:
+        return {name: batch[name][:kept] for name in ("input_ids", "labels", "attention_mask")}
+    end = [*_starts(batch), batch["input_ids"].shape[-1]][kept]
+    return {name: batch[name][:, :end] for name in ("input_ids", "labels", "position_ids")}
+
+
 def leave_out(batch: dict[str, Any], kept: int) -> Any:
     """Take the labels of all but the first `kept` conversations; returns what they all were."""
     labels = batch["labels"]
@@ -33,11 +41,16 @@ def leave_out(batch: dict[str, Any], kept: int) -> Any:
     if "attention_mask" in batch:
         left[kept:] = _IGNORED
     else:  # one row, conversations one after another, each starting at position 0
-        starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
+        starts = _starts(batch)
         if kept < len(starts):
             left[:, starts[kept] :] = _IGNORED
     batch["labels"] = left
     return labels
+
+
+def _starts(batch: dict[str, Any]) -> list[int]:
+    found: list[int] = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
+    return found
 
 
 def put_back(batch: dict[str, Any], labels: Any) -> None:

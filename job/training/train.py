@@ -216,6 +216,9 @@ def _build(
         processing_class=loaded.tokenizer,
         callbacks=callbacks,
     )
+    if trainer.args.device.type == "cpu":
+        # Among ranks accelerate calls it "cpu:0", where torch.load can't bring an optimizer back.
+        vars(trainer.args)["_setup_devices"] = torch.device("cpu")
     trainer.remove_callback(PrinterCallback)  # our log says it
     for callback in own:
         callback.trainer = trainer

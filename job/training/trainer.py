@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from job.ranks import ALONE, Ranks
-from job.training.repeats import leave_out, put_back, repeated
+from job.training.repeats import first, leave_out, put_back, repeated
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,15 @@ def _together(base: type[Any], ranks: Ranks) -> type[Any]:
 
         def get_batch_samples(self, iterator: Any, num_batches: int, *args: Any) -> Any:
             batches = list(islice(iterator, num_batches))
-            self.repeat, labels = None, None
+            self.repeat, labels, counted = None, None, batches
             if batches and self.accelerator.gradient_state.end_of_dataloader:
                 size = self.args.train_batch_size
                 kept = repeated(len(self.train_dataset), size, ranks.rank, ranks.size)
+                counted = [*batches[:-1], first(batches[-1], kept)]
                 labels = leave_out(batches[-1], kept)
                 self.repeat = batches[-1] if kept == 0 else None
             found = super().get_batch_samples(iter(batches), len(batches), *args)
-            self.counted = count(batches)
+            self.counted = count(counted)
             if self.repeat is not None:
                 put_back(self.repeat, labels)
             return found

@@ -50,6 +50,14 @@ class JobProcess:
             stderr=self._file,
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text()
+
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
             return str(answer.read().decode())

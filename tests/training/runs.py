@@ -14,6 +14,7 @@ from job.dataset import Sample
 from job.engines import ReferenceEngine
 from job.errors import Preempted
 from job.lifecycle import StopToken
+from job.ranks import ALONE, Ranks
 from job.training import Fit, Saved, Step, TrainingData, TrainingResult, TrainingState, train
 from tests.stored import stored
 
@@ -117,6 +118,7 @@ def run(
     cause: BaseException | None = None,
     expected_loss: float | None = None,
     fit: Fit | None = None,
+    ranks: Ranks = ALONE,
     **settings: Any,
 ) -> Outcome:
     resolved = Settings(**(SETTINGS | settings))
@@ -125,7 +127,17 @@ def run(
     seen = Recorder(stop, stop_at, cause or Preempted("test"))
     try:
         result = train(
-            engine, loaded, data, resolved, seen, stop, output, resume_from, expected_loss, fit
+            engine,
+            loaded,
+            data,
+            resolved,
+            seen,
+            stop,
+            output,
+            resume_from,
+            expected_loss,
+            fit,
+            ranks,
         )
     except (Preempted, Killed):
         result = None
