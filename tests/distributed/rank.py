@@ -43,7 +43,7 @@ def main(model: Path, folder: Path) -> dict[str, Any]:
     group = join(place, StopToken(), _leave, join_seconds=120, timeout_seconds=60)
     data = made_data(folder / f"data-{place.rank}")
     own = folder / f"rank-{place.rank}"
-    halves = {"gradient_accumulation_steps": 2}
+    halves: dict[str, Any] = {"gradient_accumulation_steps": 2}
     seen = {
         "equal": _said(run(model, data, own / "equal", ranks=group, lora_dropout=0.0, **halves)),
         "uneven": _said(
