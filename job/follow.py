@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,11 @@ def follow(settings: Settings, ranks: Fellowship, stop: StopToken) -> str:
 @contextmanager
 def _served(settings: Settings, ranks: Fellowship, metrics: Metrics) -> Iterator[None]:
     """Each node's pod has its own `/healthz`."""
+    if not ranks.place.leads_node:
+        yield
+        return
     health = Health(metrics, settings.stall_seconds)
-    server = MetricsServer(metrics, settings.metrics_port, metrics.progress, health)
-    # Ranks of one machine that are not of one launcher would want the same port.
-    leads = ranks.place.leads_node and ranks.place.node > 0
-    with server if leads else nullcontext():
+    with MetricsServer(metrics, settings.metrics_port, metrics.progress, health):
         yield
 
 
