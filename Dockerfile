@@ -114,6 +114,9 @@ LABEL org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.created="$CREATED" \
       org.opencontainers.image.source="$SOURCE"
+# Labels can't be read from inside: the adapter's provenance takes them from here.
+ENV OCI_IMAGE_REVISION="$REVISION" \
+    OCI_IMAGE_SOURCE="$SOURCE"
 USER 10001:0
 
 # Triton compiles a small library against the node's driver when it starts.
@@ -157,4 +160,7 @@ LABEL org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.created="$CREATED" \
       org.opencontainers.image.source="$SOURCE"
+# Labels can't be read from inside: the adapter's provenance takes them from here.
+ENV OCI_IMAGE_REVISION="$REVISION" \
+    OCI_IMAGE_SOURCE="$SOURCE"
 USER 10001:0

@@ -12,6 +12,7 @@ TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
 SECONDS ?= 600
 KILLS ?= 300
+BENCH ?=
 TARGET ?= gpu
 WORKERS ?= 2
 
@@ -24,7 +25,7 @@ SHELL_SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test fuzz chaos check lint scan format manifests lock lock-upgrade image clean python
+.PHONY: help install demo test fuzz chaos bench check lint scan format manifests lock lock-upgrade image clean python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ fuzz: $(INSTALLED)  ## break the data stage with odd input, for SECONDS=600
 
 chaos: $(INSTALLED)  ## kill attempts at random moments, KILLS=300 times, and compare the results
 	$(BIN)/python -m tests.chaos --kills $(KILLS)
+
+bench: $(INSTALLED)  ## measure everything again, BENCH="startup overhead" or all of it
+	$(BIN)/python -m benchmarks $(BENCH)
 
 check: lint test  ## what CI runs, but for `make scan`
 

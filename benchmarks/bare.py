@@ -6,8 +6,9 @@ What one would write without the job, down to its local checkpoints. `plan.json`
 folder, the tokenized rows, the hyperparameters, the precision (device, bf16, gradient
 checkpointing), and where to write the checkpoints and the record: see `benchmarks.overhead`.
 
-Only three things are not a plain script's: the callback that notes when each step ended, and, to
-have the mathematics that the job has, the seed before the LoRA matrices and their cast to fp32.
+Only these are not a plain script's: the callback that notes when each step ended, and, to have
+the mathematics that the job has, the seed before the LoRA matrices, their cast to fp32 and, on a
+CPU and unless the plan's `dense` is false, the 4-bit weights de-quantized once.
 """
 
 from __future__ import annotations
@@ -125,6 +126,10 @@ def main(plan: dict[str, Any]) -> None:
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
+    if plan.get("dense", True) and not gpu:
+        from job.engines.dense import make_dense
+
+        make_dense(trainer.model)
     trainer.train()
     leave_record(plan, clock)
 

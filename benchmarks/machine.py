@@ -18,12 +18,16 @@ def versions() -> dict[str, str]:
 
 
 def machine(bare: Record, load_before: float) -> dict[str, Any]:
+    """This machine, with what a run found on it."""
+    return machine_now(load_before) | {"threads": bare.threads, "device": bare.device}
+
+
+def machine_now(load_before: float | None = None) -> dict[str, Any]:
+    """This machine. To be asked before a benchmark loads it, or with the load of that moment."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
-        "threads": bare.threads,
-        "device": bare.device,
-        "load_before": load_before,
+        "load_before": os.getloadavg()[0] if load_before is None else load_before,
         "system": platform.system(),
         "architecture": platform.machine(),
     }

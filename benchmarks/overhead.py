@@ -1,6 +1,7 @@
 """What the job costs beside training: the bare script and the job in turns, on the same rows.
 
     python -m benchmarks.overhead
+    python -m benchmarks.overhead --naive    # training throughput beside a plain script
 
 Run it from the repository's root on a machine that does nothing else. Writes a JSON file and a
 Markdown table beside it. What is measured, and how to read it, is in benchmarks/README.md.
@@ -18,7 +19,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -58,6 +59,8 @@ class Bench:
     """Tokenized rows, for the bare script."""
     mean_tokens: float
     steps: int
+    dense: bool = True
+    """Whether the bare script de-quantizes once, as the job's engine does on a CPU."""
 
     def settings(self, run_id: str, port: int = 0) -> dict[str, Any]:
         """Of a run of the job, with all that it does beside training switched on."""
@@ -103,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.update(server.env)
         server.create_bucket(BUCKET)
         bench = _prepare(arguments.model, arguments.steps, Path(folder))
+        bench = replace(bench, dense=not arguments.naive)
         runs = [_pair(bench, number) for number in range(arguments.pairs)]
     result = _result(arguments, bench, runs) | {"machine": machine(runs[0][1], load_before)}
     leave(arguments.out, result, markdown(result))
@@ -114,13 +118,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
     parser.add_argument("--steps", type=int, default=12, help="of each run (default: 12)")
     parser.add_argument("--pairs", type=int, default=3, help="of runs (default: 3)")
+    parser.add_argument(
+        "--naive", action="store_true", help="the bare script without the engine's levers"
+    )
     parser.add_argument("--out", type=Path, help="the JSON file (default: in benchmarks/results)")
     arguments = parser.parse_args(argv)
     if arguments.steps < FEWEST_STEPS:
         parser.error(f"--steps: at least {FEWEST_STEPS}")
     if arguments.pairs < 1:
         parser.error("--pairs: at least 1")
-    default = ROOT / "benchmarks" / "results" / f"overhead-{arguments.model}.json"
+    name = "throughput" if arguments.naive else "overhead"
+    default = ROOT / "benchmarks" / "results" / f"{name}-{arguments.model}.json"
     arguments.out = arguments.out or default
     return arguments
 
@@ -140,7 +148,7 @@ def _prepare(model_name: str, steps: int, folder: Path) -> Bench:
     ]
     bench.samples.write_text(json.dumps(samples))
     tokens = sum(len(sample.input_ids) for sample in data.train)
-    return Bench(folder, model, bench.samples, tokens / len(samples), steps)
+    return replace(bench, mean_tokens=tokens / len(samples))
 
 
 def _smollm2(_folder: Path, rows: Path, count: int) -> Path:
@@ -177,6 +185,7 @@ def _run_bare(bench: Bench, number: int) -> Record:
         "precision": ReferenceEngine().training_arguments(),
         "save_steps": SAVE_STEPS,
         "output": str(bench.folder / f"bare-{number}"),
+        "dense": bench.dense,
     }
     return _run(bench, f"bare-{number}", "benchmarks.bare", plan, port=None)
 
@@ -233,7 +242,7 @@ def _result(
     arguments: argparse.Namespace, bench: Bench, runs: Sequence[tuple[str, Record, Record]]
 ) -> dict[str, Any]:
     pairs: list[Comparison] = [
-        compare(first, bare, job, bench.saved()) for first, bare, job in runs
+        compare(first, bare, job, bench.saved(), exact=bench.dense) for first, bare, job in runs
     ]
     jobs = [job for _, _, job in runs]
     return {
@@ -243,6 +252,7 @@ def _result(
             "steps": bench.steps,
             "batch": BATCH,
             "mean_tokens": bench.mean_tokens,
+            "naive": not bench.dense,
             "pairs": len(pairs),
             "save_steps": SAVE_STEPS,
             "heartbeat_seconds": HEARTBEAT_SECONDS,

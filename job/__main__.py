@@ -11,12 +11,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from job.errors import JobError, SettingsError, Stopped
+from job.arguments import parser
+from job.errors import GateFailed, JobError, SettingsError, Stopped
 from job.lifecycle import StopToken
 from job.overdue import Watch
 
@@ -31,7 +32,7 @@ _DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     command = arguments.command or "run"
     if command == "run":
         return _launch_or_run()
@@ -43,46 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _status(arguments)
     if command == "mirror":
         return _mirror(arguments)
+    if command == "evaluate":
+        return _evaluate(arguments)
     return _demo(arguments)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """As any bad setting: argparse's own 2 is no code of ours."""
-        self.print_usage(sys.stderr)
-        self.exit(SettingsError.exit_code, f"{self.prog}: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="forge-job",
-        description="Fine-tunes a model on tool-calling conversations. Configured by FORGE_* "
-        "environment variables; without a command it runs the job.",
-    )
-    commands = parser.add_subparsers(dest="command")
-    commands.add_parser("run", help="the batch job (the default)")
-    validate = commands.add_parser("validate", help="check everything that needs no GPU")
-    validate.add_argument("--json", action="store_true", help="for machines")
-    validate.add_argument(
-        "--report-to", metavar="URI", help="put the data's report and mask preview there, too"
-    )
-    validate.add_argument(
-        "--gpu-memory", metavar="GB", type=float, help="of the card that it has to fit"
-    )
-    doctor = commands.add_parser("doctor", help="can a run work on this node, in this image?")
-    doctor.add_argument("--json", action="store_true", help="for machines")
-    doctor.add_argument("--no-gpu", action="store_true", help="on a node that has none")
-    mirror = commands.add_parser("mirror", help="bring a model into S3, for runs without a hub")
-    mirror.add_argument("model", help="owner/name, owner/name@revision, or a folder")
-    mirror.add_argument("uri", help="s3://bucket/prefix; what FORGE_MODEL is set to then")
-    status = commands.add_parser("status", help="what a run's record says")
-    status.add_argument("uri", help="<output>/<run id>")
-    status.add_argument("--json", action="store_true", help="the record, for machines")
-    status.add_argument("--watch", action="store_true", help="again and again until it ends")
-    status.add_argument("--output", type=Path, metavar="FILE", help="instead of on stdout")
-    demo = commands.add_parser("demo", help="the embedded run on this machine's CPU")
-    demo.add_argument("--output", type=Path, default=Path("demo-output"), help="a copy of the run")
-    return parser
 
 
 def _launch_or_run() -> int:
@@ -92,19 +56,19 @@ def _launch_or_run() -> int:
         node = wanted(os.environ)
     except SettingsError as error:
         print(error, file=sys.stderr)
-        _write_termination_message(error.exit_code, f"{error.title}: {error}")
+        _write_termination_message(error.exit_code, f"{error.title}: {error}", {})
         return error.exit_code
     if node is None:
         return _run()
     code, said = launch(node)
     if said:
-        _write_termination_message(code, said)
+        _write_termination_message(code, said, {})
     return code
 
 
 def _run() -> int:
     stop = StopToken()
-    watch = Watch(stop, _leave)
+    watch = Watch(stop, lambda cause: _leave(cause, watch.progress()))
     try:
         stop.install()
         watch.begin()
@@ -124,16 +88,16 @@ def _run() -> int:
     else:
         stop.settle()
         code, message = 0, result
-    _write_termination_message(code, message)
+    _write_termination_message(code, message, watch.progress())
     watch.end()
     return code
 
 
-def _leave(cause: BaseException) -> NoReturn:
+def _leave(cause: BaseException, progress: Mapping[str, Any] | None = None) -> NoReturn:
     """The main thread does not end by itself: see `job.overdue`."""
     code = getattr(cause, "exit_code", JobError.exit_code)
     title = getattr(cause, "title", JobError.title)
-    _write_termination_message(code, f"{title}: {cause}")
+    _write_termination_message(code, f"{title}: {cause}", progress or {})
     _exit(code)
 
 
@@ -209,15 +173,65 @@ def _mirror(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from job.logs import configure
+
+    configure("auto", None)
+    stop = StopToken()
+    stop.install()
+    try:
+        return _judged(arguments, stop)
+    except (JobError, Stopped) as error:
+        print(f"{error.title}: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _judged(arguments: argparse.Namespace, stop: StopToken) -> int:
+    from job.evaluation.endpoint import Endpoint
+    from job.gate import Gate
+    from job.judge import Asked, judge, lines, rows_to_judge
+
+    gate = Gate(arguments.min_exact, arguments.min_gain)
+    if arguments.min_gain is not None and arguments.base_model is None:
+        raise SettingsError("--min-gain: there is nothing to gain over without --base-model")
+    key = os.environ.get(arguments.api_key_env) if arguments.api_key_env else None
+    if arguments.api_key_env and not key:
+        raise SettingsError(f"--api-key-env: {arguments.api_key_env} is not set")
+    asked = Asked(arguments.model, arguments.base_model, arguments.concurrency, arguments.seconds)
+    rows = rows_to_judge(arguments.dataset, arguments.max_rows)
+    endpoint = Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=arguments.max_tokens)
+    found = judge(rows, endpoint, asked, stop)
+    with _output(arguments.output) as out:
+        as_json = arguments.json or arguments.output
+        print(json.dumps(found) if as_json else "\n".join(lines(found)), file=out)
+    if failure := gate.verdict(found):
+        raise GateFailed(failure)
+    return 0
+
+
 def _status(arguments: argparse.Namespace) -> int:
     from job.status import status
 
     try:
+        if arguments.all or arguments.status or arguments.sort or arguments.columns:
+            return _fleet(arguments)
         with _output(arguments.output) as out:
             return status(arguments.uri, as_json=arguments.json, watch=arguments.watch, out=out)
     except JobError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+
+
+def _fleet(arguments: argparse.Namespace) -> int:
+    from job.fleet import Selection, fleet_status
+
+    if not arguments.all:
+        raise SettingsError("--status, --sort and --columns need --all")
+    if arguments.watch:
+        raise SettingsError("--watch is of one run: leave --all out, or run it in watch(1)")
+    selection = Selection.of(arguments.status, arguments.sort or "status", arguments.columns)
+    with _output(arguments.output) as out:
+        return fleet_status(arguments.uri, selection, as_json=arguments.json, out=out)
 
 
 def _output(path: Path | None) -> AbstractContextManager[TextIO]:
@@ -241,18 +255,21 @@ def _demo(arguments: argparse.Namespace) -> int:
         return error.exit_code
 
 
-def _write_termination_message(code: int, message: str) -> None:
-    """One line for `kubectl describe pod`; only where the kubelet has put the file."""
+def _write_termination_message(code: int, message: str, progress: Mapping[str, Any]) -> None:
+    """One line for `kubectl describe pod`, `exit CODE: why | {"step": …}`, the JSON being whole
+    and what `/progress` says; only where the kubelet has put the file."""
     from job.redact import redact
 
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return  # one line a pod: that of its first rank
     path = Path(os.environ.get("FORGE_TERMINATION_LOG") or _DEFAULT_TERMINATION_LOG)
     line = redact(f"exit {code}: " + " ".join(message.split()))
-    data = line.encode(errors="replace")[: _TERMINATION_BYTES - 1].decode(errors="ignore")
+    ending = f" | {json.dumps(progress, separators=(',', ':'))}\n" if progress else "\n"
+    room = _TERMINATION_BYTES - len(ending.encode())
+    data = line.encode(errors="replace")[:room].decode(errors="ignore") + ending
     if path.exists():
         try:
-            path.write_text(data + "\n", encoding="utf-8")
+            path.write_text(data, encoding="utf-8")
         except OSError as error:
             logging.getLogger("job").warning("no termination message: %s", error)
 

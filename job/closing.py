@@ -29,6 +29,7 @@ def recorded_progress(metrics: Metrics, ledger: Ledger) -> Progress:
     before = ledger.record.progress
     progress.step = max(progress.step, before.step)
     progress.max_steps = progress.max_steps or before.max_steps
+    progress.losses = metrics.state.loss_history() if metrics.state.restored else before.losses
     return progress
 
 
@@ -46,6 +47,7 @@ def close_attempt(
     """
     stop.leaving()
     with stop.deferred():
+        metrics.ending(getattr(error, "exit_code", JobError.exit_code))
         if isinstance(error, Fenced):
             return error  # the record belongs to somebody else now
         metrics.phase("preempted" if isinstance(error, Preempted) else "failed")

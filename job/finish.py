@@ -1,14 +1,14 @@
-"""The last stage: the adapter published, the report written, the end recorded, in this order."""
+"""The last stage: adapter, exports, report, and the end recorded, in this order."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from job import publish
+from job import provenance, publish
 from job.card import CardFacts
 from job.checkpoint import collect_orphans
 from job.closing import recorded_progress
@@ -16,10 +16,16 @@ from job.config import Settings
 from job.dataset import PreparedData
 from job.engines import LoadedModel
 from job.errors import GateFailed, JobError, Problem
-from job.gate import PASSED, verdict
+from job.exports import Making
+from job.exports import make as make_exports
+from job.gate import PASSED, gate_of
+from job.judging import ANSWERS_KEY
 from job.ledger import RunRecord, now
+from job.model import BaseModel
+from job.plots import loss_curve_svg
 from job.promotion import promote
 from job.report import build as build_report
+from job.reporting import send_report
 from job.stages import Run, Trained
 from job.storage import Patience, open_storage
 
@@ -28,21 +34,29 @@ _log = logging.getLogger(__name__)
 
 def publish_adapter(
     run: Run,
+    model: BaseModel,
     loaded: LoadedModel,
     data: PreparedData,
     trained: Trained,
     evaluation: dict[str, Any] | None,
 ) -> RunRecord:
-    """Upload and verify the adapter, write the report, record the end: in this order.
+    """Upload and verify the adapter, make the exports, write the report, record the end: in this
+    order.
 
     Raises `GateFailed` once the candidate is recorded.
     """
     settings = run.settings
-    failure = verdict(evaluation, settings.gate_min_exact, settings.gate_min_gain)
+    failure = gate_of(settings).verdict(evaluation)
     folder = run.own_dir / "adapter"
-    facts = _card_facts(run, data, trained, evaluation)
+    gate = failure or _unfailed(settings)
+    facts = _card_facts(run, model, data, trained, evaluation, gate)
     publish.save_adapter(loaded.model, loaded.tokenizer, facts, folder)
-    patiently = Patience(settings.storage_patience_seconds, pause=run.stop.pause)
+    _seal(run, data, folder)
+    patiently = Patience(
+        settings.storage_patience_seconds,
+        on_failure=lambda _error: run.metrics.moved(),
+        pause=run.stop.pause,
+    )
     adapter = patiently(
         publish.publish,
         run.storage,
@@ -53,12 +67,15 @@ def publish_adapter(
         scratch=run.own_dir / "verify",
     )
 
+    made = {} if failure else make_exports(_making(run, model, trained, patiently, folder))
+
     def finish(record: RunRecord) -> None:
         record.status = "gate_failed" if failure else "succeeded"
         record.adapter = adapter
         record.results = {
             "evaluation": _figures(evaluation),
-            "gate": failure or _unfailed(settings),
+            "gate": gate,
+            **({"exports": {name: found.place for name, found in made.items()}} if made else {}),
         }
         record.progress = recorded_progress(run.metrics, run.ledger)
         record.progress.phase = "finished"
@@ -69,12 +86,14 @@ def publish_adapter(
 
     final = run.ledger.record.model_copy(deep=True)
     finish(final)
-    price = settings.gpu_hour_price
-    report = build_report(final, trained.history, data.report.as_dict(), evaluation, price)
-    for name, content in report.items():
-        key = f"report/{name}"
-        send = partial(run.storage.write, key, content)
-        patiently(publish.put, run.storage, run.ledger, key, send)
+    price, found = settings.gpu_hour_price, data.report
+    send_report(
+        run,
+        patiently,
+        build_report(
+            final, trained.history, found.as_dict(), evaluation, price, samples=found.samples
+        ),
+    )
     with run.stop.deferred():
         record = patiently(run.ledger.update, finish)
         patiently(promote, open_storage(settings.output_uri, run.metrics), run.storage.uri, record)
@@ -86,19 +105,52 @@ def publish_adapter(
     return record
 
 
+def _making(
+    run: Run, model: BaseModel, trained: Trained, patiently: Patience, folder: Path
+) -> Making:
+    return Making(
+        settings=run.settings,
+        storage=run.storage,
+        ledger=run.ledger,
+        stop=run.stop,
+        patiently=patiently,
+        model=model,
+        adapter=folder,
+        step=trained.step,
+        work_dir=run.work_dir,
+        own_dir=run.own_dir,
+    )
+
+
 def _tidy(run: Run, key: str, folder: Path) -> None:
     """The run is over: nobody comes after us who could do it."""
     try:
         publish.remove_leftovers(run.storage, key, folder)
+        run.storage.delete([ANSWERS_KEY])
         collect_orphans(run.storage, run.ledger)
     except JobError as error:
         _log.warning("what earlier attempts have left stays in storage: %s", error)
 
 
+def _seal(run: Run, data: PreparedData, folder: Path) -> None:
+    files = data.report.as_dict()["files"]
+
+    def state(digests: Mapping[str, str]) -> Mapping[str, Any]:
+        record = run.ledger.record
+        return provenance.statement(record, run.settings, files, digests, finished_on=now())
+
+    publish.seal(folder, state)
+
+
 def _card_facts(
-    run: Run, data: PreparedData, trained: Trained, evaluation: dict[str, Any] | None
+    run: Run,
+    model: BaseModel,
+    data: PreparedData,
+    trained: Trained,
+    evaluation: dict[str, Any] | None,
+    gate: str,
 ) -> CardFacts:
-    record = run.ledger.record
+    record, family = run.ledger.record, run.settings.family
     recorded = record.fingerprint | {f"model.{name}": said for name, said in record.model.items()}
     return CardFacts(
         run_uri=run.settings.run_uri,
@@ -106,16 +158,36 @@ def _card_facts(
         revision=record.model["revision"],
         step=trained.step,
         settings=asdict(run.settings.hyperparameters()),
-        data=data.report.counts,
+        data=data.report.as_dict(),
         fingerprint={name: value for name, value in recorded.items() if value is not None},
         evaluation=evaluation,
         attempts=run.ledger.attempt,
+        gate=gate,
+        licence=model.licence,
+        tool_call_parser=_tool_call_parser(run.settings, data.report.dialects),
+        reasoning_parser=family.reasoning_parser,
+        curve=_curve(record, trained),
     )
 
 
+def _curve(record: RunRecord, trained: Trained) -> bytes | None:
+    resumed_at = [attempt.from_step for attempt in record.attempts if attempt.from_step]
+    try:
+        return loss_curve_svg(trained.history, resumed_at)
+    except Exception:  # noqa: BLE001 - a picture must not cost the adapter
+        _log.warning("the card has no curve", exc_info=True)
+        return None
+
+
+def _tool_call_parser(settings: Settings, dialects: Mapping[str, int]) -> str:
+    """Calls that stood in the text, in Hermes form, are trained as they stood; those of OpenAI's
+    form are written by the template."""
+    from_template = 2 * dialects.get("openai", 0) >= sum(dialects.values())
+    return settings.family.tool_call_parser if from_template else "hermes"
+
+
 def _unfailed(settings: Settings) -> str:
-    unset = settings.gate_min_exact is None and settings.gate_min_gain is None
-    return "not set" if unset else PASSED
+    return PASSED if gate_of(settings).is_set else "not set"
 
 
 def _figures(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -73,7 +73,8 @@ def _looked_at(
     settings: Settings, sources: dict[str, Any], folder: Path, metrics: Metrics
 ) -> tuple[list[DataFile], BaseModel]:
     pins = [DataObject(**pin) for pin in sources["pins"]]
-    model = look_at(settings, folder, sources["revision"])
+    revision = sources["revision"]
+    model = look_at(settings, folder, revision, observer=metrics, alive=metrics.moved)
     return fetch(settings.dataset_uri, folder / "data", metrics, pins), model
 
 
@@ -117,8 +118,9 @@ def _train(
     engine = choose_engine(settings.engine, settings.trusts_model)
     start = ranks.hear(START)
     loaded: LoadedModel = engine.load(model.source.model_dir(), settings.hyperparameters())
-    from job.training import Fit, TrainingData, train
+    from job.training import Fit, Judge, TrainingData, train
 
+    every = settings.eval_generate_every
     checkpoint = start["checkpoint"]
     try:
         train(
@@ -131,6 +133,7 @@ def _train(
             folder / f"rank-{ranks.rank:03d}",
             folder / RESTORED / f"checkpoint-{checkpoint['step']}" if checkpoint else None,
             fit=Fit(**start["fit"]) if start["fit"] else None,
+            judge=Judge(dict, every) if every else None,  # rank 0 generates, we wait
             ranks=ranks,
         )
     except Preempted:
@@ -169,7 +172,7 @@ class _Silent:
         shutil.rmtree(saved.folder, ignore_errors=True)
 
     def fitted(self, fit: Any) -> None: ...
-    def began(self, *, step: int, max_steps: int, state: Any) -> None: ...
+    def began(self, *, step: int, max_steps: int, state: Any, history: Any) -> None: ...
     def stepped(self, step: Any) -> None: ...
     def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None: ...
     def continued(self, *, step: int, loss: float) -> None: ...

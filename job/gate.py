@@ -3,33 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
+
+from job.config import Settings
+from job.config.kinds import GateOn
 
 PASSED: Final = "passed"
 """What the record says of a gate that was set and did not fail."""
 
+_NOT_APPLICABLE: Final = "not applicable: "
 _ROUNDING: Final = 1e-9
 """0.7 - 0.6 is a little less than 0.1 in binary: a gain of just the threshold has to pass."""
 
 
-def verdict(
-    evaluation: Mapping[str, Any] | None, min_exact: float | None, min_gain: float | None
-) -> str | None:
-    """Why the gate failed, or None where it passed or isn't set.
+@dataclass(frozen=True)
+class Gate:
+    """The thresholds; none is set where both are None."""
 
-    Without held-out tool calls there is nothing to judge by: a gate that is set has then failed,
-    since promoting unseen would be the worse mistake.
-    """
-    if min_exact is None and min_gain is None:
-        return None
-    exact = evaluation and evaluation["adapter"].get("exact")
-    if not evaluation or not exact:
-        return "no held-out tool calls to judge by"
-    rate = float(exact["rate"])
-    gain = rate - float(evaluation["base"]["exact"]["rate"])
-    failures = []
-    if min_exact is not None and rate < min_exact - _ROUNDING:
-        failures.append(f"exactly right {rate:.1%}, FORGE_GATE_MIN_EXACT is {min_exact:.1%}")
-    if min_gain is not None and gain < min_gain - _ROUNDING:
-        failures.append(f"gain over the base {gain:+.1%}, FORGE_GATE_MIN_GAIN is {min_gain:+.1%}")
-    return "; ".join(failures) or None
+    min_exact: float | None = None
+    min_gain: float | None = None
+    on: GateOn = "rate"
+
+    @property
+    def is_set(self) -> bool:
+        return self.min_exact is not None or self.min_gain is not None
+
+    def verdict(self, evaluation: Mapping[str, Any] | None) -> str | None:
+        """Why the gate failed, or None where it passed or isn't set.
+
+        Without anything to judge by, a gate that is set does not apply, and the adapter doesn't
+        pass it: promoting unseen would be the worse mistake.
+        """
+        if not self.is_set:
+            return None
+        exact = evaluation and evaluation["adapter"].get("exact")
+        if not evaluation or not exact:
+            return _NOT_APPLICABLE + _nothing_judged(evaluation)
+        failures = []
+        if self.min_exact is not None:
+            found, said = self._share(exact)
+            if found < self.min_exact - _ROUNDING:
+                failures.append(f"{said}, FORGE_GATE_MIN_EXACT is {self.min_exact:.1%}")
+        if self.min_gain is not None:
+            found, said = self._gain(evaluation)
+            if found < self.min_gain - _ROUNDING:
+                failures.append(f"{said}, FORGE_GATE_MIN_GAIN is {self.min_gain:+.1%}")
+        return "; ".join(failures) or None
+
+    def early_notice(self, held_out_calls: int) -> str | None:
+        """What can be said of the gate before any GPU time was spent: that it can't be passed."""
+        if not self.is_set or held_out_calls:
+            return None
+        return (
+            "a promotion gate is set, but no held-out row has a tool call to judge by: no adapter "
+            "can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, or unset FORGE_GATE_*)"
+        )
+
+    def _share(self, exact: Mapping[str, Any]) -> tuple[float, str]:
+        if self.on == "rate":
+            return float(exact["rate"]), f"exactly right {exact['rate']:.1%}"
+        low = float(exact["low"])
+        return low, f"exactly right {exact['rate']:.1%}, at least {low:.1%} with 95% confidence"
+
+    def _gain(self, evaluation: Mapping[str, Any]) -> tuple[float, str]:
+        if self.on == "rate":
+            gain = float(evaluation["adapter"]["exact"]["rate"])
+            gain -= float(evaluation["base"]["exact"]["rate"])
+            return gain, f"gain over the base {gain:+.1%}"
+        gain, low = (float(evaluation["gain"]["exact"][name]) for name in ("rate", "low"))
+        return low, f"gain over the base {gain:+.1%}, at least {low:+.1%} with 95% confidence"
+
+
+def gate_of(settings: Settings) -> Gate:
+    """As the settings have it."""
+    return Gate(settings.gate_min_exact, settings.gate_min_gain, settings.gate_on)
+
+
+def _nothing_judged(evaluation: Mapping[str, Any] | None) -> str:
+    if evaluation and evaluation.get("stopped_by") == "seconds":
+        return "FORGE_EVAL_MAX_SECONDS was over before a held-out tool call was judged"
+    return "no held-out tool calls to judge by"

@@ -101,6 +101,12 @@ class Shape:
             (wide, h),
         )
 
+    @property
+    def parameters(self) -> int:
+        """Weights of all matrices; the norms' few are left out."""
+        blocks = self.layers * sum(ins * outs for ins, outs in self.matrices)
+        return blocks + (1 if self.tied else 2) * self.vocabulary * self.hidden
+
     def lora_parameters(self, rank: int) -> int:
         """r × (inputs + outputs) of each linear layer (arXiv:2106.09685, 4.1)."""
         return self.layers * sum(rank * (ins + outs) for ins, outs in self.matrices)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from job import licence
 from job.config import Settings
 from job.dataset import ChatFormat
 from job.engines import ModelSource, position_limit, text_config
 from job.ledger import RunRecord
+from job.licence import Licence
+from job.storage import Observer
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +28,7 @@ class BaseModel:
     config: dict[str, Any]
     """The language model's part of config.json."""
     position_limit: int | None
+    licence: Licence | None = None
 
     @property
     def revision(self) -> str:
@@ -36,10 +41,25 @@ class BaseModel:
             tokenizer.chat_template = self.chat.replacement
 
 
-def look_at(settings: Settings, cache_dir: Path, revision: str | None = None) -> BaseModel:
-    """Fetch what is needed to make tokens. Raises as `ModelSource.tokenizer_dir` and
-    `ChatFormat.load` do."""
-    source = ModelSource(settings.base_model, cache_dir, revision, with_code=settings.trusts_model)
+def look_at(
+    settings: Settings,
+    cache_dir: Path,
+    revision: str | None = None,
+    *,
+    observer: Observer | None = None,
+    alive: Callable[[], None] = lambda: None,
+) -> BaseModel:
+    """Fetch what is needed to make tokens; `observer` and `alive` are told whenever the model's
+    files arrive, the weights too. Raises as `ModelSource.tokenizer_dir` and `ChatFormat.load`
+    do."""
+    source = ModelSource(
+        settings.base_model,
+        cache_dir,
+        revision,
+        with_code=settings.trusts_model,
+        observer=observer,
+        alive=alive,
+    )
     folder = source.tokenizer_dir()
     chat = ChatFormat.load(folder, settings.family.chat_template())
     _log.info("the model is %s at %s", source.name, source.revision[:12])
@@ -47,7 +67,13 @@ def look_at(settings: Settings, cache_dir: Path, revision: str | None = None) ->
         _log.info("the model's own template hides tools or <think>: the family's is used")
     if note := other_family(settings, chat):
         _log.warning(note)
-    return BaseModel(source, chat, text_config(folder), position_limit(folder))
+    return BaseModel(
+        source,
+        chat,
+        text_config(folder),
+        position_limit(folder),
+        licence.of_model(folder, settings.base_model, settings.family),
+    )
 
 
 def other_family(settings: Settings, chat: ChatFormat) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from job.checkpoint import CheckpointUploader, Committed, Grace, Local
 from job.ledger import Ledger, MicroBatch
@@ -66,6 +67,8 @@ class Monitor:
         self._max_steps = 0
         self._bar: ProgressBar | None = None
         self._last_line = 0.0
+        self.history: Sequence[Mapping[str, Any]] = ()
+        """The Trainer's log over all attempts, for the report of a run that fails."""
 
     def fitted(self, fit: Fit) -> None:
         found = MicroBatch(**asdict(fit))
@@ -77,9 +80,17 @@ class Monitor:
         )
         self._uploader.later(lambda record: setattr(record, "micro_batch", found))
 
-    def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
+    def began(
+        self,
+        *,
+        step: int,
+        max_steps: int,
+        state: TrainingState,
+        history: Sequence[Mapping[str, Any]],
+    ) -> None:
         record = self._ledger.record
         self._max_steps = max_steps
+        self.history = history
         self._metrics.planned(max_steps)
         self._metrics.restore(
             step,
@@ -87,6 +98,7 @@ class Monitor:
             held_seconds=held_seconds(record, before_attempt=record.attempt),
             resumes=sum(attempt.from_step > 0 for attempt in record.attempts),
             wasted_steps=sum(attempt.lost_steps for attempt in record.attempts),
+            losses=record.progress.losses,
         )
         self._context.update(step=step)
         self._bar = ProgressBar(max_steps, initial=step, enabled=self._context.interactive)
@@ -109,11 +121,12 @@ class Monitor:
             self._metrics.gpu_memory(step.gpu_memory)
 
     def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
-        self._metrics.logged({**logs, "epoch": epoch})
+        self._metrics.logged({**logs, "epoch": epoch}, step)
         loss = logs.get("loss")
         if (eval_loss := logs.get("eval_loss")) is not None:
             _log.info("validation loss %.4f after step %d", eval_loss, step)
-            self._uploader.annotate(step, eval_loss=eval_loss)
+            if math.isfinite(eval_loss):  # training ends next where it is not
+                self._uploader.annotate(step, eval_loss=eval_loss)
         if loss is None:
             return
         if self._bar is not None:

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from job.errors import Preempted
 from job.lifecycle import SIGNALS, StopToken
@@ -47,6 +47,8 @@ class Watch:
         self._main = threading.main_thread().ident
         self.last_words: Callable[[BaseException], None] = lambda _cause: None
         self._first_words: Callable[[BaseException], None] = lambda _cause: None
+        self.progress: Callable[[], dict[str, Any]] = dict
+        """How far the run is, for the termination message; nothing before it has begun."""
         self._readable, self._writable = os.pipe()
         os.set_blocking(self._writable, False)
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from typing import Any, Final
 
 from job.errors import JobError, Problem
 from job.gate import PASSED
 from job.ledger import RunRecord
-from job.storage import Conflict, NotFound, Storage, probe
+from job.storage import Conflict, NotFound, Storage, probe, send_if_unchanged
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +46,9 @@ def promote(root: Storage, run_uri: str, record: RunRecord) -> bool:
             conditional = probe(root)
         data = _serialized(wanted, current)
         try:
-            if conditional:
-                root.write(PROMOTED_KEY, data, if_match=etag, if_none_match=etag is None)
-            else:
-                root.write(PROMOTED_KEY, data)
+            send_if_unchanged(
+                partial(root.write, PROMOTED_KEY, data), etag, conditional=conditional
+            )
         except Conflict:
             continue
         _log.info("promoted: %s/%s names %s", root.uri, PROMOTED_KEY, wanted["adapter_uri"])

@@ -1,32 +1,35 @@
-"""The adapter as people get it: PEFT's files, tokenizer, template, model card; verified in storage.
+"""The adapter as people get it, with card, provenance and digests; verified in storage.
 
 Uploaded, read back and compared before anyone is told; `run.json` names it only afterwards.
 
-Its place is the same for every attempt, so each file is put under a condition: that it still is
-what it was before we made sure that the run is ours. An attempt that was frozen here and wakes
-up after a newer one has published changes nothing any more.
+Its place is the same for every attempt, so each file is put as `job.ledger.put` does.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from job.card import CardFacts, hub_name, model_card
-from job.checkpoint import MANIFEST_NAME, Manifest, Rejected, download_folder
+import orjson
+
+from job.card import CURVE_NAME, CardFacts, hub_name, model_card
+from job.checkpoint import MANIFEST_NAME, Manifest, Rejected, StoredFolder, download_folder
 from job.checkpoint.manifest import entry_of, files_of, sha256_file
 from job.errors import JobError, Problem
-from job.ledger import Adapter, Ledger
-from job.storage import Conflict, NotFound, NotSupported
+from job.ledger import Adapter, Ledger, put
+from job.redact import redact
 from job.storage.base import Storage
 
 _log = logging.getLogger(__name__)
 
 ADAPTER_KEY = "adapter/"
 CANDIDATE_KEY = "candidate/"
+PROVENANCE_NAME = "provenance.intoto.json"
+CHECKSUMS_NAME = "SHA256SUMS"
 _TRIES = 3
 
 
@@ -40,18 +43,47 @@ def save_adapter(model: Any, tokenizer: Any, facts: CardFacts, folder: Path) -> 
         config.revision = revision or None
     model.save_pretrained(str(folder), safe_serialization=True)
     tokenizer.save_pretrained(str(folder))
-    (folder / "README.md").write_text(model_card(facts), encoding="utf-8")
+    (folder / "README.md").write_text(redact(model_card(facts)), encoding="utf-8")
+    if facts.curve is not None:
+        (folder / CURVE_NAME).write_bytes(facts.curve)
+
+
+def seal(folder: Path, state: Callable[[Mapping[str, str]], Mapping[str, Any]]) -> None:
+    """Add what speaks about the files: `state(file → SHA-256)` as the provenance, and the digests
+    of all, that too, in the form that `sha256sum -c` reads."""
+    for name in (PROVENANCE_NAME, CHECKSUMS_NAME):
+        (folder / name).unlink(missing_ok=True)
+    digests = {path.relative_to(folder).as_posix(): sha256_file(path) for path in files_of(folder)}
+    provenance = orjson.dumps(
+        state(digests), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    )
+    (folder / PROVENANCE_NAME).write_bytes(provenance)
+    write_checksums(folder, digests | {PROVENANCE_NAME: sha256_file(folder / PROVENANCE_NAME)})
+
+
+def write_checksums(folder: Path, digests: Mapping[str, str]) -> None:
+    """`digests` (file → SHA-256) in the form that `sha256sum -c` reads."""
+    lines = [f"{sha256}  {name}\n" for name, sha256 in sorted(digests.items())]
+    (folder / CHECKSUMS_NAME).write_text("".join(lines), encoding="utf-8")
 
 
 def publish(
     storage: Storage, ledger: Ledger, folder: Path, *, step: int, promoted: bool, scratch: Path
 ) -> Adapter:
-    """Upload the folder, read it back, verify it; what the record is to say of it.
+    """The adapter's folder as `upload` does it; what the record is to say of it."""
+    key = ADAPTER_KEY if promoted else CANDIDATE_KEY
+    stored = upload(storage, ledger, key, folder, step=step, scratch=scratch)
+    return Adapter(key=key, manifest_sha256=stored.manifest_sha256, bytes=stored.bytes, step=step)
+
+
+def upload(
+    storage: Storage, ledger: Ledger, key: str, folder: Path, *, step: int, scratch: Path
+) -> StoredFolder:
+    """Upload a folder to a place that all attempts share, read it back, verify it.
 
     Raises `Fenced` before it overwrites anything of a newer attempt, and `JobError` if what
     storage gives back is not what was sent, several times in a row.
     """
-    key = ADAPTER_KEY if promoted else CANDIDATE_KEY
     manifest = Manifest(
         step=step,
         files={path.relative_to(folder).as_posix(): entry_of(path) for path in files_of(folder)},
@@ -68,9 +100,11 @@ def publish(
             if not left:
                 hint = "what was read back is not what was sent: look at the store and the network"
                 raise JobError(Problem(f"{storage.uri}/{key}", str(reason), hint)) from reason
-            _log.warning("the adapter did not arrive as it was sent, and is sent again: %s", reason)
-    _log.info("adapter verified at %s/%s", storage.uri, key)
-    return Adapter(key=key, manifest_sha256=manifest_sha256, bytes=manifest.total_bytes, step=step)
+            _log.warning(
+                "what was uploaded did not arrive as it was sent, and is sent again: %s", reason
+            )
+    _log.info("verified: %s/%s", storage.uri, key)
+    return StoredFolder(key, manifest_sha256, manifest.total_bytes)
 
 
 def verify(storage: Storage, key: str, manifest_sha256: str, scratch: Path) -> Manifest:
@@ -88,45 +122,3 @@ def remove_leftovers(storage: Storage, key: str, folder: Path) -> None:
     ours = {key + path.relative_to(folder).as_posix() for path in files_of(folder)}
     found = {info.key for info in storage.list(key)}
     storage.delete(sorted(found - ours - {key + MANIFEST_NAME}))
-
-
-class Send(Protocol):
-    def __call__(self, *, if_match: str | None = None, if_none_match: bool = False) -> object:
-        """Put an object under that condition. Raises `Conflict`."""
-        ...
-
-
-def put(storage: Storage, ledger: Ledger, key: str, send: Send) -> None:
-    """Put an object that any attempt may put, unless a newer attempt has claimed the run.
-
-    Raises `Fenced`. Again where only an answer was lost: the object has changed, and the run is
-    still ours.
-    """
-    for _ in range(_TRIES):
-        etag = _etag(storage, key)
-        # In this order: who puts it after this look has claimed the run, or breaks the condition.
-        conditional = ledger.confirm().conditional_writes
-        try:
-            _send(send, etag, conditional)
-        except Conflict:
-            continue
-        return
-    raise JobError(Problem(f"{storage.uri}/{key}", "is changed by somebody else all the time"))
-
-
-def _send(send: Send, etag: str | None, conditional: bool) -> None:
-    if conditional:
-        try:
-            send(if_match=etag, if_none_match=etag is None)
-        except NotSupported as refused:
-            _log.debug("no conditions for files in parts: %s", refused)
-        else:
-            return
-    send()
-
-
-def _etag(storage: Storage, key: str) -> str | None:
-    try:
-        return storage.stat(key).etag
-    except NotFound:
-        return None

@@ -17,14 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from job import fingerprint, publish
-from job.checkpoint import CheckpointUploader, Grace, Rejected
+from job import exports, fingerprint, publish, trackers
+from job.checkpoint import CheckpointUploader, Committed, Grace, Rejected
 from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
 from job.dataset import fetch
 from job.engines import choose_engine, prepare_environment
 from job.errors import GateFailed, Problem
 from job.finish import publish_adapter
+from job.judging import evaluate_model, judge_of
 from job.ledger import (
     FINISHED,
     Heartbeat,
@@ -41,16 +42,17 @@ from job.monitor import Monitor, OnProgress
 from job.overdue import Watch
 from job.promotion import promote
 from job.ranks import Fellowship
+from job.reporting import report_failure
 from job.stages import (
     Run,
     agree_on_fingerprint,
-    evaluate_model,
     load_model,
     prepare_data,
     restore,
     tell_sources,
     tell_start,
     train_model,
+    upload_events,
 )
 from job.storage import Storage, open_storage, probe
 from job.version import __version__
@@ -103,15 +105,20 @@ def run_job(
             run = replace(run, ranks=ranks)
             if watch is not None:
                 watch.last_words = last_words(run.ledger, metrics)
+                watch.progress = metrics.progress
             with _background(run):
                 try:
                     record = _stages(run)
                 except BaseException as error:
                     end = close_attempt(run.ledger, run.uploader, metrics, stop, error)
+                    report_failure(run, end)
+                    upload_events(run)
                     farewell(settings, metrics, stop, end)
                     if end is not error:
                         raise end from error
                     raise
+            upload_events(run)
+            metrics.ending(0)
             farewell(settings, metrics, stop)
             return _result(record, storage)
 
@@ -126,7 +133,16 @@ def _stages(run: Run) -> RunRecord:
     run = replace(run, settings=fingerprint.at_same_batch(settings, record, run.size))
     settings = run.settings
     pins = fingerprint.pins(record, settings, run.size)
-    model = look_at(settings, run.work_dir, recorded_revision(record, settings))
+    model = look_at(
+        settings,
+        run.work_dir,
+        recorded_revision(record, settings),
+        observer=metrics,
+        alive=metrics.moved,
+    )
+    if wanted := exports.wanted(settings):
+        exports.check(settings, model, run.work_dir)
+        _log.info("besides the adapter there will be made: %s", ", ".join(wanted))
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins)
     tell_sources(run, files, model)
     data = prepare_data(run, files, model)
@@ -141,13 +157,14 @@ def _stages(run: Run) -> RunRecord:
     loaded = load_model(run, engine, model)
 
     metrics.phase("training")
-    trained = train_model(run, engine, loaded, data, restored)
+    judge = judge_of(run, engine, loaded, model.chat, data)
+    trained = train_model(run, engine, loaded, data, restored, judge)
 
     metrics.phase("evaluation")
     evaluation = evaluate_model(run, engine, loaded, model.chat, data)
 
     metrics.phase("publishing")
-    return publish_adapter(run, loaded, data, trained, evaluation)
+    return publish_adapter(run, model, loaded, data, trained, evaluation)
 
 
 def _already_finished(
@@ -169,6 +186,7 @@ def _already_finished(
     _log.info("the run is finished, its adapter is sound: %s/%s", storage.uri, adapter.key)
     if record.status == "gate_failed":
         raise GateFailed(Problem("promotion gate", str(record.results.get("gate"))))
+    exports.refuse_new(settings, record)
     # An attempt that was killed between its last swap and this left it to us.
     promote(open_storage(settings.output_uri), storage.uri, record)
     return record
@@ -183,7 +201,9 @@ def _claim(
     context: LogContext,
     on_progress: OnProgress | None,
 ) -> Run:
-    conditional_writes = probe(storage)
+    records = open_storage(settings.run_uri, metrics.bookkeeping)
+    # Both: how a store takes its conditions is found out for each.
+    conditional_writes = probe(storage) and probe(records)
     metrics.conditional_writes(conditional_writes)
     if not conditional_writes:
         _log.warning(
@@ -192,10 +212,14 @@ def _claim(
             storage.uri,
         )
     ledger = Ledger.claim(
-        storage, settings.run_id, version=__version__, conditional_writes=conditional_writes
+        records,
+        settings.run_id,
+        version=__version__,
+        conditional_writes=conditional_writes,
     )
     context.update(attempt=ledger.attempt)
-    metrics.attempt(ledger.attempt)
+    progress = ledger.record.progress
+    metrics.attempt(ledger.attempt, step=progress.step, max_steps=progress.max_steps)
     _log.info("attempt %d at %s", ledger.attempt, storage.uri)
     grace = Grace(settings.grace_seconds, ledger.record.pace, metrics.grace_needed)
     uploader = CheckpointUploader(
@@ -207,11 +231,18 @@ def _claim(
         patience_seconds=settings.storage_patience_seconds,
         tries=settings.max_upload_failures,
         grace=grace,
-        on_committed=lambda committed: monitor.committed(committed),
+        on_committed=lambda committed: on_committed(committed),
         on_failure=metrics.checkpoint_failed,
     )
     monitor = Monitor(metrics, ledger, uploader, grace, context, on_progress)
-    return Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor)
+    run = Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor)
+
+    def on_committed(committed: Committed) -> None:
+        monitor.committed(committed)
+        if not stop.requested:  # the grace period is for what can't be trained again
+            trackers.upload_events(run.storage, run.own_dir / trackers.EVENTS, ledger.attempt)
+
+    return run
 
 
 @contextmanager

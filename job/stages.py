@@ -6,10 +6,11 @@ import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from job import fingerprint
+from job import fingerprint, trackers
 from job.checkpoint import (
     CheckpointUploader,
     Rejected,
@@ -21,7 +22,6 @@ from job.checkpoint import (
 )
 from job.config import Settings
 from job.dataset import (
-    ChatFormat,
     DataFile,
     DataRejected,
     DataReport,
@@ -32,7 +32,8 @@ from job.dataset import (
 )
 from job.engines import Engine, LoadedModel
 from job.errors import MicroBatchTooLarge
-from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare
+from job.gate import gate_of
+from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare, put
 from job.lifecycle import StopToken
 from job.metrics import Metrics
 from job.model import BaseModel
@@ -42,7 +43,7 @@ from job.redact import redact
 from job.storage import Patience, Storage
 
 if TYPE_CHECKING:
-    from job.training import Fit
+    from job.training import Fit, Judge
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +54,9 @@ SOURCES, START = "sources", "start"
 """What the other ranks are told: what to fetch, and from where to start."""
 
 _RECORD_SECONDS = 30.0
+
+_EVENTS_SECONDS = 3.0
+"""Of the grace period; with less left the process ends without a last upload of event files."""
 
 _RESTORE_PATIENCE_SECONDS = 120.0
 """A checkpoint that can't be had for so long is passed over, if an older one can be had."""
@@ -76,6 +80,11 @@ class Run:
     @property
     def size(self) -> int:
         return self.ranks.size if self.ranks else 1
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether this rank was, or another one that waits for it."""
+        return self.stop.requested or (self.ranks is not None and self.ranks.others_asked)
 
     @property
     def own_dir(self) -> Path:
@@ -104,6 +113,15 @@ class Trained:
     history: list[dict[str, Any]]
 
 
+def upload_events(run: Run) -> None:
+    """What TensorBoard shows, where it was asked for; nothing else has made such files."""
+    folder = run.own_dir / trackers.EVENTS
+    if run.stop.signalled and run.stop.seconds_left() < _EVENTS_SECONDS:
+        return
+    with run.stop.deferred():  # a signal must not turn how the run ended into a preemption
+        trackers.upload_events(run.storage, folder, run.ledger.attempt)
+
+
 def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedData:
     """Check, render, mask and split; the data report goes to storage either way."""
     options = PrepareOptions.from_settings(run.settings, model.position_limit)
@@ -119,11 +137,20 @@ def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedD
 
 
 def _report_data(run: Run, report: DataReport) -> None:
-    report.upload(run.storage)
+    for name, content in report.artifacts().items():
+        key = f"dataset/{name}"
+        send = (
+            partial(run.storage.upload, key, content)
+            if isinstance(content, Path)
+            else partial(run.storage.write, key, content)
+        )
+        put(run.storage, run.ledger, key, send)
     run.metrics.dataset(report.results)
     _log.info("data: %s", report.headline())
     for notice in report.notices():
         _log.warning("data: %s", notice)
+    if told := gate_of(run.settings).early_notice(report.held_out_calls):
+        _log.warning(told)
 
 
 def agree_on_fingerprint(
@@ -178,7 +205,11 @@ def restore(run: Run) -> Restored | None:
         run.own_dir / RESTORED,
         rejected,
         check=check_loadable,
-        patiently=Patience(_RESTORE_PATIENCE_SECONDS, pause=run.stop.pause),
+        patiently=Patience(
+            _RESTORE_PATIENCE_SECONDS,
+            on_failure=lambda _error: run.metrics.moved(),
+            pause=run.stop.pause,
+        ),
     )
     step = restored.checkpoint.step if restored else 0
     if restored:
@@ -238,25 +269,34 @@ def load_model(run: Run, engine: Engine, model: BaseModel) -> LoadedModel:
 
 
 def train_model(
-    run: Run, engine: Engine, loaded: LoadedModel, data: PreparedData, restored: Restored | None
+    run: Run,
+    engine: Engine,
+    loaded: LoadedModel,
+    data: PreparedData,
+    restored: Restored | None,
+    judge: Judge | None = None,
 ) -> Trained:
-    """Train, wait until the last checkpoint is durable, and take the best weights."""
+    """Train, wait until the last checkpoint is durable, and take the best weights. `judge`
+    generates while training is under way."""
     from job.training import TrainingData, train
 
+    events = run.own_dir / trackers.EVENTS
     try:
-        result = train(
-            engine,
-            loaded,
-            TrainingData(data.train, data.evaluation),
-            run.settings,
-            run.monitor,
-            run.stop,
-            run.own_dir / "checkpoints",
-            restored.path if restored else None,
-            restored.checkpoint.next_loss if restored else None,
-            fit=_recorded_fit(run.ledger.record),
-            ranks=run.ranks or ALONE,
-        )
+        with trackers.environment(run.storage.uri, events):
+            result = train(
+                engine,
+                loaded,
+                TrainingData(data.train, data.evaluation),
+                run.settings,
+                run.monitor,
+                run.stop,
+                run.own_dir / "checkpoints",
+                restored.path if restored else None,
+                restored.checkpoint.next_loss if restored else None,
+                fit=_recorded_fit(run.ledger.record),
+                judge=judge,
+                ranks=run.ranks or ALONE,
+            )
         if run.ranks:
             run.ranks.trained()
     except MicroBatchTooLarge:
@@ -264,6 +304,8 @@ def train_model(
         raise
     finally:
         run.monitor.ended()
+    # Not "training" any more: no step hangs while the last upload waits an outage out.
+    run.metrics.phase("publishing")
     began = time.monotonic()
     while not run.uploader.flush(timeout_seconds=0.2):
         run.stop.check()
@@ -298,23 +340,3 @@ def _take_best(run: Run, loaded: LoadedModel, last_step: int) -> int:
     load_adapter(loaded.model, folder)
     _log.info("the adapter is that of step %d, the lowest validation loss", champion.step)
     return champion.step
-
-
-def evaluate_model(
-    run: Run, engine: Engine, loaded: LoadedModel, chat: ChatFormat, data: PreparedData
-) -> dict[str, Any] | None:
-    """Base against adapter on held-out tool calls; None where there are none."""
-    from job.evaluation.evaluate import evaluate
-
-    with engine.generating(loaded.model):
-        evaluation = evaluate(
-            loaded.model,
-            loaded.tokenizer,
-            chat,
-            data.evaluation_rows,
-            run.stop,
-            alive=run.metrics.micro_step_done,
-        )
-    if evaluation is not None:
-        run.metrics.evaluated(evaluation)
-    return evaluation

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
@@ -13,9 +16,11 @@ from job.redact import redact
 from job.storage import Storage, open_storage
 
 _BAR_WIDTH: Final = 30
-_SILENT_BEATS: Final = 3
-"""Heartbeats that a running attempt may miss before it is called silent."""
-_DEFAULT_HEARTBEAT_SECONDS: Final = 30.0
+_LABEL_WIDTH: Final = 12
+_TOP_LINES: Final = 8
+"""From the run's name to the adapter's."""
+_BLOCKS: Final = "▁▂▃▄▅▆▇█"
+_ASCII_BLOCKS: Final = "_.:-=+*#"
 _OVER: Final = ("succeeded", "gate_failed", "failed")
 """Nothing more is to be watched; a preempted run is taken up by its next attempt."""
 
@@ -38,7 +43,8 @@ def status(
     storage = open_storage(uri)
     record = _read(storage)
     if not watch:
-        print(_as_json(record, indent=2) if as_json else describe(record, storage.uri), file=out)
+        text = describe(record, storage.uri, blocks=_blocks_for(out))
+        print(_as_json(record, indent=2) if as_json else _encodable(text, out), file=out)
         return 0
     try:
         _watch(storage, record, as_json, out, interval_seconds)
@@ -47,21 +53,37 @@ def status(
     return 0
 
 
-def describe(record: RunRecord, uri: str, now: datetime | None = None) -> str:
-    """The record of the run at `uri` as a few lines of text."""
+def describe(
+    record: RunRecord, uri: str, now: datetime | None = None, *, blocks: str = _BLOCKS
+) -> str:
+    """The record of the run at `uri` as a few lines of text; `blocks` draw the loss, lowest
+    first."""
     now = now or datetime.now(UTC)
     progress = record.progress
+    curve = sparkline([loss for _, loss in progress.losses], blocks)
     rows = [
         ("run", record.run_id),
         ("status", _status(record, now)),
         ("progress", _progress_bar(progress.step, progress.max_steps)),
         ("loss", _losses(record)),
+        *([("", curve)] if curve else []),
         ("ETA", _duration(progress.eta_seconds) if record.status == "running" else "–"),
         ("durable", _durable(record, now)),
         ("adapter", f"{uri}/{record.adapter.key}" if record.adapter else "not yet"),
         *((f"attempt {a.number}", _attempt(a, _runs(a, record))) for a in record.attempts),
     ]
-    return _printable("\n".join(f"{name:<11} {value}" for name, value in rows))
+    return _printable("\n".join(f"{name:<{_LABEL_WIDTH - 1}} {value}" for name, value in rows))
+
+
+def sparkline(values: Sequence[float], blocks: str = _BLOCKS) -> str:
+    """One character a value, from the first of `blocks` for the lowest to the last."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    top = len(blocks) - 1
+    return "".join(
+        blocks[round((v - low) / (high - low) * top) if high > low else 0] for v in values
+    )
 
 
 def _read(storage: Storage) -> RunRecord:
@@ -80,11 +102,10 @@ def _read(storage: Storage) -> RunRecord:
 def _watch(
     storage: Storage, record: RunRecord, as_json: bool, out: TextIO, interval_seconds: float
 ) -> None:
-    screen = _Screen(out)
+    screen, blocks = _Screen(out), _blocks_for(out)
     while True:
-        screen.show(
-            _as_json(record) if as_json else describe(record, storage.uri), redraw=not as_json
-        )
+        text = _as_json(record) if as_json else describe(record, storage.uri, blocks=blocks)
+        screen.show(text, redraw=not as_json)
         if record.status in _OVER:
             return
         time.sleep(interval_seconds)
@@ -103,6 +124,9 @@ class _Screen:
 
     def show(self, text: str, *, redraw: bool) -> None:
         redraw = redraw and self._out.isatty()
+        text = _encodable(text, self._out)
+        if redraw:
+            text = _fitted(text, shutil.get_terminal_size())
         if text == self._shown:
             return
         if redraw and self._shown:
@@ -110,6 +134,38 @@ class _Screen:
             print(f"\x1b[{self._shown.count(chr(10)) + 1}F\x1b[J", end="", file=self._out)
         print(text, file=self._out, flush=True)
         self._shown = text
+
+
+def _encoding(out: TextIO) -> str:
+    return getattr(out, "encoding", None) or "utf-8"
+
+
+def _blocks_for(out: TextIO) -> str:
+    """What `out` can show of a curve."""
+    try:
+        _BLOCKS.encode(_encoding(out))
+    except UnicodeEncodeError:
+        return _ASCII_BLOCKS
+    return _BLOCKS
+
+
+def _encodable(text: str, out: TextIO) -> str:
+    """A name in a script that `out` has no letters for must not end the command."""
+    encoding = _encoding(out)
+    if _blocks_for(out) == _ASCII_BLOCKS:
+        text = text.replace("–", "-")
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def _fitted(text: str, size: os.terminal_size) -> str:
+    """What a terminal of that size shows without wrapping or scrolling: either would put the
+    cursor elsewhere than the next redraw takes it for. Of too many attempts the newest stay."""
+    lines = [line[: size.columns - 1] for line in text.splitlines()]
+    room = size.lines - 1
+    if len(lines) > room:
+        top = min(_TOP_LINES, room)
+        lines = lines[:top] + lines[len(lines) - (room - top) :]
+    return "\n".join(lines)
 
 
 def _as_json(record: RunRecord, indent: int | None = None) -> str:
@@ -120,9 +176,8 @@ def _status(record: RunRecord, now: datetime) -> str:
     if record.status != "running":
         return record.status
     age = _age(record.progress.updated_at, now)
-    beat = float(record.settings.get("heartbeat_seconds") or _DEFAULT_HEARTBEAT_SECONDS)
     text = f"running ({record.progress.phase})"
-    if age is not None and age > _SILENT_BEATS * beat:
+    if age is not None and age > record.silent_seconds:
         text += f", no heartbeat for {_duration(age)}: the pod may be gone"
     return text
 

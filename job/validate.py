@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from job import checks
-from job.checks import Check, check
+from job import checks, exports
+from job.checks import Check, Finding, check
 from job.config import Settings
 from job.dataset import (
     DataFile,
@@ -26,6 +26,7 @@ from job.dataset import (
 )
 from job.dataset.review.table import table
 from job.errors import JobError, Problem, Unavailable
+from job.gate import gate_of
 from job.memory import Shape, foresee
 from job.model import BaseModel, look_at, other_family
 from job.storage import open_storage, probe
@@ -105,6 +106,11 @@ class _Validator:
         ]
         if self._files:
             made.append(check(_ROWS, self._rows))
+            if self._report is not None and gate_of(self._settings).is_set:
+                made.append(check("promotion gate", partial(self._gate, self._report)))
+        if self._model is not None and exports.wanted(settings):
+            asked = partial(exports.check, settings, self._model, self._work_dir)
+            made.append(check("exports", asked, may_be_out_of_reach=True))
         if self._model is not None:
             look = partial(self._memory, self._model)
             made.append(check("memory", look, may_be_out_of_reach=True))
@@ -140,6 +146,12 @@ class _Validator:
         lengths = self._report.lengths if self._report else None
         longest = lengths.max if lengths else None
         return foresee(shape, self._settings.hyperparameters(), longest, self._gpu_memory)
+
+    def _gate(self, report: DataReport) -> str | Finding:
+        notice = gate_of(self._settings).early_notice(report.held_out_calls)
+        if notice:
+            return Finding("warning", notice)
+        return f"{report.held_out_calls} held-out rows with tool calls to judge by"
 
     def _rows(self) -> str:
         limit = self._model.position_limit if self._model else None

@@ -68,6 +68,19 @@ def model_name(value: str | None) -> str | None:
     return value
 
 
+def exports(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name != "merged_16bit":
+            raise ValueError(f"'{name}' is not one of merged_16bit")
+    return names
+
+
+def hub_repository(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", value):
+        raise ValueError("must be owner/name")
+    return value
+
+
 def trackers(names: tuple[str, ...]) -> tuple[str, ...]:
     for tracker in names:
         if tracker not in ("tensorboard", "wandb", "mlflow"):

@@ -32,6 +32,7 @@ OWN_VALUES: Final = {
     "grace_seconds": "terminationGracePeriodSeconds",
     "metrics_port": "metrics.port",
     "work_dir": "scratch.mountPath",
+    "image": "image",
 }
 """Settings that are values of their own; every other one goes below `settings`."""
 

@@ -116,6 +116,7 @@ def _rendered(profile: str, values: dict[str, Any], kind: str) -> str:
         raise SystemExit(done.stderr)
     [found] = [m for m in yaml.safe_load_all(done.stdout) if m and m["kind"] == kind]
     _without_helm(found["metadata"])
+    _without_image_name(found)
     return yaml.dump(found, Dumper=_Indented, sort_keys=False, width=100)
 
 
@@ -131,6 +132,16 @@ def _without_helm(metadata: dict[str, Any]) -> None:
     metadata.pop("namespace", None)
     for label in _HELMS_OWN:
         metadata["labels"].pop(label)
+
+
+def _without_image_name(node: Any) -> None:
+    """The image is filled in by hand, or by kustomize: the variable would go on naming another."""
+    if isinstance(node, list):
+        node[:] = [e for e in node if not (isinstance(e, dict) and e.get("name") == "FORGE_IMAGE")]
+    for below in (
+        node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    ):
+        _without_image_name(below)
 
 
 def _helm() -> str:

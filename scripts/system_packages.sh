@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need of the system: a browser that looks at the HTML pages; promtool; Ceph, whose
+# Installs what the tests need of the system: a browser that looks at the HTML pages; Prometheus and its Pushgateway; Ceph, whose
 # gateway is the second S3 store that the job is tested against; and what builds the container image
 # without a daemon or a registry (the keyring: debootstrap on other systems lacks Debian's).
 set -euo pipefail
@@ -18,7 +18,8 @@ for program in ceph ceph-authtool radosgw-admin; do
     break
   fi
 done
-command -v promtool >/dev/null || missing+=(prometheus) # the alerts' own tests
+command -v promtool >/dev/null || missing+=(prometheus) # also the server, which scrapes a run
+command -v prometheus-pushgateway >/dev/null || missing+=(prometheus-pushgateway)
 for package in buildah debootstrap; do
   command -v "$package" >/dev/null || missing+=("$package")
 done

@@ -25,7 +25,6 @@ _FLAGS: Final = (
     "--hide-scrollbars",
     "--host-resolver-rules=MAP * ~NOTFOUND",  # nothing leaves the machine
     "--virtual-time-budget=2000",  # milliseconds; handlers and timers of the page have run
-    "--dump-dom",
 )
 _POLICY: Final = re.compile(rb'<meta http-equiv="Content-Security-Policy"[^>]*>')
 _BROWSER_ITSELF: Final = "not an origin"
@@ -60,26 +59,37 @@ class Browser:
     def open(self, page: bytes, *, dark: bool = False, width: int = 1100) -> Opened:
         """Load a page with a fresh profile. `width` is in CSS pixels, 500 or more."""
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            file, log = Path(folder, "page.html"), Path(folder, "network.json")
-            file.write_bytes(page)
-            command = [
-                self.program,
-                *_FLAGS,
-                f"--user-data-dir={folder}/profile",
+            log = Path(folder, "network.json")
+            dom = self._load(
+                page,
+                folder,
+                "--dump-dom",
                 f"--log-net-log={log}",
                 f"--window-size={width},900",
                 f"--blink-settings=preferredColorScheme={0 if dark else 1}",
-                file.as_uri(),
-            ]
-            done = subprocess.run(
-                command,
-                env=os.environ | {"HOME": folder},
-                capture_output=True,
-                timeout=_TIMEOUT,
-                check=False,
             )
-            assert done.returncode == 0, done.stderr.decode()
-            return Opened(done.stdout.decode(), _asked_for(log))
+            return Opened(dom.decode(), _asked_for(log))
+
+    def printed(self, page: bytes) -> bytes:
+        """The page as PDF."""
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            file = Path(folder, "page.pdf")
+            self._load(page, folder, f"--print-to-pdf={file}")
+            return file.read_bytes()
+
+    def _load(self, page: bytes, folder: str, *flags: str) -> bytes:
+        """What the program writes to its output."""
+        file = Path(folder, "page.html")
+        file.write_bytes(page)
+        done = subprocess.run(
+            [self.program, *_FLAGS, *flags, f"--user-data-dir={folder}/profile", file.as_uri()],
+            env=os.environ | {"HOME": folder},
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout
 
     def evaluate(self, page: bytes, expression: str, **how: Any) -> Any:
         """The value of a JavaScript expression in the loaded page, by way of JSON.
@@ -97,6 +107,17 @@ class Browser:
         found = re.search(r'<html[^>]* data-probe="([^"]*)"', dom)
         assert found is not None, "the probe did not run"
         return json.loads(html.unescape(found[1]))
+
+    def on_a_phone(self, page: bytes, expression: str) -> Any:
+        """The value of a JavaScript expression about the page, `doc`, which is 375 CSS pixels wide:
+        in a frame, since a window can't be as narrow. With its own security policy."""
+        frame = (
+            '<!doctype html><meta http-equiv="Content-Security-Policy" content="">'
+            "<body><iframe style='width: 375px; height: 800px; border: 0' "
+            f'srcdoc="{html.escape(page.decode())}"></iframe></body>'
+        )
+        look = f"(doc => {expression})(document.querySelector('iframe').contentDocument)"
+        return self.evaluate(frame.encode(), look)
 
 
 def _asked_for(log: Path) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.gate import verdict
+from job.evaluation.intervals import wilson
+from job.gate import PASSED, Gate
 
 
 def evaluation(base: float, adapter: float) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def evaluation(base: float, adapter: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("result", [None, {}, evaluation(1, 0)])
 def test_no_gate_is_set(result: dict[str, Any] | None) -> None:
-    assert verdict(result, None, None) is None
+    assert Gate().verdict(result) is None
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,9 @@ def test_no_gate_is_set(result: dict[str, Any] | None) -> None:
 def test_a_gate_without_anything_to_judge_by_fails(
     result: dict[str, Any] | None, exact: float | None, gain: float | None
 ) -> None:
-    assert verdict(result, exact, gain) == "no held-out tool calls to judge by"
+    verdict = Gate(exact, gain).verdict(result)
+    assert verdict == "not applicable: no held-out tool calls to judge by"
+    assert verdict != PASSED
 
 
 @pytest.mark.parametrize(
@@ -44,7 +47,7 @@ def test_a_gate_without_anything_to_judge_by_fails(
     ],
 )
 def test_it_passes(base: float, adapter: float, exact: float | None, gain: float | None) -> None:
-    assert verdict(evaluation(base, adapter), exact, gain) is None
+    assert Gate(exact, gain).verdict(evaluation(base, adapter)) is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_it_passes(base: float, adapter: float, exact: float | None, gain: float
 def test_it_fails_and_says_by_how_much(
     base: float, adapter: float, exact: float | None, gain: float | None, why: str
 ) -> None:
-    assert verdict(evaluation(base, adapter), exact, gain) == why
+    assert Gate(exact, gain).verdict(evaluation(base, adapter)) == why
 
 
 @given(st.integers(1, 100), st.data())
@@ -79,6 +82,44 @@ def test_a_gain_of_just_the_threshold_passes(rows: int, data: st.DataObject) -> 
     right = data.draw(st.integers(base, rows))
     gain = round((right - base) / rows, 12)
     result = evaluation(base / rows, right / rows)
-    assert verdict(result, None, gain) is None
-    assert verdict(result, right / rows, gain) is None
-    assert verdict(result, None, (right - base + 1) / rows) is not None
+    assert Gate(None, gain).verdict(result) is None
+    assert Gate(right / rows, gain).verdict(result) is None
+    assert Gate(None, (right - base + 1) / rows).verdict(result) is not None
+
+
+def judged(right: int, of: int, *, gain: float, gain_low: float) -> dict[str, Any]:
+    low, high = wilson(right, of)
+    exact = {"rate": right / of, "low": low, "high": high}
+    gained = {"rate": gain, "low": gain_low, "high": 1.0}
+    base = {"exact": {"rate": right / of - gain}}
+    return {"base": base, "adapter": {"exact": exact}, "gain": {"exact": gained}}
+
+
+def test_on_the_lower_bound_the_same_rate_needs_enough_rows() -> None:
+    gate = Gate(min_exact=0.7, on="lower_bound")
+    few, many = (judged(8 * n, 10 * n, gain=0.5, gain_low=0.1) for n in (1, 50))
+    assert Gate(min_exact=0.7).verdict(few) is None
+    assert gate.verdict(few) == (
+        "exactly right 80.0%, at least 49.0% with 95% confidence, FORGE_GATE_MIN_EXACT is 70.0%"
+    )
+    assert gate.verdict(many) is None
+
+
+def test_on_the_lower_bound_the_gain_has_to_be_sure() -> None:
+    found = judged(8, 10, gain=0.5, gain_low=0.1)
+    assert Gate(min_gain=0.1, on="lower_bound").verdict(found) is None
+    assert Gate(min_gain=0.2, on="lower_bound").verdict(found) == (
+        "gain over the base +50.0%, at least +10.0% with 95% confidence, "
+        "FORGE_GATE_MIN_GAIN is +20.0%"
+    )
+
+
+def test_time_that_was_over_at_once_is_no_pass() -> None:
+    found = {"base": {}, "adapter": {}, "stopped_by": "seconds"}
+    assert "FORGE_EVAL_MAX_SECONDS was over" in str(Gate(min_gain=-1).verdict(found))
+
+
+def test_a_gate_that_no_adapter_can_pass_is_told_early() -> None:
+    assert "no held-out row has a tool call" in str(Gate(min_exact=0.1).early_notice(0))
+    assert Gate(min_exact=0.1).early_notice(1) is None
+    assert Gate().early_notice(0) is None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from job.__main__ import _write_termination_message
 from job.ledger import Ledger
 from job.storage import open_storage
 
@@ -122,6 +123,20 @@ def test_the_message_is_cut_to_what_the_kubelet_reads(log: Path, letter: str) ->
     data = log.read_bytes()
     assert 4096 - 4 <= len(data) <= 4096, "cut at a whole character"
     assert data.decode().endswith("\n")
+
+
+@pytest.mark.parametrize("length", [10, 4_000, 10_000])
+def test_the_progress_stays_whole_however_long_the_reason(
+    log: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    monkeypatch.setenv("FORGE_TERMINATION_LOG", str(log))
+    progress = {"phase": "failed", "step": 3, "loss": None}
+    _write_termination_message(69, "漢 " * length, progress)
+    data = log.read_bytes()
+    assert len(data) <= 4096
+    line, _, rest = data.decode().rpartition(" | ")
+    assert line.startswith("exit 69: 漢 漢")
+    assert json.loads(rest) == progress
 
 
 # -- other commands -------------------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from job.errors import Fenced, JobError, Unavailable
-from job.ledger import Adapter, Ledger
-from job.publish import publish, put, remove_leftovers, verify
+from job.ledger import Adapter, Ledger, put
+from job.publish import publish, remove_leftovers, seal, verify
 from job.storage import Storage
 from tests.ledger.wrapped import Failing, Wrapped
 
@@ -127,3 +130,33 @@ def test_leftovers_go_and_what_is_ours_stays(directory: Storage, folder: Path) -
     remove_leftovers(directory, adapter.key, folder)
     verify(directory, adapter.key, adapter.manifest_sha256, folder.with_name("scratch"))
     assert "adapter/old.bin" not in {info.key for info in directory.list("adapter/")}
+
+
+def test_one_command_checks_every_file(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a b.txt").write_text("x")
+    seen: dict[str, str] = {}
+
+    def state(digests: Mapping[str, str]) -> Mapping[str, object]:
+        seen.update(digests)
+        return {"subject": list(digests)}
+
+    seal(folder, state)
+    seal(folder, state)  # again, as after a failed upload: it doesn't speak of itself
+    assert set(seen) == {"README.md", "adapter_model.safetensors", "sub/a b.txt"}
+    assert json.loads((folder / "provenance.intoto.json").read_bytes())["subject"] == sorted(seen)
+    assert _sha256sum(folder) == {
+        "README.md: OK",
+        "adapter_model.safetensors: OK",
+        "provenance.intoto.json: OK",
+        "sub/a b.txt: OK",
+    }
+    (folder / "README.md").write_text("other")
+    with pytest.raises(subprocess.CalledProcessError):
+        _sha256sum(folder)
+
+
+def _sha256sum(folder: Path) -> set[str]:
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    found = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return set(found.stdout.splitlines())

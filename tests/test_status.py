@@ -7,6 +7,8 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
+import termios
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -16,10 +18,11 @@ import pytest
 
 from job.errors import JobError, SettingsError
 from job.ledger import Adapter, Attempt, Checkpoint, Holder, Progress, RunRecord
-from job.status import describe, status
+from job.status import describe, sparkline, status
 from job.storage import open_storage
 
 URI = "s3://bucket/out/run-1"
+ROOT = Path(__file__).resolve().parent.parent
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
@@ -189,3 +192,82 @@ def test_watch_on_a_terminal_redraws_and_ctrl_c_ends_it(tmp_path: Path) -> None:
     os.close(ours)
     assert process.returncode == 0
     assert errors == b""
+
+
+CURVE = [(step, 9.0 - step / 10) for step in range(0, 60, 2)]
+
+
+def on_a_terminal(record: RunRecord, rows: int, columns: int, **env: str) -> str:
+    """What `status --watch` writes to a terminal of that size for a run that is over."""
+    with tempfile.TemporaryDirectory() as folder:
+        store(folder, record)
+        ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (rows, columns))
+        command = [sys.executable, "-m", "job", "status", folder, "--watch"]
+        unset = ("COLUMNS", "LINES", "PYTHONUTF8", "PYTHONIOENCODING", "LC_ALL", "LANG")
+        kept = {name: value for name, value in os.environ.items() if name not in unset}
+        process = subprocess.Popen(
+            command, stdout=theirs, stderr=subprocess.PIPE, env=kept | env, cwd=ROOT
+        )
+        os.close(theirs)
+        shown = b""
+        try:
+            while more := os.read(ours, 4096):
+                shown += more
+        except OSError:
+            pass  # Linux's end of a terminal
+        os.close(ours)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    return shown.decode().replace("\r\n", "\n")
+
+
+def an_ended_record() -> RunRecord:
+    record = a_record()
+    record.status = "failed"
+    record.progress.losses = CURVE
+    return record
+
+
+def test_the_loss_is_drawn_over_the_whole_run() -> None:
+    text = describe(an_ended_record(), URI, NOW)
+    [curve] = [line.strip() for line in text.splitlines() if "▁" in line]
+    assert len(curve) == len(CURVE)
+    assert (curve[0], curve[-1]) == ("█", "▁")
+    assert sorted(curve, reverse=True) == list(curve), "it falls all the way"
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"), [([], ""), ([1.0], ""), ([2.0, 2.0], "▁▁"), ([0.0, 3.5, 7.0], "▁▅█")]
+)
+def test_a_curve_of_few_points(values: list[float], drawn: str) -> None:
+    assert sparkline(values) == drawn
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(24, 80), (24, 30), (6, 40)])
+def test_a_terminal_shows_no_line_and_no_row_more_than_it_has(rows: int, columns: int) -> None:
+    lines = on_a_terminal(an_ended_record(), rows, columns, PYTHONUTF8="1").splitlines()
+    assert lines[0].startswith("run         run-1")
+    assert max(len(line) for line in lines) < columns
+    assert len(lines) <= rows - 1
+
+
+def test_of_many_attempts_a_low_terminal_shows_the_newest() -> None:
+    record = an_ended_record()
+    record.attempts = [record.attempts[0].model_copy(update={"number": n}) for n in range(1, 50)]
+    lines = on_a_terminal(record, 20, 80, PYTHONUTF8="1").splitlines()
+    assert len(lines) == 19
+    assert lines[-1].startswith("attempt 49")
+    assert any("▁" in line for line in lines)
+
+
+def test_a_terminal_without_unicode_gets_letters_that_it_has() -> None:
+    record = an_ended_record()
+    record.progress.loss = None
+    record.attempts[0].reason = "no file 漢.jsonl"
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    text = on_a_terminal(record, 24, 100, **ascii_only)
+    assert text.isascii()
+    assert "#*" in text
+    assert "no file ?.jsonl" in text
+    assert "loss        -, validation" in text

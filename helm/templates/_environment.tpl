@@ -29,6 +29,7 @@ million would be written as 1e+06, which is no whole number to the job. */}}
   "FORGE_GRACE_SECONDS" (include "forge-job.value" $values.terminationGracePeriodSeconds)
   "FORGE_METRICS_PORT" (include "forge-job.value" $values.metrics.port)
   "FORGE_WORK_DIR" $values.scratch.mountPath
+  "FORGE_IMAGE" (include "forge-job.image" .root)
   "HOME" $values.scratch.mountPath
   "TMPDIR" $values.scratch.mountPath
 -}}

@@ -64,7 +64,7 @@
 {{/* The variables that values set, as the keys of a JSON object. */}}
 {{- define "forge-job.ownVariables" -}}
 {{- $own := dict -}}
-{{- range include "forge-job.environment" (dict "root" (dict "Values" (omit .Values "extraEnv")) "runId" "x") | fromYamlArray -}}
+{{- range include "forge-job.environment" (dict "root" (dict "Values" (omit .Values "extraEnv") "Chart" .Chart) "runId" "x") | fromYamlArray -}}
 {{- $_ := set $own .name true -}}
 {{- end -}}
 {{ toJson $own }}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from job.config.kinds import PositiveInt
+from job.config.kinds import GateOn, PositiveInt, TextMatch
 from job.config.training import TrainingSettings
 
 
@@ -15,7 +15,19 @@ class EvaluationSettings(TrainingSettings):
         0.2, ge=0, lt=1, description="share of rows held out, stable under re-ordering and growth"
     )
     eval_max_rows: PositiveInt = Field(512, description="held-out rows evaluated at most")
+    eval_max_seconds: float = Field(
+        0, ge=0, allow_inf_nan=False, description="time to judge them in after training; 0: no end"
+    )
+    eval_text_match: TextMatch = Field(
+        "off", description="how the text of held-out turns without a call is compared"
+    )
     eval_steps: PositiveInt = Field(50, description="steps between validation losses")
+    eval_generate_every: int = Field(
+        0, ge=0, description="validations from one that also generates to the next; 0: none does"
+    )
+    eval_generate_rows: PositiveInt = Field(
+        64, description="held-out rows generated then, with the adapter only"
+    )
     early_stopping_patience: int = Field(
         3, ge=0, description="evaluations without a better validation loss before it ends; 0: never"
     )
@@ -24,4 +36,7 @@ class EvaluationSettings(TrainingSettings):
     )
     gate_min_gain: float | None = Field(
         None, ge=-1, le=1, description="promotion gate: least gain of that share over the base"
+    )
+    gate_on: GateOn = Field(
+        "rate", description="held against the rates, or against the lower ends of their intervals"
     )

@@ -44,12 +44,21 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _unknown_names(environ: Mapping[str, str]) -> Iterator[Problem]:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    fields = {name.upper() for name in Settings.model_fields}
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in known or _is_service_link(name, environ[name]):
+        if (
+            not name.startswith(PREFIX)
+            or name.removeprefix(PREFIX) in fields
+            or _is_service_link(name, environ[name])
+        ):
             continue
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        hint = f"did you mean {nearest[0]}?" if nearest else "see the settings table in README.md"
+        # Without the prefix: it would make any two names alike.
+        nearest = difflib.get_close_matches(name.removeprefix(PREFIX), fields, n=1, cutoff=0.6)
+        hint = (
+            f"did you mean {PREFIX}{nearest[0]}?"
+            if nearest
+            else "see the settings table in README.md"
+        )
         yield Problem(name, "is not a setting", hint)
 
 

@@ -68,6 +68,19 @@ class OperationSettings(EvaluationSettings):
     report_to: Annotated[Names, AfterValidator(values.trackers)] = Field(
         (), description="transformers' integrations (`tensorboard`, `wandb`, `mlflow`)"
     )
+    export: Annotated[Names, AfterValidator(values.exports)] = Field(
+        (), description="what is made besides the adapter: `merged_16bit` (docs/adapter.md)"
+    )
+    export_base_model: Annotated[str | None, AfterValidator(values.model_name)] = Field(
+        None, description="the base with 16-bit weights for it, where the model's are in 4 bits"
+    )
+    push_to_hub: Annotated[str | None, AfterValidator(values.hub_repository)] = Field(
+        None, description="`owner/name` on the model hub that gets the adapter too (`HF_TOKEN`)"
+    )
+    hub_private: bool = Field(True, description="that repository is private if it has to be made")
+    image: str | None = Field(
+        None, description="the container image, for the adapter's provenance; the chart passes it"
+    )
     termination_log: Path = Field(
         Path("/dev/termination-log"),
         description="the container's `terminationMessagePath`; written only where it exists",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,9 +21,10 @@ from job.dataset.leakage import candidates, involved, leaked
 from job.dataset.options import PrepareOptions
 from job.dataset.reread import rows_at
 from job.dataset.review.report import DataReport, FileReport, Lengths
-from job.dataset.review.showcase import page, shown
+from job.dataset.review.showcase import conversations, for_report, page, shown
 from job.dataset.review.tally import Counted, Tally
 from job.dataset.review.verdict import judge
+from job.dataset.rows.hermes import parse_tool_calls
 from job.dataset.rows.row import Row
 from job.dataset.scan import QUARANTINE, Scan
 from job.dataset.source.fetch import DataFile
@@ -70,14 +71,17 @@ def prepare(
     report = replace(
         report,
         leakage=leaked(resembling, rows.__getitem__),
+        held_out_calls=_calling(rows, sides),
         quarantine=folder / QUARANTINE if tally.refused else None,
     )
-    report = replace(report, preview=page(on_page, rows, store, chat, report.as_dict()))
+    samples = conversations(on_page, rows, store, chat)
+    preview = page(samples, report.as_dict())
+    report = replace(report, preview=preview, samples=for_report(samples))
     judge(report, tally.too_long, options)
     return PreparedData(
         train=Samples(store, sides.train),
         evaluation=Samples(store, sides.evaluation),
-        evaluation_rows=[rows[index] for index in sides.evaluation.tolist()],
+        evaluation_rows=_held_out(rows, sides),
         report=report,
     )
 
@@ -97,10 +101,27 @@ def check_only(files: Sequence[DataFile], options: PrepareOptions) -> DataReport
         sides = _split(store.rows, options)
         report = _report(files, tally, store.rows, sides, options)
         resembling = candidates(store.rows, sides.train, sides.evaluation)
-        rows = rows_at(files, store.rows, involved(resembling))
-        report = replace(report, leakage=leaked(resembling, rows.__getitem__))
+        rows = rows_at(files, store.rows, {*sides.evaluation.tolist(), *involved(resembling)})
+        report = replace(
+            report,
+            leakage=leaked(resembling, rows.__getitem__),
+            held_out_calls=_calling(rows, sides),
+        )
     judge(report, tally.too_long, options)
     return report
+
+
+def _calling(rows: Mapping[int, Row], sides: Split) -> int:
+    """Evaluation rows in which the assistant calls a tool."""
+    turns = ([row.messages[i] for i in row.assistant_turns] for row in _held_out(rows, sides))
+    return sum(
+        any(turn.get("tool_calls") or parse_tool_calls(turn.get("content") or "") for turn in own)
+        for own in turns
+    )
+
+
+def _held_out(rows: Mapping[int, Row], sides: Split) -> list[Row]:
+    return [rows[index] for index in sides.evaluation.tolist()]
 
 
 def _scanned(

@@ -8,7 +8,7 @@ import logging
 from job.engines.accelerator import Card, card, has_accelerator
 from job.engines.base import Engine, LoadedModel, TrainerClasses
 from job.engines.reference import ReferenceEngine
-from job.engines.source import ModelSource, position_limit, text_config
+from job.engines.source import ModelSource, position_limit, read_config, text_config
 from job.engines.unsloth import UnslothEngine, cache_folders, prepare_environment
 from job.errors import Problem, SettingsError
 
@@ -27,6 +27,7 @@ __all__ = [
     "choose_engine",
     "position_limit",
     "prepare_environment",
+    "read_config",
     "text_config",
 ]
 

@@ -1,7 +1,8 @@
-"""Faster answers on a CPU: 4-bit layers are de-quantized once, instead of at each token.
+"""A CPU's way with 4-bit layers: de-quantized once, instead of at each token or micro-batch.
 
-Training can't do that (its memory is the point of QLoRA); generation passes each weight hundreds
-of times. The numbers are those of the NF4 weights; only the rounding of products may differ.
+Generation passes each weight hundreds of times, and training twice a micro-batch. On a CPU it is
+time that is short, not memory: small models stay dense, larger ones only while they generate.
+The numbers are those of the NF4 weights; only the rounding of products may differ.
 """
 
 from __future__ import annotations
@@ -23,22 +24,38 @@ def cpu_has_bf16() -> bool:
 def dense_on_cpu(model: Any) -> Iterator[None]:
     """Inside `with`, the LoRA layers of `model` stand on dense copies of their 4-bit weights."""
     import torch
-    from bitsandbytes.nn import Linear4bit
 
-    bf16 = cpu_has_bf16()
-    swapped = [
-        (module, module.base_layer)
-        for module in model.modules()
-        if isinstance(getattr(module, "base_layer", None), Linear4bit)
-    ]
-    for module, quantized in swapped:
-        module.base_layer = _dense(quantized, torch.bfloat16 if bf16 else torch.float32)
+    swapped = [(module, module.base_layer) for module in _quantized(model)]
+    make_dense(model)
     try:
-        with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext():
+        with torch.autocast("cpu", dtype=torch.bfloat16) if cpu_has_bf16() else nullcontext():
             yield
     finally:
         for module, quantized in swapped:
             module.base_layer = quantized
+
+
+def make_dense(model: Any, most_bytes: int | None = None) -> bool:
+    """Put the LoRA layers of `model` on dense copies of their 4-bit weights; those are let go.
+
+    False, and nothing is changed, where the copies would take more than `most_bytes`.
+    """
+    import torch
+
+    dtype = torch.bfloat16 if cpu_has_bf16() else torch.float32
+    layers = _quantized(model)
+    size = sum(layer.base_layer.weight.quant_state.shape.numel() for layer in layers)
+    if most_bytes is not None and size * dtype.itemsize > most_bytes:
+        return False
+    for layer in layers:
+        layer.base_layer = _dense(layer.base_layer, dtype)
+    return True
+
+
+def _quantized(model: Any) -> list[Any]:
+    from bitsandbytes.nn import Linear4bit
+
+    return [m for m in model.modules() if isinstance(getattr(m, "base_layer", None), Linear4bit)]
 
 
 def _dense(quantized: Any, dtype: Any) -> Any:

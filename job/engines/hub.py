@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from job.errors import AccessDenied, OutOfDisk, Problem, SettingsError, Unavailable
 
@@ -17,12 +18,19 @@ _OTHER_FILES = ("*/*", "consolidated*")
 """Never fetched: the same weights again, in other formats."""
 
 
-def snapshot(name: str, revision: str | None, patterns: Sequence[str], cache_dir: Path) -> Path:
+def snapshot(
+    name: str,
+    revision: str | None,
+    patterns: Sequence[str],
+    cache_dir: Path,
+    alive: Callable[[], None] = lambda: None,
+) -> Path:
     """The folder with those files of `owner/name[@revision]`, fetched where they aren't there yet.
 
     The folder's name is the commit. `revision`, where given, goes before the name's own: it is
-    the commit that the name stood for when the run began. Raises `SettingsError` where there is no
-    such model, `AccessDenied`, `Unavailable`, `OutOfDisk`.
+    the commit that the name stood for when the run began. `alive` is called, from any thread, as
+    bytes arrive. Raises `SettingsError` where there is no such model, `AccessDenied`,
+    `Unavailable`, `OutOfDisk`.
     """
     from huggingface_hub import snapshot_download
 
@@ -34,8 +42,22 @@ def snapshot(name: str, revision: str | None, patterns: Sequence[str], cache_dir
             allow_patterns=list(patterns),
             ignore_patterns=list(_OTHER_FILES),
             cache_dir=os.environ.get("HF_HUB_CACHE") or cache_dir / "hub",
+            tqdm_class=_telling(alive),
         )
     return Path(folder)
+
+
+def _telling(alive: Callable[[], None]) -> type[Any]:
+    """The library's own bar, which it moves with each chunk that has arrived."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def update(self, n: float | None = 1) -> bool | None:
+            alive()
+            moved: bool | None = super().update(n)
+            return moved
+
+    return Bar
 
 
 def ask(name: str) -> None:

@@ -29,6 +29,7 @@ from job.checkpoint.parallel import in_parallel
 from job.errors import Problem, SettingsError, Unavailable
 from job.storage import Cancellation, Conflict, NotFound, open_storage
 from job.storage.base import ObjectInfo, Storage
+from job.storage.observer import Observer
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ Matches = Callable[[str], bool]
 class Mirror:
     """The model below one `s3://` prefix."""
 
-    def __init__(self, uri: str) -> None:
-        self._storage = open_storage(uri.rstrip("/"))
+    def __init__(self, uri: str, observer: Observer | None = None) -> None:
+        self._storage = open_storage(uri.rstrip("/"), observer)
         self._uri = self._storage.uri
         self._manifest, self._identity = self._read_manifest()
         self._objects = [info for info in self._storage.list() if "/" not in info.key]

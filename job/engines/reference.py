@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from job.engines.base import LoadedModel, TrainerClasses
-from job.engines.dense import cpu_has_bf16, dense_on_cpu
+from job.engines.dense import cpu_has_bf16, dense_on_cpu, make_dense
 from job.engines.loading import not_loadable, provenance, quiet_libraries, refusing
 from job.engines.tokenizer import faithful
 from job.profiles import LORA_TARGET_MODULES, Hyperparameters
+
+MOST_DENSE_BYTES = 2 << 30
+"""Of de-quantized weights, in training on a CPU: models up to half a billion parameters (in fp32)
+stay below. A constant, since a resumed attempt has to compute what the one before it did."""
 
 
 class ReferenceEngine:
@@ -84,6 +88,8 @@ class ReferenceEngine:
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.float32)
+        if not torch.cuda.is_available():
+            make_dense(trainer.model, MOST_DENSE_BYTES)
 
     def generating(self, model: Any) -> AbstractContextManager[None]:
         import torch

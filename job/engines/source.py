@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from job.engines import hub
 from job.engines.mirror import Mirror, fill
 from job.errors import Problem, SettingsError
+from job.storage import Observer
 
 _TOKENIZER_FILES: Final = (
     "config.json",
@@ -31,6 +32,8 @@ _TOKENIZER_FILES: Final = (
 )
 _MODEL_FILES: Final = (*_TOKENIZER_FILES, "*.safetensors")
 _CODE_FILES: Final = ("*.py",)
+_CARD_FILES: Final = ("README.md",)
+"""For the licence. It is no part of the model's identity: no weight depends on it."""
 
 _SMALL_BYTES: Final = 64 << 20
 """Files up to this size are part of a folder's identity with all their bytes, larger ones with
@@ -45,16 +48,26 @@ class ModelSource:
 
     `name` is `owner/name`, `owner/name@revision`, an absolute path, or `s3://bucket/prefix`.
     `revision` pins a hub's model to the commit that an earlier attempt has recorded. The model's
-    own code is fetched only `with_code`.
+    own code is fetched only `with_code`. `observer` is told what an `s3://` mirror sends, `alive`
+    is called while a hub sends something.
     """
 
     def __init__(
-        self, name: str, cache_dir: Path, revision: str | None = None, *, with_code: bool = False
+        self,
+        name: str,
+        cache_dir: Path,
+        revision: str | None = None,
+        *,
+        with_code: bool = False,
+        observer: Observer | None = None,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self._cache_dir = cache_dir
         self._revision = revision if self._is_on_a_hub else None
         self._code = _CODE_FILES if with_code else ()
+        self._observer = observer
+        self._alive = alive
         self._mirror: Mirror | None = None
 
     @property
@@ -71,7 +84,7 @@ class ModelSource:
         Raises `SettingsError` where there is no such model, `AccessDenied`, `Unavailable`,
         `OutOfDisk`.
         """
-        return self._folder((*_TOKENIZER_FILES, *self._code))
+        return self._folder((*_TOKENIZER_FILES, *_CARD_FILES, *self._code))
 
     def model_dir(self) -> Path:
         """A folder with everything, every shard of the weights too.
@@ -93,7 +106,7 @@ class ModelSource:
         if self.name.startswith("s3://"):
             folder = self._from_mirror(patterns)
         elif self._is_on_a_hub:
-            folder = hub.snapshot(self.name, self._revision, patterns, self._cache_dir)
+            folder = hub.snapshot(self.name, self._revision, patterns, self._cache_dir, self._alive)
             self._revision = folder.name
         else:
             folder = Path(self.name)
@@ -106,7 +119,7 @@ class ModelSource:
         return folder
 
     def _from_mirror(self, patterns: tuple[str, ...]) -> Path:
-        self._mirror = self._mirror or Mirror(self.name)
+        self._mirror = self._mirror or Mirror(self.name, self._observer)
         self._revision = self._mirror.identity
         # A folder for each mirror: files of two models must not meet.
         name = hashlib.sha256(self.name.rstrip("/").encode()).hexdigest()[:16]
@@ -132,8 +145,9 @@ def mirror(name: str, uri: str) -> int:
             tempfile.TemporaryDirectory(prefix="forge-mirror-")
         )
         source = ModelSource(name, Path(work_dir), with_code=True)
+        source.tokenizer_dir()  # brings the model's card too
         folder = source.model_dir()
-        patterns = (*_MODEL_FILES, *_CODE_FILES)
+        patterns = (*_MODEL_FILES, *_CODE_FILES, *_CARD_FILES)
         names = [path.name for path in folder.iterdir() if _matches(path.name, patterns)]
         return fill(uri, folder, name, source.revision, names).total_bytes
 

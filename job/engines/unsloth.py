@@ -166,6 +166,7 @@ def cache_folders(work_dir: Path) -> dict[str, Path]:
         "TRITON_CACHE_DIR": "triton",
         "HF_DATASETS_CACHE": "datasets",
         "HF_MODULES_CACHE": "models-code",
+        "MPLCONFIGDIR": "matplotlib",
     }
     return {
         variable: Path(os.environ.get(variable, work_dir / "cache" / folder))

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import math
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from job.config.kinds import TextMatch
 from job.dataset import Toolbox
 from job.dataset.rows.hermes import Malformed, ToolCall, parse_tool_calls, read_call
+from job.evaluation.intervals import paired_difference, wilson
 
 __all__ = [
     "Malformed",
     "Score",
+    "TextMatch",
     "ToolCall",
-    "by_tool",
     "expected_calls",
+    "gains",
+    "normalized",
     "parse_tool_calls",
     "score",
     "summarize",
-    "wilson",
 ]
 
-_Z_95: Final = 1.959963984540054
-"""The standard normal's 97.5% quantile."""
+_THINKING: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,22 @@ class Score:
     valid: bool | None = None
     """Well-formed, and every call is of a declared tool with arguments that its JSON Schema takes;
     None where no tools were given to judge by."""
+    cut_off: bool = False
+    """The answer did not end by itself: its calls and its text are wrong, whatever they are."""
+    undecided: bool = False
+    """It was cut off before it said anything but thoughts."""
+    text_match: bool | None = None
+    """The text is the expected one; None where a call was expected, or nobody asked."""
 
     @property
     def refused_rightly(self) -> bool:
-        """No call was expected, and none was made."""
-        return not self.expects_call and not self.called
+        """No call was expected, and none was made. Words without end are no call either."""
+        return not self.expects_call and not self.called and not self.undecided
+
+    @property
+    def right(self) -> bool:
+        """The calls are exact, or rightly there are none."""
+        return self.exact if self.expects_call else self.refused_rightly
 
 
 def expected_calls(turn: Mapping[str, Any]) -> list[ToolCall]:
@@ -64,17 +78,29 @@ def expected_calls(turn: Mapping[str, Any]) -> list[ToolCall]:
 
 
 def score(
-    expected_turn: Mapping[str, Any], generated_text: str, tools: Toolbox | None = None
+    expected_turn: Mapping[str, Any],
+    generated_text: str,
+    tools: Toolbox | None = None,
+    *,
+    cut_off: bool = False,
+    text_match: TextMatch = "off",
 ) -> Score:
     """Judge one answer, `tools` being what the conversation declares.
 
-    Raises `ValueError` as `expected_calls` does.
+    `cut_off` says that it was ended from outside. What the model thinks is not judged; thinking
+    that begins the answer and never ends leaves nothing to judge. Raises `ValueError` as
+    `expected_calls` does, and never for what was generated.
     """
     expected = expected_calls(expected_turn)
-    generated = parse_tool_calls(generated_text)
+    answer = generated_text
+    if answer.lstrip().startswith("<think>"):
+        answer = _THINKING.sub("", answer, count=1)
+    generated = parse_tool_calls(answer)
     calls = [call for call in generated if isinstance(call, ToolCall)]
-    well_formed = bool(generated) and len(calls) == len(generated)
+    well_formed = bool(generated) and len(calls) == len(generated) and not cut_off
     names = Counter(call.name for call in calls) == Counter(call.name for call in expected)
+    compares = text_match != "off" and not expected
+    wanted = str(expected_turn.get("content") or "")
     return Score(
         expects_call=bool(expected),
         called=bool(generated),
@@ -82,7 +108,25 @@ def score(
         right_tool=well_formed and names,
         exact=well_formed and Counter(map(_key, calls)) == Counter(map(_key, expected)),
         valid=None if tools is None else well_formed and all(_fits(c, tools) for c in calls),
+        cut_off=cut_off,
+        undecided=cut_off and not answer.strip(),
+        text_match=not cut_off and _same(wanted, answer, text_match) if compares else None,
     )
+
+
+def _same(expected: str, generated: str, how: TextMatch) -> bool:
+    first, second = (_THINKING.sub("", text).strip() for text in (expected, generated))
+    return first == second if how == "exact" else normalized(first) == normalized(second)
+
+
+def normalized(text: str) -> str:
+    """NFKC, case folded, punctuation (Unicode's P) left out, white space as single blanks.
+
+    As SQuAD's evaluation does, but for articles, which are English only, and for all alphabets.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = (c for c in folded if not unicodedata.category(c).startswith("P"))
+    return " ".join("".join(kept).split())
 
 
 def _fits(call: ToolCall, tools: Toolbox) -> bool:
@@ -93,45 +137,42 @@ def _fits(call: ToolCall, tools: Toolbox) -> bool:
 def summarize(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
     """Measure → `rate`, its 95% interval `low` to `high`, `count` and `of`.
 
-    `refusal` is over the turns that expect no call, all others over those that do. A measure with
-    nothing to judge is left out.
+    `refusal` and `text_match` are over the turns that expect no call, all others over those that
+    do. A measure with nothing to judge is left out.
     """
-    calls = [score for score in scores if score.expects_call]
-    others = [score for score in scores if not score.expects_call]
-    measures = {
-        "well_formed": [score.well_formed for score in calls],
-        "valid_arguments": [score.valid for score in calls if score.valid is not None],
-        "right_tool": [score.right_tool for score in calls],
-        "exact": [score.exact for score in calls],
-        "refusal": [score.refused_rightly for score in others],
-    }
+    measures = {name: [r for r in found if r is not None] for name, found in _judged(scores)}
     return {name: _rate(sum(right), len(right)) for name, right in measures.items() if right}
 
 
-def by_tool(
-    expected: Sequence[Mapping[str, Any]], base: Sequence[Score], adapter: Sequence[Score]
-) -> dict[str, dict[str, int]]:
-    """Expected tool → turns that expect it (`of`), and how many of them `base` and `adapter` got
-    exactly right; the most frequent first. A turn of several tools counts for each of them."""
-    found: dict[str, dict[str, int]] = {}
-    for turn, before, after in zip(expected, base, adapter, strict=True):
-        for name in {call.name for call in expected_calls(turn)}:
-            row = found.setdefault(name, {"of": 0, "base": 0, "adapter": 0})
-            row["of"] += 1
-            row["base"] += before.exact
-            row["adapter"] += after.exact
-    return dict(sorted(found.items(), key=lambda item: (-item[1]["of"], item[0])))
+def gains(base: Sequence[Score], adapter: Sequence[Score]) -> dict[str, dict[str, float]]:
+    """Measure → the adapter's rate less the base's (`rate`) and its 95% interval, the turns paired
+    (`intervals.paired_difference`)."""
+    found = {}
+    for (name, before), (_, after) in zip(_judged(base), _judged(adapter), strict=True):
+        pairs = Counter(
+            (bool(b), bool(a))
+            for b, a in zip(before, after, strict=True)
+            if b is not None and a is not None
+        )
+        if pairs:
+            both, won, lost = pairs[True, True], pairs[False, True], pairs[True, False]
+            low, high = paired_difference(both, won, lost, pairs[False, False])
+            found[name] = {"rate": (won - lost) / pairs.total(), "low": low, "high": high}
+    return found
 
 
-def wilson(count: int, of: int) -> tuple[float, float]:
-    """The 95% interval of a share (Wilson, 1927), which stays sensible at 0 and 1. `of` > 0."""
-    share, z2 = count / of, _Z_95**2
-    middle = (share + z2 / (2 * of)) / (1 + z2 / of)
-    half = _Z_95 / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of**2))
-    # At the ends the formula gives 0 and 1 but for rounding.
-    low = 0.0 if count == 0 else max(0.0, middle - half)
-    high = 1.0 if count == of else min(1.0, middle + half)
-    return low, high
+def _judged(scores: Sequence[Score]) -> list[tuple[str, list[bool | None]]]:
+    """Each measure's verdicts, over the turns that it is of."""
+    calls = [score for score in scores if score.expects_call]
+    others = [score for score in scores if not score.expects_call]
+    return [
+        ("well_formed", [score.well_formed for score in calls]),
+        ("valid_arguments", [score.valid for score in calls]),
+        ("right_tool", [score.right_tool for score in calls]),
+        ("exact", [score.exact for score in calls]),
+        ("refusal", [score.refused_rightly for score in others]),
+        ("text_match", [score.text_match for score in others]),
+    ]
 
 
 def _rate(count: int, of: int) -> dict[str, float]:

@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from itertools import islice
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from job.dataset import ChatFormat, Message, Row, ToolReader, declared
-from job.evaluation.calls import Score, by_tool, score, summarize
-from job.evaluation.generate import MAX_NEW_TOKENS, base_model, generate
+from job.config.kinds import TextMatch
+from job.dataset import ChatFormat, Row
+from job.errors import Preempted
+from job.evaluation.answers import SAVE_SECONDS, Answers, Keeper, Nowhere, key_of
+from job.evaluation.document import Answer, Turn, document, text_of, turns_of
+from job.evaluation.generate import (
+    MAX_NEW_TOKENS,
+    base_model,
+    batches,
+    generate,
+    generating,
+    weights_sha256,
+)
 from job.lifecycle import StopToken
 
 _log = logging.getLogger(__name__)
 
-_EXAMPLES = 20
-"""Shown in the report."""
-_TOOLS = 50
-"""The record has to stay small; the rarest are left out."""
+_THINK: Final = "<think>"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an evaluation may cost, and what it judges."""
+
+    seconds: float = 0.0
+    """Of all attempts together; 0 for no bound."""
+    text_match: TextMatch = "off"
+
+
+class Plan:
+    """The turns as tokens, and the batches that they are answered in."""
+
+    def __init__(self, tokenizer: Any, chat: ChatFormat, turns: Sequence[Turn]) -> None:
+        prompts = [chat.prompt(turn.before, turn.row.tools) for turn in turns]
+        self.thinks = [prompt.rstrip().endswith(_THINK) for prompt in prompts]
+        """The prompt has begun the thinking that the answer goes on with."""
+        self.tokens: list[list[int]] = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        self.max_new_tokens = _longest_answer(tokenizer, turns)
+        self.batches = batches([len(ids) for ids in self.tokens], self.max_new_tokens)
+
+    def key(self, model: Any, made_with: str) -> str:
+        tokens = hashlib.sha256(repr(self.tokens).encode()).hexdigest()
+        return key_of(weights_sha256(model), tokens, self.max_new_tokens, made_with)
+
+    def answered(self, batch: Sequence[int], answers: Sequence[Answer]) -> list[Answer]:
+        return [
+            replace(answer, text=_THINK + answer.text) if self.thinks[number] else answer
+            for number, answer in zip(batch, answers, strict=True)
+        ]
 
 
 def evaluate(
@@ -28,73 +67,123 @@ def evaluate(
     stop: StopToken,
     *,
     alive: Callable[[], None] = lambda: None,
+    bounds: Bounds = Bounds(),
+    keeper: Keeper | None = None,
+    made_with: str = "",
 ) -> dict[str, Any] | None:
     """Generate every assistant turn of `rows` from what comes before it, and score it.
 
-    Returns `{"rows": turns, "base": …, "adapter": …, "tools": …, "examples": […]}`, where each side
-    is what `calls.summarize` gives, and `tools` what `calls.by_tool` does; the worst examples come
-    first. None if there is nothing to generate. Raises `Stopped`.
+    Each batch is answered by the base model and by the adapter before the next one, so that time
+    that ends leaves the same turns of both. What `keeper` holds of an earlier attempt is not made
+    again, if weights, prompts and `made_with` (whatever else answers depend on) are the same.
+
+    Returns what `job.evaluation.document` describes; None if there is nothing to generate. Raises
+    `Stopped` within a token of a request.
     """
-    turns = [
-        (row, index)
-        for row in rows
-        for index, message in enumerate(row.messages)
-        if message["role"] == "assistant"
-    ]
+    turns = turns_of(rows)
     if not turns:
         return None
-    prompts = [chat.prompt(row.messages[:index], row.tools) for row, index in turns]
-    expected = [row.messages[index] for row, index in turns]
-    limit = _longest_answer(tokenizer, expected)
+    keeper = keeper or Nowhere()
+    plan = Plan(tokenizer, chat, turns)
+    answers = Answers.resumed(plan.key(model, made_with), keeper)
     _log.info("generating %d held-out turns with the base model and the adapter", len(turns))
-    with base_model(model):
-        base = generate(model, tokenizer, prompts, stop, max_new_tokens=limit, alive=alive)
-    adapter = generate(model, tokenizer, prompts, stop, max_new_tokens=limit, alive=alive)
-    reader = ToolReader()
-    tools = [declared(row, reader) for row, _ in turns]
-    base_scores = [score(*judged) for judged in zip(expected, base, tools, strict=True)]
-    scores = [score(*judged) for judged in zip(expected, adapter, tools, strict=True)]
-    return {
-        "rows": len(turns),
-        "base": summarize(base_scores),
-        "adapter": summarize(scores),
-        "tools": dict(islice(by_tool(expected, base_scores, scores).items(), _TOOLS)),
-        "examples": [
-            {
-                "prompt": _last_user_text(*turns[i]),
-                "expected": _text_of(expected[i]),
-                "base": base[i],
-                "adapter": adapter[i],
-                "right": _is_right(scores[i]),
-            }
-            for i in _worst_first(scores)[:_EXAMPLES]
-        ],
-    }
+
+    def over() -> bool:
+        return 0 < bounds.seconds <= answers.seconds
+
+    def ask(batch: Sequence[int]) -> list[Answer] | None:
+        made = generate(
+            model,
+            tokenizer,
+            [plan.tokens[number] for number in batch],
+            max_new_tokens=plan.max_new_tokens,
+            halts=lambda: stop.requested or over(),
+            alive=alive,
+        )
+        stop.check()
+        return None if made is None else plan.answered(batch, made)
+
+    def answer_all() -> None:
+        for batch in plan.batches:
+            if answers.adapter.keys() >= set(batch):
+                continue
+            stop.check()
+            with base_model(model):
+                base = None if over() else ask(batch)
+            adapter = None if base is None else ask(batch)
+            if base is None or adapter is None:
+                break
+            answers.add(batch, base, adapter)
+            answers.save(keeper, every=SAVE_SECONDS)
+
+    with generating(model, tokenizer):
+        try:
+            answer_all()
+        except Preempted:
+            with stop.deferred():
+                answers.save(keeper)
+            raise
+    whole = len(answers.adapter) == len(turns)
+    if not whole:
+        _log.warning(
+            "FORGE_EVAL_MAX_SECONDS is over: %d of %d held-out turns are judged",
+            len(answers.adapter),
+            len(turns),
+        )
+    return document(
+        turns,
+        answers.base,
+        answers.adapter,
+        text_match=bounds.text_match,
+        stopped_by=None if whole else "seconds",
+        seconds=answers.seconds,
+    )
 
 
-def _worst_first(scores: Sequence[Score]) -> list[int]:
-    """What went wrong is what people look for: unreadable calls, then wrong ones, then the rest."""
-    return sorted(range(len(scores)), key=lambda i: (_is_right(scores[i]), scores[i].well_formed))
+def judge_adapter(
+    model: Any,
+    tokenizer: Any,
+    chat: ChatFormat,
+    rows: Sequence[Row],
+    halts: Callable[[], bool],
+    *,
+    alive: Callable[[], None] = lambda: None,
+    text_match: TextMatch = "off",
+) -> dict[str, dict[str, float]] | None:
+    """As `evaluate`, in the middle of training: the adapter alone, nothing kept.
+
+    Measure → rate and interval, as in the document; empty where there is nothing to generate. None
+    within a token of when `halts` says so.
+    """
+    turns = turns_of(rows)
+    if not turns:
+        return {}
+    plan = Plan(tokenizer, chat, turns)
+    answers: dict[int, Answer] = {}
+    with generating(model, tokenizer):
+        for batch in plan.batches:
+            made = generate(
+                model,
+                tokenizer,
+                [plan.tokens[number] for number in batch],
+                max_new_tokens=plan.max_new_tokens,
+                halts=halts,
+                alive=alive,
+            )
+            if made is None:
+                return None
+            answers.update(zip(batch, plan.answered(batch, made), strict=True))
+    found: dict[str, dict[str, float]] = document(turns, None, answers, text_match=text_match)[
+        "adapter"
+    ]
+    return found
 
 
-def _is_right(score: Score) -> bool:
-    return score.exact if score.expects_call else score.refused_rightly
-
-
-def _longest_answer(tokenizer: Any, expected: Sequence[Message]) -> int:
+def _longest_answer(tokenizer: Any, turns: Sequence[Turn]) -> int:
     """Tokens an answer may have: half more than the longest right one needs.
 
     A model that never stops, as bases often do, is wrong by then and would cost the most time.
     """
-    texts = [_text_of(message) for message in expected]
+    texts = [text_of(turn.expected) for turn in turns]
     longest = max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])
     return min(MAX_NEW_TOKENS, longest + longest // 2 + 16)
-
-
-def _last_user_text(row: Row, index: int) -> str:
-    users = [m for m in row.messages[:index] if m["role"] in ("user", "tool")]
-    return _text_of(users[-1]) if users else ""
-
-
-def _text_of(message: Message) -> str:
-    return str(message.get("content") or message.get("tool_calls") or "")

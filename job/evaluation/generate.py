@@ -2,73 +2,91 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from peft import get_peft_model_state_dict
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from job.lifecycle import StopToken
+from job.evaluation.document import Answer
 
-MAX_NEW_TOKENS = 512
+MAX_NEW_TOKENS: Final = 512
 """Longer than nearly all tool calls; a model that never stops is cut here at the latest."""
 
-_PADDED_TOKENS_PER_BATCH = 8192
+_PADDED_TOKENS_PER_BATCH: Final = 8192
 """Prompt and answer tokens, padding included, of a batch: bounds the KV cache."""
 
+_SEED: Final = 3407
 
-class _StopRequested(StoppingCriteria):  # type: ignore[misc]
-    """Ends a generation at its next token when the pod is asked to go."""
 
-    def __init__(self, stop: StopToken, alive: Callable[[], None]) -> None:
-        self._stop = stop
+class _Halt(StoppingCriteria):  # type: ignore[misc]
+    """Ends a generation at its next token: when the pod is asked to go, or time is over."""
+
+    def __init__(self, halts: Callable[[], bool], alive: Callable[[], None]) -> None:
+        self._halts = halts
         self._alive = alive
+        self.halted = False
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         self._alive()
+        self.halted = self.halted or self._halts()
         return torch.full(
-            (input_ids.shape[0],), self._stop.requested, device=input_ids.device, dtype=torch.bool
+            (input_ids.shape[0],), self.halted, device=input_ids.device, dtype=torch.bool
         )
 
 
 def generate(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
-    stop: StopToken,
+    prompts: Sequence[Sequence[int]],
     *,
-    max_new_tokens: int = MAX_NEW_TOKENS,
+    max_new_tokens: int,
+    halts: Callable[[], bool] = lambda: False,
     alive: Callable[[], None] = lambda: None,
-) -> list[str]:
-    """Answer each prompt (rendered text, ending where the assistant begins).
+) -> list[Answer] | None:
+    """Answer one batch of prompts (token ids, ending where the assistant begins).
 
-    Greedy, so that two runs agree. Special tokens are left out of the answers. Raises `Stopped`
-    within a token of a request.
+    Greedy, so that two runs agree. Special tokens are left out of the answers. None within a token
+    of when `halts` says so. To be called inside `generating`.
     """
-    answers = [""] * len(prompts)
-    tokens = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
-    criteria = StoppingCriteriaList([_StopRequested(stop, alive)])
-    with _generating(model), torch.inference_mode():
-        for batch in _batches([len(t) for t in tokens], max_new_tokens):
-            stop.check()
-            outputs = model.generate(
-                **_left_padded([tokens[i] for i in batch], tokenizer.pad_token_id, model.device),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                stopping_criteria=criteria,
-            )
-            stop.check()
-            width = max(len(tokens[i]) for i in batch)
-            texts = tokenizer.batch_decode(outputs[:, width:], skip_special_tokens=True)
-            for i, text in zip(batch, texts, strict=True):
-                answers[i] = text
-    return answers
+    halt = _Halt(halts, alive)
+    with torch.inference_mode():
+        outputs = model.generate(
+            **_left_padded(prompts, tokenizer.pad_token_id, model.device),
+            max_new_tokens=max_new_tokens,
+            stopping_criteria=StoppingCriteriaList([halt]),
+        )
+    if halt.halted:
+        return None
+    answers = outputs[:, max(map(len, prompts)) :]
+    ends = torch.tensor(_end_tokens(model, tokenizer), device=answers.device)
+    ended = torch.isin(answers, ends).any(dim=1).tolist()
+    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+    return [Answer(text, cut_off=not end) for text, end in zip(texts, ended, strict=True)]
+
+
+def batches(lengths: Sequence[int], max_new_tokens: int) -> list[list[int]]:
+    """Indices of prompts of like length, at most so many that their KV cache stays bounded.
+
+    The batches come in an order that is drawn, always the same for the same lengths: where time
+    ends them, those that were made are no shorter than those that were not.
+    """
+    made = list(_by_length(lengths, max_new_tokens))
+    random.Random(_SEED).shuffle(made)  # noqa: S311 - no secret
+    return made
+
+
+def weights_sha256(model: Any) -> str:
+    """Of the adapter's weights as they are in memory."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(get_peft_model_state_dict(model).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -79,19 +97,43 @@ def base_model(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _generating(model: Any) -> Iterator[None]:
+def generating(model: Any, tokenizer: Any) -> Iterator[None]:
+    """Inside `with`, the model generates as the weights alone would have it; after it, it is as it
+    was, whatever it was about to do.
+
+    The model's own generation_config.json is left out but for what ends an answer: a repetition
+    penalty in it (Qwen has one) makes exact arguments a matter of luck, and is a choice of serving.
+    """
+    base = model.get_base_model()
     was_training, use_cache = model.training, model.config.use_cache
+    kept = [(holder, holder.generation_config) for holder in (model, base)]
+    neutral = GenerationConfig(
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=_end_tokens(model, tokenizer),
+    )
     model.eval()
     model.config.use_cache = True
+    for holder, _ in kept:
+        holder.generation_config = neutral
     try:
         yield
     finally:
+        for holder, config in kept:
+            holder.generation_config = config
         model.config.use_cache = use_cache
         model.train(was_training)
 
 
-def _batches(lengths: Sequence[int], max_new_tokens: int) -> Iterator[list[int]]:
-    """Indices, longest prompts first (so that memory runs out at once if it does)."""
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """The tokenizer's, and those of the model's own config: Llama 3 ends a turn with another token
+    than a text."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    own = own if isinstance(own, list) else [own]
+    return sorted({int(token) for token in (*own, tokenizer.eos_token_id) if token is not None})
+
+
+def _by_length(lengths: Sequence[int], max_new_tokens: int) -> Iterator[list[int]]:
     batch: list[int] = []
     width = 0
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -104,8 +146,8 @@ def _batches(lengths: Sequence[int], max_new_tokens: int) -> Iterator[list[int]]
         yield batch
 
 
-def _left_padded(rows: list[list[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
+def _left_padded(rows: Sequence[Sequence[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
     width = max(map(len, rows))
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
+    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
     return {"input_ids": ids, "attention_mask": mask}

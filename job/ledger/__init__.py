@@ -1,5 +1,6 @@
 """The run's record: its schema, its compare-and-swap, its heartbeat, its fingerprint."""
 
+from job.ledger.fenced import put
 from job.ledger.fingerprint import compare, flatten
 from job.ledger.heartbeat import Heartbeat
 from job.ledger.ledger import RECORD_KEY, Ledger, read_record
@@ -9,6 +10,7 @@ from job.ledger.record import (
     Adapter,
     Attempt,
     Checkpoint,
+    Export,
     Holder,
     MicroBatch,
     Pace,
@@ -25,6 +27,7 @@ __all__ = [
     "Adapter",
     "Attempt",
     "Checkpoint",
+    "Export",
     "Heartbeat",
     "Holder",
     "Ledger",
@@ -38,5 +41,6 @@ __all__ = [
     "flatten",
     "give_up_without_progress",
     "now",
+    "put",
     "read_record",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -43,7 +44,10 @@ class Heartbeat:
         self._thread.join(timeout=2)
 
     def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
+        # Runs that start together (a sweep, a node pool that comes back) must not beat together.
+        pause = random.uniform(0, self._seconds)  # noqa: S311
+        while not self._ended.wait(pause):
+            pause = self._seconds
             try:
                 self._ledger.heartbeat(self._progress())
             except Fenced as fenced:

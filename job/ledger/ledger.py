@@ -24,16 +24,17 @@ RECORD_KEY = "run.json"
 _SWAP_TRIES = 8
 
 
-def read_record(storage: Storage) -> tuple[RunRecord, str] | None:
+def read_record(storage: Storage, folder: str = "") -> tuple[RunRecord, str] | None:
     """The record and its ETag, or None for a run that never began.
 
+    `folder` ('' or ending in '/') is where the run lies, if that isn't the storage's root.
     Raises `JobError` for a record that can't be read, with what to do about it.
     """
     try:
-        data, etag = storage.read(RECORD_KEY)
+        data, etag = storage.read(folder + RECORD_KEY)
     except NotFound:
         return None
-    return _parse(data, storage), etag
+    return _parse(data, f"{storage.uri}/{folder}{RECORD_KEY}"), etag
 
 
 def new_holder(version: str) -> Holder:
@@ -168,7 +169,7 @@ class Ledger:
             raise JobError(
                 Problem(f"{self._storage.uri}/{RECORD_KEY}", "was deleted while the run goes on")
             ) from error
-        record = _parse(data, self._storage)
+        record = _parse(data, f"{self._storage.uri}/{RECORD_KEY}")
         if _is_held_by(record, self._holder):
             self._record, self._etag = record, etag
         else:
@@ -182,13 +183,13 @@ class Ledger:
             self._reread()
 
 
-def _parse(data: bytes, storage: Storage) -> RunRecord:
+def _parse(data: bytes, where: str) -> RunRecord:
     try:
         return RunRecord.model_validate_json(data)
     except ValidationError as error:
         raise JobError(
             Problem(
-                f"{storage.uri}/{RECORD_KEY}",
+                where,
                 f"is not a record of a run: {error.errors()[0]['msg']}",
                 "it was written by another program or edited; restore it or use a new FORGE_RUN_ID",
             )

@@ -17,6 +17,10 @@ Status = Literal["running", "preempted", "succeeded", "gate_failed", "failed"]
 FINISHED: tuple[Status, ...] = ("succeeded", "gate_failed")
 """Nothing is left to do: a new attempt verifies and ends with the run's verdict."""
 
+_SILENT_BEATS = 3
+"""Heartbeats that a running attempt may miss before it is called silent."""
+_DEFAULT_HEARTBEAT_SECONDS = 30.0
+
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -47,6 +51,8 @@ class Progress(_Part):
     loss: float | None = None
     eval_loss: float | None = None
     eta_seconds: float | None = None
+    losses: list[tuple[int, float]] = Field(default_factory=list)
+    """Step and training loss, at most 60 of them, evenly over the whole run."""
     updated_at: str = Field(default_factory=now)
 
 
@@ -74,6 +80,19 @@ class Adapter(_Part):
     manifest_sha256: str
     bytes: int
     step: int
+    committed_at: str = Field(default_factory=now)
+
+
+class Export(_Part):
+    """Something that was made from the adapter, verified, besides it."""
+
+    place: str
+    """Folder below the run, ending in '/', or a repository's address."""
+    made_from: str
+    """SHA-256 of the adapter's weights, and what else it is made from."""
+    digest: str
+    """SHA-256 of the folder's manifest; the commit in a repository."""
+    bytes: int
     committed_at: str = Field(default_factory=now)
 
 
@@ -157,9 +176,17 @@ class RunRecord(_Part):
     """Oldest first."""
     pace: Pace = Field(default_factory=Pace)
     adapter: Adapter | None = None
+    exports: dict[str, Export] = Field(default_factory=dict)
+    """By name, as soon as each is verified: a later attempt doesn't make it again."""
     results: dict[str, Any] = Field(default_factory=dict)
-    """Tool-call evaluation and gate verdict."""
+    """Tool-call evaluation, gate verdict, and where the exports are."""
     attempts: list[Attempt] = Field(default_factory=list)
+
+    @property
+    def silent_seconds(self) -> float:
+        """A running attempt that has not been heard of for longer may be gone."""
+        beat = self.settings.get("heartbeat_seconds") or _DEFAULT_HEARTBEAT_SECONDS
+        return _SILENT_BEATS * float(beat)
 
     @property
     def durable_step(self) -> int:

@@ -19,7 +19,17 @@ PREFIX: Final = "forge_"
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[RunState], float | None]], ...]] = (
     ("attempt", "Number of the attempt that runs, from 1.", lambda s: s.attempt),
-    ("global_step", "Optimizer steps finished, over all attempts.", lambda s: s.step),
+    (
+        "global_step",
+        "Optimizer steps finished, over all attempts.",
+        # Before the record is read, 0 would be a step back in the eyes of whoever watches the run.
+        lambda s: None if s.attempt is None else s.step,
+    ),
+    (
+        "exit_code",
+        "Code that this attempt ends with; absent while it goes on.",
+        lambda s: s.exit_code,
+    ),
     ("max_steps", "Optimizer steps the run is planned to take.", lambda s: s.max_steps),
     ("epoch", "Passes over the training data, with fraction.", lambda s: s.logged.get("epoch")),
     ("train_loss", "Training loss, as last logged.", lambda s: s.logged.get("loss")),
@@ -153,7 +163,7 @@ class RunCollector(Collector):
         for name, text, gauge in _GAUGES:
             if (value := gauge(self._state)) is not None:
                 yield GaugeMetricFamily(PREFIX + name, text, value=value)
-        for name, text, counter in _COUNTERS:
+        for name, text, counter in _COUNTERS if self._state.restored else ():
             yield CounterMetricFamily(PREFIX + name, text, value=counter(self._state))
         for name, text, labels in _LABELLED:
             yield _labelled(name, text, labels, self._state.labelled.get(name, {}))

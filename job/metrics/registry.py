@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from job.metrics.collector import PREFIX, BuildInfo, RunCollector
+from job.metrics.labels import (
+    DIRECTIONS,
+    FAILURE_REASONS,
+    OPERATIONS,
+    OTHER,
+    STAGES,
+    among,
+    failure_reason,
+)
 from job.metrics.state import Phase, RunState, Totals
 
 _STEP_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300)
@@ -42,10 +50,16 @@ class Metrics:
         )
         self._s3_bytes = _counter("s3_bytes", "Bytes exchanged with storage.", "direction")
         self._s3_retries = _counter("s3_retries", "Requests to storage tried again.", "operation")
-        # A series that first appears with its first failure hides that failure from increase().
-        self._failures.labels("unavailable")
-        for direction in ("sent", "received"):
-            self._s3_bytes.labels(direction)
+        self.bookkeeping = Bookkeeping(self._s3_bytes, self._s3_retries)
+        # A series that first appears with its first event hides that event from increase().
+        for instrument, values in (
+            (self._checkpoint_seconds, STAGES),
+            (self._failures, (*FAILURE_REASONS, OTHER)),
+            (self._s3_bytes, DIRECTIONS),
+            (self._s3_retries, (*OPERATIONS, OTHER)),
+        ):
+            for value in values:
+                instrument.labels(value)
         instruments = (
             self._step_seconds,
             self._checkpoint_seconds,
@@ -66,8 +80,13 @@ class Metrics:
         """The run is now in this phase."""
         self.state.enter(phase)
 
-    def attempt(self, number: int) -> None:
-        self.state.attempt = number
+    def attempt(self, number: int, *, step: int = 0, max_steps: int = 0) -> None:
+        """This attempt's number, and where the run's record says that it goes on."""
+        self.state.attempt_began(number, step, max_steps)
+
+    def ending(self, exit_code: int) -> None:
+        """What the process is about to end with, for whoever scrapes it while it lingers."""
+        self.state.exit_code = exit_code
 
     def conditional_writes(self, honoured: bool) -> None:
         """Whether the store keeps two attempts apart, as the probe found."""
@@ -89,14 +108,20 @@ class Metrics:
         held_seconds: float = 0.0,
         resumes: int = 0,
         wasted_steps: int = 0,
+        losses: Sequence[tuple[int, float]] = (),
     ) -> None:
         """Go on from a checkpoint: `totals` as it carried them, the rest from the run's record.
 
         `held_seconds` is the time that earlier attempts held their pods; `resumes` includes this
-        one. Call it before the first step.
+        one, `losses` are the points of `loss_history`. Call it before the first step.
         """
         self.state.restore(
-            step, totals, held_seconds=held_seconds, resumes=resumes, wasted_steps=wasted_steps
+            step,
+            totals,
+            held_seconds=held_seconds,
+            resumes=resumes,
+            wasted_steps=wasted_steps,
+            losses=losses,
         )
 
     def totals(self) -> Totals:
@@ -114,9 +139,9 @@ class Metrics:
         self.state.step_done(step, seconds, tokens, supervised_tokens, samples)
         self._step_seconds.observe(seconds)
 
-    def logged(self, logs: Mapping[str, Any]) -> None:
-        """What transformers' trainer handed to `on_log`."""
-        self.state.log(logs)
+    def logged(self, logs: Mapping[str, Any], step: int | None = None) -> None:
+        """What transformers' trainer handed to `on_log`, after `step`."""
+        self.state.log(logs, step)
 
     def checkpoint_taken(self, step: int, seconds: float) -> None:
         """Written to the work volume in `seconds`, not durable yet."""
@@ -136,8 +161,9 @@ class Metrics:
         self._stall.inc(max(0.0, seconds))
 
     def checkpoint_failed(self, reason: str) -> None:
-        """`reason` is one of few: an error's class or a word, never its message."""
-        self._failures.labels(_label(reason)).inc()
+        """`reason` is an error's class or a word, never its message."""
+        self._failures.labels(failure_reason(reason)).inc()
+        self.state.moved()  # it is tried again, or ends the run
 
     def checkpoint_rejected(self) -> None:
         self._rejected.inc()
@@ -158,21 +184,46 @@ class Metrics:
             for measure, result in (evaluation.get(model) or {}).items()
         }
 
+    def moved(self) -> None:
+        """A sign of life outside of training: something arrived, or an outage is waited out."""
+        self.state.moved()
+
     def sent(self, count: int) -> None:
         """So many bytes went to storage. This and the next two make it storage's observer."""
-        self._s3_bytes.labels("sent").inc(count)
+        self.bookkeeping.sent(count)
+        self.state.moved()
 
     def received(self, count: int) -> None:
         """So many bytes came from storage."""
-        self._s3_bytes.labels("received").inc(count)
+        self.bookkeeping.received(count)
+        self.state.moved()
 
     def retried(self, operation: str) -> None:
         """A request to storage was sent again; `operation` is S3's name for it."""
-        self._s3_retries.labels(operation).inc()
+        self.bookkeeping.retried(operation)
+        self.state.moved()
 
     def progress(self) -> dict[str, Any]:
         """The run at a glance, as JSON data; the names are those of `run.json`'s progress."""
         return self.state.progress()
+
+
+class Bookkeeping:
+    """Storage's observer for the run's record: its bytes count, but a heartbeat, which goes on
+    whatever else hangs, is no sign of life."""
+
+    def __init__(self, s3_bytes: Counter, s3_retries: Counter) -> None:
+        self._bytes = s3_bytes
+        self._retries = s3_retries
+
+    def sent(self, count: int) -> None:
+        self._bytes.labels("sent").inc(count)
+
+    def received(self, count: int) -> None:
+        self._bytes.labels("received").inc(count)
+
+    def retried(self, operation: str) -> None:
+        self._retries.labels(among(OPERATIONS, operation)).inc()
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
@@ -183,8 +234,3 @@ def _histogram(
     name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
 ) -> Histogram:
     return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=None)
-
-
-def _label(value: str) -> str:
-    """`AccessDenied` → `access_denied`, as label values are written."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", value).lower()

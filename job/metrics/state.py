@@ -10,10 +10,12 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
+
+from job.metrics.history import LossHistory
 
 Phase = Literal[
     "starting",
@@ -63,18 +65,23 @@ class RunState:
         self._step_ends: deque[float] = deque(maxlen=_ETA_STEPS + 1)
         self.phase: Phase = "starting"
         self.attempt: int | None = None
+        self.exit_code: int | None = None
         self.step = 0
         self.durable_step = 0
         self.max_steps: int | None = None
         self.totals = Totals()
         self.resumes = 0
         self.wasted_steps = 0
+        self.restored = False
+        """Whether the totals are the whole run's. Before, they are not shown: a counter that
+        starts at 0 and jumps to what earlier attempts did is taken for a burst by rate()."""
         self.last_step_at: float | None = None
         self.checkpoint_step: int | None = None
         self.checkpoint_at: float | None = None
         self.checkpoint_bytes: int | None = None
         self.conditional_writes: bool | None = None
         self.grace_needed_seconds: float | None = None
+        self.losses = LossHistory()
         self.logged: dict[str, float] = {}
         """The newest value of each thing that the trainer logs (`loss`, `eval_loss`, …)."""
         self.labelled: dict[str, dict[tuple[str, ...], float]] = {}
@@ -92,13 +99,36 @@ class RunState:
         """Something moved: a micro-batch, an evaluation batch."""
         self._last_beat = self._clock()
 
+    def moved(self) -> None:
+        """Bytes went from or to storage: a sign of life, but in training, where uploads go on
+        in the background while a step may hang."""
+        if self.phase != "training":
+            self.beat()
+
     def seconds_since_beat(self) -> float:
         return self._clock() - self._last_beat
 
+    def attempt_began(self, number: int, step: int, max_steps: int) -> None:
+        """Until training begins the run is where its record left it, not at step 0."""
+        with self._lock:
+            self.attempt = number
+            self.step = self.durable_step = step
+            self.checkpoint_step = step or None
+            self.max_steps = max_steps or None
+
     def restore(
-        self, step: int, totals: Totals, *, held_seconds: float, resumes: int, wasted_steps: int
+        self,
+        step: int,
+        totals: Totals,
+        *,
+        held_seconds: float,
+        resumes: int,
+        wasted_steps: int,
+        losses: Sequence[tuple[int, float]] = (),
     ) -> None:
         with self._lock:
+            self.losses.restore(losses, step)
+            self.restored = True
             self.step = self.durable_step = step
             self.checkpoint_step = step or None  # a run at step 0 has none
             self.totals = totals
@@ -122,8 +152,10 @@ class RunState:
                 before.productive_seconds + seconds,
             )
 
-    def log(self, logs: Mapping[str, Any]) -> None:
+    def log(self, logs: Mapping[str, Any], step: int | None = None) -> None:
         with self._lock:
+            if step is not None and "loss" in logs:
+                self.losses.add(step, float(logs["loss"]))
             for name, value in logs.items():
                 if isinstance(value, (int, float)) or hasattr(value, "item"):
                     self.logged[name] = float(value)
@@ -171,15 +203,22 @@ class RunState:
                 return None
             return remaining * (self._step_ends[-1] - self._step_ends[0]) / steps
 
-    def goodput_ratio(self) -> float:
+    def goodput_ratio(self) -> float | None:
         """Share of the time that all attempts held their pods which went into steps that count."""
         with self._lock:
+            if not self.restored:
+                return None
             held = self._held_before + self._clock() - self._started
             return min(1.0, self.totals.productive_seconds / held) if held > 0 else 0.0
 
     def supervised_token_ratio(self) -> float | None:
         totals = self.totals
         return totals.supervised_tokens / totals.tokens if totals.tokens else None
+
+    def loss_history(self) -> list[tuple[int, float]]:
+        """Step and training loss, a few of them over the whole run."""
+        with self._lock:
+            return self.losses.points()
 
     def progress(self) -> dict[str, Any]:
         """For `/progress`, the heartbeat and the termination message: JSON data without NaN."""
@@ -200,11 +239,15 @@ class RunState:
                 "checkpoint_age_seconds": _rounded(age),
                 "at_risk_seconds": _rounded(self.at_risk_seconds()),
                 "safe_to_preempt": self.safe_to_preempt,
-                "updated_at": datetime.fromtimestamp(self._wall(), UTC).isoformat(
-                    timespec="milliseconds"
-                ),
+                "updated_at": _iso(self._wall()),
             }
         return {name: _finite(value) for name, value in values.items()}
+
+
+def _iso(moment: float | None) -> str | None:
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -64,6 +64,11 @@ class Ranks(Protocol):
         """What every rank gave, by rank, at rank 0; nothing elsewhere."""
         ...
 
+    def of_owner(self, value: int, waiting: Callable[[], None]) -> int:
+        """What rank 0 gave, which may have worked for it as long as it liked. The others call
+        `waiting` now and then."""
+        ...
+
     @contextmanager
     def explained(self) -> Iterator[None]:
         """Inside, a broken connection raises why the other side ended."""
@@ -81,6 +86,9 @@ class Alone:
 
     def gather(self, data: bytes) -> list[bytes]:
         return [data]
+
+    def of_owner(self, value: int, waiting: Callable[[], None]) -> int:
+        return value
 
     @contextmanager
     def explained(self) -> Iterator[None]:

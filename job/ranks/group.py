@@ -48,6 +48,7 @@ class Group:
         self._pulse = pulse
         self._stop = stop
         self._trains = True
+        self._answers = 0
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             store=PrefixStore("group", store),
@@ -82,6 +83,24 @@ class Group:
                 raise self._stop.cause from error
             found = str(error).strip().splitlines()[0]
             raise PeerLost(f"a connection between ranks broke: {found}") from error
+
+    def of_owner(self, value: int, waiting: Callable[[], None]) -> int:
+        """Over the store: in a collective the others would wait with a time-out, and deaf."""
+        self._answers += 1
+        topic = f"answer-{self._answers}"
+        if self.rank == 0:
+            self.tell(topic, {"value": value})
+            return value
+        while not self._store.check([topic]):
+            if self._pulse.interrupted.wait(_POLL_SECONDS):
+                self._stop.check()
+            waiting()
+        return int(json.loads(self._store.get(topic))["value"])
+
+    @property
+    def others_asked(self) -> bool:
+        """At rank 0: whether another one was asked to stop, as its life signs say."""
+        return self._pulse.others_asked
 
     # -- messages ---------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ BEAT_SECONDS: Final = 0.5
 _LEAVING_SECONDS: Final = 10.0
 """From the interrupt until the process is ended from here: a collective may never return."""
 
+_ASKED: Final = " asked to stop"
+
 END: Final = "end"
 SEEN: Final = "seen"
 
@@ -43,6 +45,8 @@ class Pulse:
         self.end: End | None = None
         """That another rank has announced."""
         self.interrupted = threading.Event()
+        self.others_asked = False
+        """Whether one of the watched was asked to stop, and waits for the next boundary."""
         self._store = store
         self._rank = rank
         self._stop = stop
@@ -67,7 +71,8 @@ class Pulse:
         while not self._ended.wait(BEAT_SECONDS):
             beats += 1
             try:
-                self._store.set(f"alive/{self._rank}", str(beats))
+                asked = _ASKED if self._stop.requested else ""
+                self._store.set(f"alive/{self._rank}", f"{beats}{asked}")
                 self._listen()
             except RuntimeError as error:  # torch's DistError is one
                 if not self._ended.is_set():
@@ -88,6 +93,7 @@ class Pulse:
             sign = self._store.get(key).decode() if self._store.check([key]) else ""
             if sign != before and other in self._seen:
                 self._seen[other] = (sign, time.monotonic())
+            self.others_asked |= sign.endswith(_ASKED)
 
     def _judge(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):

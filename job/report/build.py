@@ -6,11 +6,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any, Final
 
 import orjson
 
 from job.ledger import RunRecord
+from job.plots import not_finite
 from job.redact import Redactor
 from job.report.page import render
 from job.report.timeline import spans
@@ -24,11 +26,13 @@ def build(
     data_report: Mapping[str, Any],
     evaluation: Mapping[str, Any] | None,
     gpu_hour_price: float | None,
+    samples: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, bytes]:
     """`report.json`, `metrics.jsonl` and `report.html` by name.
 
     `history` is the trainer's log (`step`, `loss`, `eval_loss`, …), `gpu_hour_price` money an
-    hour. Secrets are masked; NaN becomes null. Raises nothing for what a run may leave out.
+    hour, `samples` conversations for the page (`DataReport.samples`). Secrets are masked; NaN
+    becomes null. Raises nothing for what a run may leave out.
     """
     document = _document(record, history, data_report, evaluation, gpu_hour_price)
     document = Redactor(os.environ).plain(document)
@@ -37,7 +41,7 @@ def build(
             document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         ),
         "metrics.jsonl": b"".join(_line(entry) for entry in history),
-        "report.html": render(document, history).encode(),
+        "report.html": render(document, history, samples).encode(),
     }
 
 
@@ -70,12 +74,12 @@ def _document(
         "training": _training(history),
         "data": dict(data_report),
         "evaluation": None if evaluation is None else dict(evaluation),
-        "cost": _cost(record, gpu_hour_price),
+        "cost": _cost(record, gpu_hour_price, _step_seconds(history)),
     }
 
 
 def _training(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    losses = _finite(history, "loss")
+    losses, wrong = _finite(history, "loss"), not_finite(history, "loss")
     validation = _finite(history, "eval_loss")
     best = min(validation, key=lambda entry: entry["loss"], default=None)
     return {
@@ -83,7 +87,9 @@ def _training(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "last": losses[-1] if losses else None,
         "best_validation": best,
         "last_validation": validation[-1] if validation else None,
-        "logged_not_finite": sum("loss" in entry for entry in history) - len(losses),
+        "step_seconds": _step_seconds(history),
+        "logged_not_finite": len(wrong),
+        "first_not_finite": {"step": wrong[0][0], "loss": str(wrong[0][1])} if wrong else None,
     }
 
 
@@ -95,12 +101,30 @@ def _finite(history: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, f
     ]
 
 
-def _cost(record: RunRecord, gpu_hour_price: float | None) -> dict[str, Any]:
+def _step_seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
+    """Median of the optimizer steps, where the log has it."""
+    known = [entry["step_seconds"] for entry in history if entry.get("step_seconds")]
+    return round(median(known), 4) if known else None
+
+
+def _cost(
+    record: RunRecord, gpu_hour_price: float | None, step_seconds: float | None
+) -> dict[str, Any]:
+    """`wasted_hours` went into steps that were trained twice, after a kill or a preemption."""
     times = spans(record)
     hours = sum(span.seconds for span in times) / 3600
+    lost_steps = sum(attempt.lost_steps for attempt in record.attempts)
+    wasted = 0.0 if not lost_steps else None
+    if lost_steps and step_seconds is not None:
+        wasted = round(lost_steps * step_seconds / 3600, 4)
     return {
         "gpu_hours": round(hours, 4),
         "at_least": any(span.at_least for span in times),
         "price_per_gpu_hour": gpu_hour_price,
         "amount": None if gpu_hour_price is None else round(hours * gpu_hour_price, 4),
+        "wasted_steps": lost_steps,
+        "wasted_hours": wasted,
+        "wasted_amount": None
+        if gpu_hour_price is None or wasted is None
+        else round(wasted * gpu_hour_price, 4),
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Final
 
-from jinja2 import Environment, StrictUndefined
-
+from job.dataset.review.visible import visible
 from job.ledger import flatten
-from job.report.chart import Point, loss_chart
+from job.pages import environment
+from job.plots import FEWEST_SMOOTHED, smoothing_weight
+from job.report import drawings
+from job.report.examples import view
 
 _MEASURES: Final = {
     "well_formed": "well-formed",
@@ -30,34 +31,65 @@ _MOST_ROWS: Final = 200
 _MOST_EXAMPLES: Final = 20
 
 
-def render(document: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str:
-    """The page of a `report.json` document and the trainer's log."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"duration": _duration, "percent": _percent, "moment": _moment}
-    source = files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+def render(
+    document: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    samples: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The page of a `report.json` document and the trainer's log. `samples` are conversations as
+    `conversation.html.jinja` takes them."""
+    templates = environment(__package__ or "")
+    templates.filters |= {
+        "duration": _duration,
+        "percent": _percent,
+        "moment": _moment,
+        "shown": lambda value: visible(str(value)),
+    }
+    resumed = [attempt["from_step"] for attempt in document["attempts"] if attempt["from_step"]]
+    evaluation = document["evaluation"] or {}
+    logged = sum("loss" in entry for entry in history)
+    measures = _measures(evaluation)
+    return templates.get_template("report.html.jinja").render(
         run=document,
         verdict=_VERDICTS[document["status"]],
-        chart=loss_chart(
-            {"train": _line(history, "loss"), "eval": _line(history, "eval_loss")},
-            [attempt["from_step"] for attempt in document["attempts"] if attempt["from_step"]],
-        ),
-        measures=_measures(document["evaluation"]),
-        tools=list(((document["evaluation"] or {}).get("tools") or {}).items()),
-        examples=((document["evaluation"] or {}).get("examples") or [])[:_MOST_EXAMPLES],
+        end=_end(document),
+        loss=drawings.loss(history, resumed),
+        smoothing=smoothing_weight(logged) if logged >= FEWEST_SMOOTHED else None,
+        curves=drawings.small_curves(history, resumed),
+        timeline=drawings.attempts(document, document["training"]["step_seconds"]),
+        measures=measures,
+        measured=drawings.measures(measures),
+        gains=[(_MEASURES.get(k, k), v) for k, v in (evaluation.get("gain") or {}).items() if v],
+        parts=[
+            (title, column, list((evaluation.get(name) or {}).items()))
+            for title, column, name in (
+                ("Exactly right, by tool", "tool", "tools"),
+                ("Exactly right, by scenario", "scenario", "scenarios"),
+            )
+        ],
+        examples=[view(each) for each in (evaluation.get("examples") or [])[:_MOST_EXAMPLES]],
+        samples=samples,
         tables={
             "Data": flatten(document["data"]),
             "Settings": flatten(document["settings"]),
+            "Environment": flatten(
+                {
+                    "model": document["model"],
+                    "versions": document["fingerprint"].get("versions") or {},
+                }
+            ),
             "Fingerprint": flatten(document["fingerprint"]),
         },
         most_rows=_MOST_ROWS,
     )
 
 
-def _line(history: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
-    return [(float(e.get("step", 0)), float(e[name])) for e in history if name in e]
+def _end(document: Mapping[str, Any]) -> str:
+    """Why the last attempt ended as it did, unless it ended well."""
+    if document["status"] not in ("failed", "preempted") or not document["attempts"]:
+        return ""
+    last = document["attempts"][-1]
+    return f"Exit code {last['exit_code']}: {last['reason']}" if last["reason"] else ""
 
 
 def _measures(evaluation: Mapping[str, Any] | None) -> list[tuple[str, Any, Any]]:

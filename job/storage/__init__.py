@@ -8,6 +8,7 @@ from __future__ import annotations
 from job.errors import Problem, SettingsError
 from job.storage.base import Conflict, NotFound, ObjectInfo, Storage
 from job.storage.cancellation import Cancellation, Cancelled
+from job.storage.conditional import Send, etag_of, send_if_unchanged
 from job.storage.faults import NotSupported
 from job.storage.kept import keep
 from job.storage.keys import S3_SCHEME, split_s3_uri
@@ -27,10 +28,13 @@ __all__ = [
     "ObjectInfo",
     "Observer",
     "Patience",
+    "Send",
     "Storage",
+    "etag_of",
     "keep",
     "open_storage",
     "probe",
+    "send_if_unchanged",
     "split_s3_uri",
 ]
 

@@ -54,6 +54,11 @@ class Storage(Protocol):
         """Every object whose key starts with `prefix`, in key order."""
         ...
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """The folders directly below `prefix` ('' or ending in '/') that hold an object at any
+        depth: their prefixes (`runs/a/`), in key order. What is in them isn't gone through."""
+        ...
+
     def read(self, key: str) -> tuple[bytes, str]:
         """The whole of a small object, and its ETag. Raises `NotFound`."""
         ...

@@ -29,6 +29,13 @@ def checked_key(key: str) -> str:
     return key
 
 
+def checked_folder(prefix: str) -> str:
+    """The prefix itself, if it is '' or names a folder (`runs/`); else `ValueError`."""
+    if prefix and not prefix.endswith("/"):
+        raise ValueError(f"{prefix!r} is no folder: it must end in '/'")
+    return checked_prefix(prefix)
+
+
 def checked_prefix(prefix: str) -> str:
     """The prefix itself, if keys may start with it; else `ValueError`. '' means everything."""
     parts = prefix.split("/")

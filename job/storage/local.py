@@ -19,7 +19,7 @@ from typing import Final
 from job.errors import AccessDenied, Problem
 from job.storage.base import Conflict, NotFound, ObjectInfo
 from job.storage.cancellation import Cancellation
-from job.storage.keys import checked_key, checked_prefix
+from job.storage.keys import checked_folder, checked_key, checked_prefix
 from job.storage.local_files import (
     CHUNK_BYTES,
     copied_whole,
@@ -66,6 +66,21 @@ class LocalStorage:
                 yield self.stat(key)
             except NotFound:
                 continue  # Deleted since.
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """A folder without a file somewhere in it isn't told, as in S3."""
+        checked_folder(prefix)
+        with self._mapped(prefix):
+            parent = self._root / prefix
+            if not parent.is_dir():
+                return
+            names = sorted((path.name for path in parent.iterdir() if path.is_dir()), key=_as_keys)
+        for name in names:
+            folder = f"{prefix}{name}/"
+            with self._mapped(folder):
+                hidden = name == _PRIVATE or name[:2] == ".."
+                if not hidden and next(self._keys(self._root / folder), None) is not None:
+                    yield folder
 
     def read(self, key: str) -> tuple[bytes, str]:
         """Content and its ETag. Raises `NotFound`."""
@@ -185,9 +200,9 @@ class LocalStorage:
             raise Conflict(f"{self._root}/{key}: is no longer what was pinned")
         return source
 
-    def _keys(self) -> Iterator[str]:
+    def _keys(self, below: Path | None = None) -> Iterator[str]:
         root = self._root.resolve()
-        for folder, folders, files in os.walk(self._root):
+        for folder, folders, files in os.walk(below or self._root):
             # Kubernetes keeps the content of mounted ConfigMaps in '..data', under links.
             folders[:] = [name for name in folders if name != _PRIVATE and name[:2] != ".."]
             for path in (Path(folder, name) for name in files):
@@ -238,3 +253,8 @@ class LocalStorage:
             yield
         except OSError as error:
             raise root_fault(error, f"{self._root}/{key}") from error
+
+
+def _as_keys(name: str) -> bytes:
+    """Sorts folders as S3 sorts their prefixes: with the '/' that follows."""
+    return os.fsencode(name + "/")

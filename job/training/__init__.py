@@ -2,12 +2,13 @@
 
 from job.training.fitting import Fit
 from job.training.loadable import check_loadable
-from job.training.observer import Saved, Step, TrainingObserver
+from job.training.observer import Judge, Saved, Step, TrainingObserver
 from job.training.state import TrainingState
 from job.training.train import TrainingData, TrainingResult, load_adapter, train
 
 __all__ = [
     "Fit",
+    "Judge",
     "Saved",
     "Step",
     "TrainingData",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from job.errors import Diverged, Preempted, Problem
 from job.lifecycle import StopToken
 from job.ranks import ALONE, Ranks
-from job.training.observer import Saved, Step, TrainingObserver
+from job.training.observer import Judge, Saved, Step, TrainingObserver
 from job.training.randomness import keep_random_states, random_state, restore_random_state
 from job.training.state import TrainingState
 
@@ -70,6 +71,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         evaluates: bool,
         resumed: TrainingState,
         expected_loss: float | None = None,
+        judge: Judge | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.trainer: Any = None
@@ -84,18 +86,25 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._evaluating = False
         self._eval_loss: tuple[int, float] | None = None
         self._expected_loss = expected_loss
+        self._judge = judge
         self._saved_step = -1
         self._last_save = time.monotonic()
         # As the Trainer itself would save it after the last whole step. Not that of the next
         # step's begin: at the start of an epoch the Trainer restores it before it draws a seed.
         self._random: dict[str, Any] = {}
+        self._measured: dict[str, float] = {}
 
     # -- the loop ---------------------------------------------------------------------------
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved_step = state.global_step  # where it resumes, or nothing to save yet
         self._last_save = time.monotonic()
-        self._observer.began(step=state.global_step, max_steps=state.max_steps, state=self.totals)
+        self._observer.began(
+            step=state.global_step,
+            max_steps=state.max_steps,
+            state=self.totals,
+            history=state.log_history,
+        )
 
     def first_micro_batch(self, loss: Any) -> None:
         """Of each step. Its loss says whether a resumed run does what the first one did, so it is
@@ -141,6 +150,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
     ) -> None:
+        self._generate(args, state)
         self._evaluating = self.pending_evaluation = False
         self._random = random_state()
         best = state.best_metric
@@ -151,23 +161,34 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         if best is None or loss < best:
             control.should_save = True  # the best one has to outlive this pod
 
+    def _generate(self, args: Any, state: Any) -> None:
+        """Belongs to the evaluation: cut off, both are made again, and its loss is not logged
+        twice. Rank 0 generates, the others wait."""
+        judge = self._judge
+        last = state.global_step >= state.max_steps
+        if judge is None or last or state.global_step % (judge.every * args.eval_steps):
+            return
+        before = random_state()
+        rates = judge.rates() if self._ranks.rank == 0 else {}
+        restore_random_state(before)
+        made = self._ranks.of_owner(rates is not None, self._observer.alive)
+        if not made:
+            del state.log_history[-1]
+            self._stop_if_asked(args, state)
+        elif rates:
+            self.trainer.log({f"eval_{measure}": rate for measure, rate in rates.items()})
+
     # -- telling and saving -----------------------------------------------------------------
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kw: Any
     ) -> None:
         logs = dict(logs or {})
-        for name in ("loss", "eval_loss"):
-            if name in logs and not math.isfinite(logs[name]):
-                raise Diverged(
-                    Problem(
-                        f"step {state.global_step}",
-                        f"{name} is {logs[name]}",
-                        "lower FORGE_LEARNING_RATE, lengthen the warm-up, look at the data around "
-                        "this step; earlier checkpoints are kept",
-                    )
-                )
+        if "loss" in logs and self._measured and state.log_history:
+            state.log_history[-1].update(self._measured)  # for the report, also after a resume
+        # First told, then judged: whoever looks for the reason has to see the value that ended it.
         self._observer.logged(step=state.global_step, epoch=state.epoch or 0.0, logs=logs)
+        _refuse_what_is_not_finite(state.global_step, logs)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         finished = bool(control.should_training_stop) or state.global_step >= state.max_steps
@@ -222,6 +243,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             "samples": sum(samples),
         }
         totals = self.totals.plus(**added)
+        self._measured = {"step_seconds": round(seconds, 4)} | added
         self.totals = replace(totals, train_seconds=totals.train_seconds + seconds)
         self._observer.stepped(
             Step(
@@ -244,6 +266,19 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             self.trainer._save_checkpoint(self.trainer.model, trial=None)
             self._hand_over(self.trainer.args, self.trainer.state, finished=True)
             raise TrainingOver
+
+
+def _refuse_what_is_not_finite(step: int, logs: Mapping[str, float]) -> None:
+    for name in ("loss", "eval_loss"):
+        if name in logs and not math.isfinite(logs[name]):
+            raise Diverged(
+                Problem(
+                    f"step {step}",
+                    f"{name} is {logs[name]}",
+                    "lower FORGE_LEARNING_RATE, lengthen the warm-up, look at the data around "
+                    "this step; earlier checkpoints are kept",
+                )
+            )
 
 
 def _gpu_memory() -> dict[str, int]:

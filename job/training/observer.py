@@ -1,10 +1,11 @@
-"""What training tells the rest of the job, as one Protocol of a few events."""
+"""What training tells the rest of the job, as one Protocol of a few events; and what it asks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from job.training.fitting import Fit
 from job.training.state import TrainingState
@@ -38,6 +39,17 @@ class Saved:
     """Of the micro-batch after this state, where it was trained before the stop."""
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Generates held-out turns with the model as it is in the middle of training."""
+
+    rates: Callable[[], dict[str, float] | None]
+    """Share by measure; None where a request to stop cut it off."""
+    every: int
+    """Validations from one to the next, counted from the first step of the run. The one after the
+    last step is left out: the evaluation after training is next."""
+
+
 class TrainingObserver(Protocol):
     """Called on the training thread: every method returns at once, and none may fail the run."""
 
@@ -46,8 +58,16 @@ class TrainingObserver(Protocol):
         ran out later nevertheless."""
         ...
 
-    def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
-        """The loop starts at `step`; `state` is that of the checkpoint it starts from."""
+    def began(
+        self,
+        *,
+        step: int,
+        max_steps: int,
+        state: TrainingState,
+        history: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """The loop starts at `step`; `state` is that of the checkpoint it starts from,
+        `history` the Trainer's own log, which grows as it goes."""
         ...
 
     def alive(self) -> None:
@@ -57,7 +77,8 @@ class TrainingObserver(Protocol):
     def stepped(self, step: Step) -> None: ...
 
     def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
-        """What the Trainer logs: loss, grad_norm, learning_rate, or eval_loss."""
+        """What the Trainer logs: loss, grad_norm, learning_rate, or eval_loss. A loss that is not
+        finite as well, before the run ends for it."""
         ...
 
     def saved(self, saved: Saved) -> None:

@@ -31,10 +31,11 @@ from job.profiles import Hyperparameters
 from job.ranks import ALONE, Ranks
 from job.training.callbacks import EarlyStopping, JobCallback, TrainingOver
 from job.training.fitting import Fit, TooLarge, TryOut, shrink, smaller
-from job.training.observer import TrainingObserver
+from job.training.observer import Judge, TrainingObserver
 from job.training.randomness import random_state, restore_random_state
 from job.training.sameness import refuse_other_inputs
 from job.training.state import TrainingState
+from job.training.trackers import guard
 from job.training.trainer import job_trainer
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ class TrainingResult:
     step: int
     epoch: float
     history: list[dict[str, Any]]
-    """The Trainer's log over all attempts: an entry a step, and one an evaluation."""
+    """The Trainer's log over all attempts: an entry a step, one an evaluation, and one of rates
+    (`eval_exact`, …) where that generated turns."""
     totals: TrainingState
 
 
@@ -78,10 +80,12 @@ def train(
     resume_from: Path | None = None,
     expected_loss: float | None = None,
     fit: Fit | None = None,
+    judge: Judge | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Train `loaded.model` in place, from `resume_from` if given; `expected_loss` is what the
     first micro-batch after it had before, `fit` the micro-batch that an earlier attempt found.
+    `judge` generates held-out turns at some of the evaluations, which changes nothing else.
 
     Raises `Stopped` (after the state was handed to the observer), `Diverged`, `OutOfGpuMemory` at
     micro-batch 1, `MicroBatchTooLarge` where memory runs out later at a larger one, `OutOfDisk`,
@@ -98,6 +102,7 @@ def train(
         evaluates=bool(data.evaluation),
         resumed=resumed,
         expected_loss=expected_loss,
+        judge=judge,
         ranks=ranks,
     )
     with ranks.explained():
@@ -121,9 +126,14 @@ def train(
     return TrainingResult(
         step=state.global_step,
         epoch=state.epoch or 0.0,
-        history=[entry for entry in state.log_history if entry.keys() & {"loss", "eval_loss"}],
+        history=[entry for entry in state.log_history if _is_told(entry)],
         totals=callback.totals,
     )
+
+
+def _is_told(entry: dict[str, Any]) -> bool:
+    """Of a step or an evaluation, not the Trainer's sums at its end."""
+    return "loss" in entry or any(name.startswith("eval_") for name in entry)
 
 
 def to_dataset(samples: Samples) -> datasets.Dataset:
@@ -219,6 +229,7 @@ def _build(
     if trainer.args.device.type == "cpu":
         # Among ranks accelerate calls it "cpu:0", where torch.load can't bring an optimizer back.
         vars(trainer.args)["_setup_devices"] = torch.device("cpu")
+    guard(trainer, settings.report_to)
     trainer.remove_callback(PrinterCallback)  # our log says it
     for callback in own:
         callback.trainer = trainer

@@ -334,6 +334,7 @@ def test_without_a_tokenizer_all_but_the_lengths_is_checked(
     report = check_only([file], options(eval_max_rows=4))
     assert report.counts == with_tokenizer.counts
     assert report.files == with_tokenizer.files
+    assert report.held_out_calls == with_tokenizer.held_out_calls
     assert (report.lengths, report.tokens, report.supervised_ratio) == (None, None, None)
     with pytest.raises(DataRejected, match="holds no rows"):
         check_only([], options())

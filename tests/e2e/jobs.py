@@ -90,6 +90,9 @@ class JobProcess:
             if int(caught.split()[1], 16) & bit:
                 return
 
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

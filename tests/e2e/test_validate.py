@@ -17,6 +17,8 @@ import zstandard
 from job.storage import open_storage
 from tests.tiny import write_rows
 
+ANSWER = {"role": "assistant", "content": "I can't say."}
+
 
 def validate(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -38,6 +40,18 @@ def test_a_sound_run(job_env: dict[str, str], bucket: str) -> None:
     assert "of the training tokens have a label" in done.stdout
     leftovers = [info.key for info in open_storage(bucket).list("out/")]
     assert leftovers == []  # validating is no attempt
+
+
+def test_a_gate_that_no_adapter_can_pass_is_told(job_env: dict[str, str], bucket: str) -> None:
+    env = job_env | {"FORGE_GATE_MIN_EXACT": "0.5"}
+    done = validate(env, "-m", "job", "validate")
+    assert "4 held-out rows with tool calls to judge by" in done.stdout
+    rows = [{"messages": [{"role": "user", "content": f"Q {i}?"}, ANSWER]} for i in range(40)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    open_storage(bucket).write("data/rows.jsonl", text.encode())
+    done = validate(env, "-m", "job", "validate")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"promotion gate +warning +a promotion gate is set, but no", done.stdout)
 
 
 def test_torch_is_not_imported(job_env: dict[str, str]) -> None:

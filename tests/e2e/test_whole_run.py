@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from prometheus_client.parser import text_string_to_metric_families
 from safetensors.torch import load, load_file
 
@@ -74,7 +78,8 @@ def test_a_preempted_run_equals_an_uninterrupted_one(
     ours, theirs = (_adapter(bucket, name, tmp_path) for name in ("run", "whole"))
     assert ours.read_bytes() == theirs.read_bytes()
     assert _losses(bucket, "run") == _losses(bucket, "whole")
-    _loads_and_generates(ours.parent, tiny_model)
+    _loads_in_plain_peft(ours.parent, tiny_model)
+    _speaks_for_itself(ours.parent)
 
     third = run(job_env, tmp_path / "third.log")
     assert third.code == 0
@@ -97,26 +102,86 @@ def _losses(bucket: str, name: str) -> list[tuple[int, float | None, float | Non
     return [(e["step"], e.get("loss"), e.get("eval_loss")) for e in entries]
 
 
-def _loads_and_generates(adapter: Path, base: Path) -> None:
-    from peft import PeftModel
+_PLAIN = """
+import json, sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+assert not any(name == "job" or name.startswith("job.") for name in sys.modules)
+base, adapter = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(adapter)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
+prompt = tokenizer.apply_chat_template(
+    [{"role": "user", "content": "weather in Oslo"}], add_generation_prompt=True, tokenize=False
+)
+tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+with torch.no_grad():
+    adapted = model(**tokens).logits[0, -1].tolist()
+    with model.disable_adapter():
+        plain = model(**tokens).logits[0, -1].tolist()
+generated = model.generate(**tokens, max_new_tokens=4, do_sample=False)
+print(json.dumps([prompt, adapted, plain, generated.shape[1] - tokens["input_ids"].shape[1]]))
+"""
+
+
+def _loads_in_plain_peft(adapter: Path, base: Path) -> None:
+    """In a process without our code, by PEFT alone: the same numbers as LoRA's own formula,
+    W + alpha / r * B A (arXiv:2106.09685), applied to the base's weights here."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    command = [sys.executable, "-I", "-c", _PLAIN, str(base), str(adapter)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    assert ended.returncode == 0, ended.stderr
+    prompt, adapted, plain, generated = json.loads(ended.stdout.splitlines()[-1])
+    assert generated > 0
     weights = load_file(adapter / "adapter_model.safetensors")
-    assert all(tensor.abs().sum() > 0 for name, tensor in weights.items() if "lora_B" in name)
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(base)), str(adapter))
-    tokenizer = AutoTokenizer.from_pretrained(str(adapter))
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "weather in Oslo"}], add_generation_prompt=True, tokenize=False
-    )
-    tokens = tokenizer(prompt, return_tensors="pt")
-    generated = model.generate(**tokens, max_new_tokens=4, do_sample=False)
-    assert generated.shape[1] > tokens["input_ids"].shape[1]
+    config = json.loads((adapter / "adapter_config.json").read_bytes())
+    model = AutoModelForCausalLM.from_pretrained(str(base)).eval()
+    parameters = dict(model.named_parameters())
+    pairs = [name for name in weights if name.endswith(".lora_A.weight")]
+    assert len(pairs) == 2 * 7, "two layers of seven linear ones"
+    with torch.no_grad():
+        for name in pairs:
+            target = name.removeprefix("base_model.model.").replace(".lora_A", "")
+            b = weights[name.replace("lora_A", "lora_B")].float()
+            scale = config["lora_alpha"] / config["r"]
+            parameters[target] += scale * b @ weights[name].float()
+        tokens = AutoTokenizer.from_pretrained(str(base))(
+            prompt, return_tensors="pt", add_special_tokens=False
+        )
+        expected = model(**tokens).logits[0, -1]
+    torch.testing.assert_close(torch.tensor(adapted), expected, rtol=1e-3, atol=1e-3)
+    assert (torch.tensor(plain) - expected).abs().max() > 0.1, "the adapter changes nothing"
+
+
+def _speaks_for_itself(adapter: Path) -> None:
+    """Digests, provenance and card of the folder as it lay in the bucket."""
+    command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    subprocess.run(command, cwd=adapter, check=True)
+    stated = json.loads((adapter / "provenance.intoto.json").read_bytes())
+    subjects = {one["name"]: one["digest"]["sha256"] for one in stated["subject"]}
+    spoken_of = {path.name for path in adapter.iterdir()} - {
+        "SHA256SUMS",
+        "manifest.json",
+        "provenance.intoto.json",
+    }
+    assert set(subjects) == spoken_of
+    for name, sha256 in subjects.items():
+        assert hashlib.sha256((adapter / name).read_bytes()).hexdigest() == sha256
+    attempts = stated["predicate"]["buildDefinition"]["internalParameters"]["attempts"]
+    assert [attempt.get("exitCode") for attempt in attempts] == [75, None]
+    card = (adapter / "README.md").read_text(encoding="utf-8")
+    assert "\nlibrary_name: peft\n" in f"\n{ModelCard(card).data}\n"
+    assert (adapter / "chat_template.jinja").is_file(), "the file that the card serves with"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT)
 def test_what_lies_in_s3_after_a_run(job_env: dict[str, str], bucket: str, tmp_path: Path) -> None:
-    ended = run({**job_env, "FORGE_MAX_STEPS": "9"}, tmp_path / "log")
+    generating = {"FORGE_EVAL_STEPS": "4", "FORGE_EVAL_GENERATE_EVERY": "2"}
+    generating["FORGE_EVAL_GENERATE_ROWS"] = "1"
+    ended = run({**job_env, "FORGE_MAX_STEPS": "9", **generating}, tmp_path / "log")
     assert ended.code == 0, ended.log
     storage = open_storage(f"{bucket}/out/run")
     record = record_of(storage)
@@ -128,6 +193,8 @@ def test_what_lies_in_s3_after_a_run(job_env: dict[str, str], bucket: str, tmp_p
         "adapter/tokenizer.json",
         "adapter/chat_template.jinja",
         "adapter/README.md",
+        "adapter/SHA256SUMS",
+        "adapter/provenance.intoto.json",
         "adapter/manifest.json",
         "report/report.html",
         "report/report.json",
@@ -143,6 +210,8 @@ def test_what_lies_in_s3_after_a_run(job_env: dict[str, str], bucket: str, tmp_p
     assert {key.rsplit("/", 1)[0] + "/" for key in keys if key.startswith("checkpoints/")} == listed
     assert record.effective_batch_size == 8
     assert record.progress.step == 9
+    entries = map(json.loads, storage.read("report/metrics.jsonl")[0].splitlines())
+    assert [entry["step"] for entry in entries if "eval_exact" in entry] == [8]
     assert record.results["evaluation"]["rows"] == 4
     config = json.loads(storage.read("adapter/adapter_config.json")[0])
     assert config["base_model_name_or_path"] == job_env["FORGE_MODEL"]
@@ -158,13 +227,14 @@ def test_a_failed_gate_uploads_a_candidate_and_stays_failed(
     job_env: dict[str, str], bucket: str, tmp_path: Path
 ) -> None:
     env = {**job_env, "FORGE_MAX_STEPS": "2", "FORGE_GATE_MIN_EXACT": "1.0"}
+    env["FORGE_EXPORT"] = "merged_16bit"
     ended = run(env, tmp_path / "log")
     assert ended.code == 80, ended.log
     storage = open_storage(f"{bucket}/out/run")
     assert record_of(storage).status == "gate_failed"
     keys = {info.key for info in storage.list()}
     assert "candidate/adapter_model.safetensors" in keys
-    assert not any(key.startswith("adapter/") for key in keys)
+    assert not any(key.startswith(("adapter/", "merged/")) for key in keys)
     assert "promoted.json" not in {info.key for info in open_storage(f"{bucket}/out").list()}
     again = run(env, tmp_path / "again.log")
     assert again.code == 80

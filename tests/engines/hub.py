@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -31,6 +32,24 @@ class Hub:
     fetched: list[str] = field(default_factory=list)
     revisions: set[str] = field(default_factory=set)
     """That were asked for."""
+    user: dict[str, object] = field(default_factory=dict)
+    """What it says of whoever has the token."""
+    refused: str | None = None
+    """Posts to paths that match are answered with 403."""
+    created: list[dict[str, object]] = field(default_factory=list)
+    """Repositories, as they were asked for."""
+    stored: dict[str, bytes] = field(default_factory=dict)
+    """Large files by their SHA-256, on their way into a commit."""
+    commits: list[Commit] = field(default_factory=list)
+
+
+@dataclass
+class Commit:
+    """One that was pushed."""
+
+    repository: str
+    message: str
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 @contextmanager
@@ -60,6 +79,47 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(body=True)
 
+    def do_POST(self) -> None:
+        assert isinstance(self.server, _Server)
+        hub, sent = self.server.hub, self.rfile.read(int(self.headers["Content-Length"]))
+        if hub.refused is not None and re.search(hub.refused, self.path):
+            self._send(403, b"{}", body=True)
+        else:
+            self._send(200, json.dumps(self._posted(hub, sent)).encode(), body=True)
+
+    def do_PUT(self) -> None:
+        assert isinstance(self.server, _Server)
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.hub.stored[hashlib.sha256(content).hexdigest()] = content
+        self._send(200, b"", body=True)
+
+    def _posted(self, hub: Hub, sent: bytes) -> dict[str, object]:
+        """Pushing: huggingface.co/docs/hub/api, and git-lfs' batch API for the large files."""
+        if self.path == "/api/repos/create":
+            asked = json.loads(sent)
+            hub.created.append(asked)
+            return {"url": f"{hub.url}/{asked.get('organization', 'me')}/{asked['name']}"}
+        if "/preupload/" in self.path:
+            names = [file["path"] for file in json.loads(sent)["files"]]
+            return {
+                "files": [
+                    {
+                        "path": name,
+                        "uploadMode": "lfs" if name.endswith(".safetensors") else "regular",
+                        "shouldIgnore": False,
+                    }
+                    for name in names
+                ]
+            }
+        if self.path.endswith("/info/lfs/objects/batch"):
+            upload = {"upload": {"href": f"{hub.url}/put"}}
+            objects = [one | {"actions": upload} for one in json.loads(sent)["objects"]]
+            return {"transfer": "basic", "objects": objects}
+        if found := re.fullmatch("/api/models/(.+)/commit/main", self.path):
+            hub.commits.append(_commit(hub, found[1], sent))
+            return {"commitUrl": f"{hub.url}/{found[1]}/commit/{COMMIT}", "commitOid": COMMIT}
+        return {"errors": [], "warnings": []}  # of the card's metadata
+
     def _answer(self, *, body: bool) -> None:
         assert isinstance(self.server, _Server)
         hub = self.server.hub
@@ -68,6 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif hub.error is not None:
             status, code = hub.error
             self._send(status, b"{}", body=body, headers={"X-Error-Code": code})
+        elif self.path == "/api/whoami-v2":
+            self._send(200, json.dumps(hub.user).encode(), body=body)
         elif self.path.startswith("/api/"):
             self._send(200, self._listing(hub), body=body)
         elif (name := self.path.rpartition(f"/resolve/{COMMIT}/")[2]) in hub.files:
@@ -108,21 +170,34 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
+def _commit(hub: Hub, repository: str, sent: bytes) -> Commit:
+    commit = Commit(repository, "")
+    for line in map(json.loads, sent.splitlines()):
+        value = line["value"]
+        if line["key"] == "header":
+            commit.message = value["summary"]
+        elif line["key"] == "file":
+            commit.files[value["path"]] = base64.b64decode(value["content"])
+        elif line["key"] == "lfsFile":
+            commit.files[value["path"]] = hub.stored[value["oid"]]
+    return commit
+
+
 _ASK = """
 import json, sys
 from pathlib import Path
 from job.engines.source import ModelSource
 from job.errors import JobError
 name, cache, revision, *verbs = sys.argv[1:]
-answers = []
-source = ModelSource(name, Path(cache), revision or None)
+answers, beats = [], []
+source = ModelSource(name, Path(cache), revision or None, alive=lambda: beats.append(1))
 for verb in verbs:
     try:
         folder = getattr(source, verb)()
         answers.append(["folder", 0, sorted(path.name for path in folder.iterdir())])
     except JobError as error:
         answers.append([type(error).__name__, error.exit_code, str(error)])
-    print(json.dumps(answers[-1]), flush=True)
+    print(json.dumps([*answers[-1], len(beats)]), flush=True)
     sys.stdin.readline()
 """
 
@@ -133,6 +208,8 @@ class Answer:
     """`folder`, or the class of the error."""
     exit_code: int
     said: str | list[str]
+    beats: int
+    """Signs of life so far."""
 
 
 class Asker:

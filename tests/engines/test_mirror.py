@@ -27,7 +27,9 @@ FILES = {
     "modeling_odd.py": b"raise SystemExit('its own code')",
     "README.md": b"a card",
 }
-MIRRORED = sorted(FILES.keys() - {"README.md"})
+MIRRORED = sorted(FILES)
+NOT_WEIGHTS = (".py", ".md")
+"""Own code, and the card that is there for the licence."""
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_a_model_comes_out_as_it_went_in(folder: Path, uri: str, tmp_path: Path)
     source = ModelSource(uri, tmp_path / "cache")
     found = source.model_dir()
     fetched = {path.name: path.read_bytes() for path in found.iterdir() if path.is_file()}
-    assert fetched == {name: FILES[name] for name in MIRRORED if not name.endswith(".py")}
+    assert fetched == {name: FILES[name] for name in MIRRORED if not name.endswith(NOT_WEIGHTS)}
 
 
 def test_its_own_code_is_fetched_only_where_it_is_trusted(
@@ -104,6 +106,7 @@ def test_filled_again_with_another_model_nothing_of_the_old_one_stays(
     after = ModelSource(uri, tmp_path / "cache")
     after.tokenizer_dir()
     assert keys(uri) == [
+        "README.md",
         "config.json",
         "manifest.json",
         "model-1-of-2.safetensors",

@@ -17,6 +17,7 @@ from bitsandbytes.functional import has_avx512bf16
 from bitsandbytes.nn import Linear4bit
 
 from job.engines import LoadedModel, ReferenceEngine, reference
+from job.engines.dense import make_dense
 from job.errors import SettingsError
 from job.profiles import LORA_TARGET_MODULES, PROFILES
 from tests.tiny import build_model
@@ -285,3 +286,34 @@ def test_loading_is_quiet(stderr: str) -> None:
 
 def test_other_warnings_of_the_libraries_still_come_through(stderr: str) -> None:
     assert "anything else" in stderr
+
+
+def test_dense_copies_train_as_the_4_bit_layers_do(folder: Path) -> None:
+    ids = torch.arange(3, 35).reshape(2, 16)
+
+    def step(dense: bool) -> tuple[float, dict[str, torch.Tensor]]:
+        model = ReferenceEngine().load(folder, HYPERPARAMETERS).model.train()
+        for name, weight in lora_weights(model).items():
+            if "lora_B" in name:  # it starts at zero, which would hide the base's part in A
+                weight.fill_(0.01)
+        if dense:
+            assert make_dense(model)
+            assert not any(isinstance(m, Linear4bit) for m in model.modules())
+        torch.manual_seed(3)
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        return loss.item(), grads
+
+    loss, gradients = step(dense=False)
+    dense_loss, dense_gradients = step(dense=True)
+    assert dense_loss == pytest.approx(loss, rel=1e-5)
+    assert gradients.keys() == dense_gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(dense_gradients[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_a_large_model_keeps_its_4_bit_layers(folder: Path) -> None:
+    model = ReferenceEngine().load(folder, HYPERPARAMETERS).model
+    assert not make_dense(model, most_bytes=1000)
+    assert any(isinstance(m, Linear4bit) for m in model.modules())

@@ -15,6 +15,7 @@ import pytest
 from job.engines import ModelSource
 from job.engines.source import position_limit
 from job.errors import SettingsError, Unavailable
+from job.metrics import BuildInfo, Metrics
 from job.storage import open_storage
 
 PutKeys = Callable[[str, dict[str, bytes]], None]
@@ -118,9 +119,21 @@ def names(folder: Path) -> list[str]:
 def test_a_mirror_gives_the_files_that_are_needed_and_no_more(bucket: str, tmp_path: Path) -> None:
     uri = mirror(bucket, FILES)
     source = ModelSource(uri + "/", tmp_path)
-    assert names(source.tokenizer_dir()) == ["config.json", "tokenizer.json"]
-    assert names(source.model_dir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    first = ["README.md", "config.json", "tokenizer.json"]
+    assert names(source.tokenizer_dir()) == first
+    assert names(source.model_dir()) == sorted([*first, "model.safetensors"])
     assert (source.model_dir() / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_what_a_mirror_sends_is_counted(bucket: str, tmp_path: Path) -> None:
+    metrics = Metrics(BuildInfo("1", "reference", "fast_dev", "m"))
+    ModelSource(mirror(bucket, FILES), tmp_path, observer=metrics).model_dir()
+    needed = ("config.json", "tokenizer.json", "model.safetensors")
+    least = sum(len(FILES[name]) for name in needed)
+    labels = {"direction": "received"}
+    received = metrics.registry.get_sample_value("forge_s3_bytes_total", labels)
+    assert received is not None
+    assert received >= least
 
 
 def test_no_key_leads_out_of_the_cache(bucket: str, tmp_path: Path, s3_keys: PutKeys) -> None:

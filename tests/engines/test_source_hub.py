@@ -31,13 +31,17 @@ def test_the_tokenizer_comes_without_the_weights_and_the_model_without_duplicate
     hub: Hub, tmp_path: Path
 ) -> None:
     with Asker(hub, "owner/name", tmp_path, "tokenizer_dir", "model_dir", "model_dir") as asker:
-        assert asker.next().said == ["config.json", "tokenizer.json"]
+        tokens = ["README.md", "config.json", "tokenizer.json"]
+        first = asker.next()
+        assert first.said == tokens
         asker.go_on()
-        assert asker.next().said == ["config.json", "model.safetensors", "tokenizer.json"]
-        assert sorted(hub.fetched) == ["config.json", "model.safetensors", "tokenizer.json"]
+        second = asker.next()
+        assert second.said == sorted([*tokens, "model.safetensors"])
+        assert 0 < first.beats < second.beats, "a download is no stall"
+        assert sorted(hub.fetched) == sorted([*tokens, "model.safetensors"])
         asker.go_on()
         asker.next()
-    assert len(hub.fetched) == 3, "a second call fetches nothing"
+    assert len(hub.fetched) == 4, "a second call fetches nothing"
 
 
 @pytest.mark.parametrize(

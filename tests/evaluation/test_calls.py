@@ -12,13 +12,13 @@ from job.evaluation.calls import (
     Malformed,
     Score,
     ToolCall,
-    by_tool,
     expected_calls,
     parse_tool_calls,
     score,
     summarize,
-    wilson,
 )
+from job.evaluation.intervals import wilson
+from job.evaluation.tables import by_tool
 
 
 def written(arguments: str, name: str = "f") -> str:
@@ -208,9 +208,69 @@ def test_what_is_written_is_read_back(arguments: dict[str, Any]) -> None:
     assert tagged or score(turn, written(text)).exact
 
 
-@given(st.text(st.sampled_from(list('<>/tool_callthink{}"name:, \n')), max_size=200))
-def test_no_answer_makes_the_reader_fail(text: str) -> None:
-    score(expecting(ONE), text)
+_PIECES = [
+    "<tool_call>", "</tool_call>", "<think>", "</think>", '{"name": "f", "arguments": ', "{", "}",
+    '{"a": ', "[", "]", "[" * 3000, '{"a":' * 500, "NaN", "-Infinity", "1e999", "9" * 5000,
+    '"a": 1, ',
+    "null", '"\\ud800"', "\ud800", "\x00", "\x1b[2J", "\u202e", "'", "\\", "," , '"', "True",
+    ONE * 300,
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_PIECES) | st.text(max_size=5), max_size=12), st.booleans())
+def test_no_answer_makes_the_score_fail(pieces: list[str], cut_off: bool) -> None:
+    text = "".join(pieces)
+    tools = declared(Row("x", 1, (ASKED,), tools=[TOOL]), ToolReader())
+    for turn in (expecting(ONE), expecting("No.")):
+        given = score(turn, text, tools, cut_off=cut_off, text_match="normalized")
+        assert given.well_formed or not (given.exact or given.right_tool)
+        assert not (cut_off and (given.exact or given.well_formed or given.text_match))
+
+
+def test_a_key_that_stands_twice_is_read_as_a_server_does() -> None:
+    assert score(expecting(ONE), written('{"a": 2, "a": 1, "b": [true, null, "x"]}')).exact
+
+
+@pytest.mark.parametrize(
+    ("text", "exact"),
+    [
+        ("<think>Shall I? " + written("{}") + "</think>" + ONE, True),
+        ("<think>I know.\n" + ONE, False),  # it never stopped thinking: a server shows no call
+        ("Let me see.\n" + ONE + "\nDone.", True),
+    ],
+)
+def test_what_a_model_thinks_is_not_judged(text: str, exact: bool) -> None:
+    assert score(expecting(ONE), text).exact is exact
+
+
+def test_an_answer_that_was_cut_off_is_no_call() -> None:
+    assert not score(expecting(ONE), ONE + " and " * 20, cut_off=True).right
+    endless = score(expecting("No."), "No. " * 50, cut_off=True, text_match="normalized")
+    assert (endless.right, endless.text_match) == (True, False), "it made no call"
+    assert not score(expecting("No."), "No <tool_call>", cut_off=True).right
+    assert not score(expecting("No."), "<think>So, no call?", cut_off=True).right
+
+
+@pytest.mark.parametrize(
+    ("expected", "generated", "exact", "same"),
+    [
+        ("It is 5 °C.", "It is 5 °C.", True, True),
+        ("It is 5 °C.", " It is 5 °C.\n", True, True),
+        ("It is 5 °C.", "it is  5 \u2103", False, True),
+        ("Straße, ok!", "STRASSE ok", False, True),
+        ("No.", "<think>Hm.</think>No.", True, True),
+        ("No.", "Yes.", False, False),
+        ("3.5", "35", False, True),  # the price of leaving punctuation out
+    ],
+)
+def test_texts_are_compared_when_asked_for(
+    expected: str, generated: str, exact: bool, same: bool
+) -> None:
+    turn = expecting(expected)
+    assert score(turn, generated).text_match is None
+    assert score(turn, generated, text_match="exact").text_match is exact
+    assert score(turn, generated, text_match="normalized").text_match is same
+    assert score(expecting(ONE), generated, text_match="exact").text_match is None
 
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}

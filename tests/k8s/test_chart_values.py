@@ -169,6 +169,7 @@ def test_every_setting_is_a_value() -> None:
         env = env_of(_container(f"settings.{name}={json.dumps(given)}"))
         [field] = [f for f in Settings.model_fields if camel_case(f) == name]
         written = ",".join(given) if isinstance(given, list) else str(given)
+        written = written.lower() if isinstance(given, bool) else written
         assert env[f"FORGE_{field.upper()}"] == written
     for field, value in OWN_VALUES.items():
         sample = {"datasetUri": "s3://b/x.jsonl", "outputUri": "s3://b/o"}.get(value)
@@ -182,7 +183,7 @@ def _sample(kind: dict[str, Any]) -> Any:
         kind = kind["anyOf"][0]
     if "enum" in kind:
         return kind["enum"][-1]
-    names = {"integer": 1000000, "number": 0.5, "string": "/x"}
+    names = {"integer": 1000000, "number": 0.5, "string": "/x", "boolean": False}
     if "maximum" in kind and kind["type"] == "integer":
         return kind["maximum"]
     return ["seed", "x"] if isinstance(kind["type"], list) else names[kind["type"]]
@@ -261,7 +262,9 @@ def test_an_image_is_named_by_what_there_is() -> None:
     assert _container('image.registry="r.example"', 'image.repository="a/b"', 'image.tag="1"')[
         "image"
     ] == ("r.example/a/b:1")
-    assert _container(f'image.digest="{digest}"', 'image.tag="1"')["image"].endswith(f"@{digest}")
+    pinned = _container(f'image.digest="{digest}"', 'image.tag="1"')
+    assert pinned["image"].endswith(f"@{digest}")
+    assert env_of(pinned)["FORGE_IMAGE"] == pinned["image"]
     assert _container()["image"].endswith(f":{__version__}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from job.__main__ import _parser
+from job.arguments import parser
 from job.errors import EXIT_CODES
 from tests.k8s.chart import ROOT, only, pod_of, run
 
@@ -80,7 +80,7 @@ def test_a_command_of_ours_is_one(command: str) -> None:
     words = shlex.split(re.sub(r"[\[\]]", "", spelled))
     arguments = words[3:] if words[0] == "python" else words[1:]
     if arguments != ["status"]:  # named in a sentence, not spelled out
-        _parser().parse_args(arguments)
+        parser().parse_args(arguments)
 
 
 def test_values_that_the_pages_name_are_there() -> None:

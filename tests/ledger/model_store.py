@@ -38,6 +38,10 @@ class MemoryStore:
         keys = sorted((key for key in self.objects if key.startswith(prefix)), key=str.encode)
         return iter([self.stat(key) for key in keys])
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        below = (k.removeprefix(prefix) for k in self.objects if k.startswith(prefix))
+        return iter(sorted({f"{prefix}{key.split('/')[0]}/" for key in below if "/" in key}))
+
     def read(self, key: str) -> tuple[bytes, str]:
         try:
             data = self.objects[checked_key(key)]
@@ -149,6 +153,10 @@ class Connection:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         found: Iterator[ObjectInfo] = self._look("list", prefix, partial(self._store.list, prefix))
+        return found
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        found: Iterator[str] = self._look("folders", prefix, partial(self._store.folders, prefix))
         return found
 
     def read(self, key: str) -> tuple[bytes, str]:

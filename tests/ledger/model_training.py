@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from job import publish
+from job import ledger, publish
 from job.checkpoint import (
     CheckpointUploader,
     Committed,
@@ -159,7 +159,7 @@ class Training(Process):
             scratch=scratch,
         )
         report = partial(self.storage.write, "report/report.json", self.name.encode())
-        patiently(publish.put, self.storage, self.ledger, "report/report.json", report)
+        patiently(ledger.put, self.storage, self.ledger, "report/report.json", report)
 
         def finish(record: RunRecord) -> None:
             record.status, record.adapter = "succeeded", adapter

@@ -112,3 +112,23 @@ def test_a_beat_that_hangs_does_not_hold_up_the_exit(directory: Storage) -> None
     assert not go_on.is_set(), "left while the beat still hung"
     go_on.set()
     wait_until(lambda: not any(t.name == "heartbeat" for t in threading.enumerate()))
+
+
+def test_runs_that_start_together_do_not_beat_together(
+    directory: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: list[float | None] = []
+
+    class Ended(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            first.append(timeout)
+            return True
+
+    ledger = claim(directory)
+    for _ in range(50):
+        heartbeat = Heartbeat(ledger, Counting(), StopToken(), 30.0)
+        monkeypatch.setattr(heartbeat, "_ended", Ended())
+        heartbeat._run()
+
+    # Spread over the whole interval: none of its thirds is empty (but once in half a billion).
+    assert {int((pause or 0) // 10) for pause in first} == {0, 1, 2}

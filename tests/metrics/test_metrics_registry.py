@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -11,13 +12,17 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from job.metrics import PHASES, BuildInfo, Metrics, Totals
+from job.metrics.labels import OPERATIONS
 from job.storage import Observer
+
+ROOT = Path(__file__).resolve().parents[2]
 
 BUILD = BuildInfo(version="1.2.3", engine="reference", profile="fast_dev", model="smollm2")
 TOLD = {
     "build_info": "gauge",
     "run_phase": "gauge",
     "attempt": "gauge",
+    "exit_code": "gauge",
     "global_step": "gauge",
     "max_steps": "gauge",
     "epoch": "gauge",
@@ -84,6 +89,7 @@ def whole_run(metrics: Metrics) -> Metrics:
     metrics.evaluated(
         {"rows": 9, "base": {"exact": {"rate": 0.1}}, "adapter": {"exact": {"rate": 0.7}}}
     )
+    metrics.ending(0)
     return metrics
 
 
@@ -116,8 +122,23 @@ def test_openmetrics_is_well_formed(metrics: Metrics) -> None:
 def test_values_unknown_yet_are_absent(metrics: Metrics) -> None:
     for name in ("train_loss", "eval_loss", "eta_seconds", "max_steps", "checkpoint_last_step"):
         assert read(metrics, name) is None
-    for name in ("tokens_total", "global_step", "resumes_total", "at_risk_seconds"):
-        assert read(metrics, name) == 0
+    assert read(metrics, "global_step") is None, "it may be a resumed run's"
+    assert read(metrics, "at_risk_seconds") == 0
+
+
+def test_totals_are_absent_until_they_are_the_whole_runs(metrics: Metrics) -> None:
+    """rate() would take a jump from 0 to what earlier attempts did for a burst."""
+    names = ("tokens_total", "samples_total", "resumes_total", "wasted_steps_total")
+    assert {read(metrics, name) for name in (*names, "goodput_ratio")} == {None}
+    metrics.restore(0, Totals())
+    assert {read(metrics, name) for name in names} == {0}
+
+
+def test_a_later_attempt_begins_where_the_record_left_the_run(metrics: Metrics) -> None:
+    metrics.attempt(3, step=40, max_steps=100)
+    assert (read(metrics, "global_step"), read(metrics, "max_steps")) == (40, 100)
+    assert read(metrics, "checkpoint_last_step") == 40
+    assert read(metrics, "safe_to_preempt") == 1
 
 
 def test_counters_go_on_from_the_checkpoint(metrics: Metrics) -> None:
@@ -168,6 +189,27 @@ def test_failures_are_counted_by_class_and_start_at_zero(metrics: Metrics) -> No
     assert read(metrics, "checkpoint_failures_total", reason="access_denied") == 1
 
 
+def test_labels_come_from_closed_sets(metrics: Metrics) -> None:
+    series = len(generate_latest(metrics.registry).splitlines())
+    for number in range(50):
+        metrics.retried(f"Operation{number}")
+        metrics.checkpoint_failed(f"bucket-{number} said no")
+    assert len(generate_latest(metrics.registry).splitlines()) == series
+    assert read(metrics, "s3_retries_total", operation="other") == 50
+    assert read(metrics, "checkpoint_failures_total", reason="other") == 50
+
+
+def test_a_retry_of_any_request_that_is_made_starts_at_zero(metrics: Metrics) -> None:
+    """What the job calls on boto3's client is what may be repeated."""
+    source = "".join(path.read_text() for path in (ROOT / "job" / "storage").glob("s3*.py"))
+    called = re.findall(r"_client\.((?!get_paginator|close)[a-z_0-9]+)\(", source)
+    called += re.findall(r"get_paginator\(\"(\w+)\"", source)
+    assert len(called) >= 8
+    assert {"".join(w.capitalize() for w in c.split("_")) for c in called} <= set(OPERATIONS)
+    for operation in OPERATIONS:
+        assert read(metrics, "s3_retries_total", operation=operation) == 0
+
+
 def test_metrics_observe_storage(metrics: Metrics) -> None:
     observer: Observer = metrics
     observer.sent(7)
@@ -196,6 +238,7 @@ def test_no_update_is_lost_between_threads(metrics: Metrics) -> None:
             metrics.step_done(step, 0.1, tokens=2, supervised_tokens=1, samples=1)
             metrics.sent(3)
 
+    metrics.restore(0, Totals())
     threads = [Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -206,3 +249,16 @@ def test_no_update_is_lost_between_threads(metrics: Metrics) -> None:
     assert read(metrics, "tokens_total") == 4 * 500 * 2
     assert read(metrics, "s3_bytes_total", direction="sent") == 4 * 500 * 3
     assert read(metrics, "step_duration_seconds_count") == 4 * 500
+
+
+def test_the_table_of_the_documentation_is_the_registrys(metrics: Metrics) -> None:
+    metrics.conditional_writes(True)
+    metrics.grace_needed(1.0)
+    rows = set()
+    for family in whole_run(metrics).registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        listed = ", ".join(f"`{label}`" for label in labels) or "–"
+        rows.add(f"| `{name}` | {family.type} | {listed} | {family.documentation} |")
+    page = (ROOT / "docs" / "observability.md").read_text()
+    assert {line for line in page.splitlines() if line.startswith("| `forge_")} == rows

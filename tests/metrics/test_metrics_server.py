@@ -9,16 +9,20 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from job.errors import SettingsError
+from job.ledger import Ledger, Progress
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer, push
 from job.metrics.state import RunState
+from job.storage import open_storage
+from tests.pushgateway import pushgateway
 
 
 @pytest.fixture
@@ -54,17 +58,17 @@ def test_metrics_are_served_as_text_and_as_openmetrics(
     _, headers, body = ask(server, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert headers["Content-Type"].startswith("application/openmetrics-text")
     families = text_string_to_metric_families(body.decode())  # type: ignore[no-untyped-call]
-    assert "forge_tokens" in {family.name for family in families}
+    assert "forge_s3_bytes" in {family.name for family in families}
 
 
 def test_metrics_are_compressed_when_asked_for(server: MetricsServer) -> None:
     _, headers, body = ask(server, "/metrics", **{"Accept-Encoding": "gzip"})
     assert headers["Content-Encoding"] == "gzip"
-    assert b"forge_global_step" in gzip.decompress(body)
+    assert b"forge_run_phase" in gzip.decompress(body)
 
 
 def test_the_query_is_not_parsed(server: MetricsServer) -> None:
-    assert b"forge_global_step" in ask(server, "/metrics?name[]=other")[2]
+    assert b"forge_run_phase" in ask(server, "/metrics?name[]=other")[2]
 
 
 def test_progress_is_json_without_nan(server: MetricsServer, metrics: Metrics) -> None:
@@ -89,6 +93,37 @@ def test_only_reading_is_allowed(server: MetricsServer, method: str) -> None:
 def test_head_has_no_body(server: MetricsServer, path: str) -> None:
     status, _, body = ask(server, path, "HEAD")
     assert (status, body) == (200, b"")
+
+
+ODD_REQUESTS = {
+    "a huge header": b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+    "many headers": b"GET /healthz HTTP/1.1\r\n" + b"X: y\r\n" * 1_000 + b"\r\n",
+    "a long query": b"GET /metrics?" + b"q" * 10_000 + b" HTTP/1.1\r\n\r\n",
+    "a longer path": b"GET /" + b"p" * 100_000 + b" HTTP/1.1\r\n\r\n",
+    "HTTP/0.9": b"GET /metrics\r\n",
+    "HTTP/9.9": b"GET /metrics HTTP/9.9\r\n\r\n",
+    "pipelined garbage": b"GET /healthz HTTP/1.1\r\n\r\n\x00\xff\xfe garbage \r\n\r\n",
+    "no HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "a body that lies": b"POST /metrics HTTP/1.1\r\nContent-Length: 999999999\r\n\r\nx",
+    "bad bytes in the path": b"GET /\xff\xfe%zz HTTP/1.1\r\n\r\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("request_bytes", ODD_REQUESTS.values(), ids=ODD_REQUESTS.keys())
+def test_an_odd_request_disturbs_nobody(
+    server: MetricsServer, request_bytes: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        try:
+            client.sendall(request_bytes)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):
+                pass
+        except OSError:
+            pass  # the server may hang up on it
+    assert ask(server, "/healthz")[0] == 200
+    assert capfd.readouterr().err == "", "a client must not be able to fill the log"
 
 
 def test_a_fault_in_progress_is_a_500_and_the_server_lives(
@@ -150,13 +185,83 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize("phase", ["starting", "model", "evaluation", "publishing"])
-def test_only_training_can_stall(phase: Any) -> None:
+@pytest.mark.parametrize("phase", ["starting", "data", "model", "evaluation", "publishing"])
+def test_other_phases_may_be_silent_for_longer(phase: Any) -> None:
     clock = Clock()
     metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
     metrics.phase(phase)
-    clock.now = 10_000
+    clock.now = 3_600
     assert Health(metrics, 900)() == (True, f"ok: {phase}")
+    clock.now = 3_601
+    assert Health(metrics, 900)() == (
+        False,
+        (
+            f"stalled: no sign of life for 3601 s in phase {phase} "
+            "(4 times FORGE_STALL_SECONDS, which is 900)"
+        ),
+    )
+
+
+@pytest.mark.parametrize("phase", ["data", "model", "publishing"])
+def test_a_byte_from_or_to_storage_is_a_sign_of_life(phase: Any) -> None:
+    clock = Clock()
+    metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
+    metrics.phase(phase)
+    for _ in range(5):
+        clock.now += 3_000
+        metrics.received(1)
+        assert Health(metrics, 900)()[0]
+        clock.now += 3_000
+        metrics.sent(1)
+        assert Health(metrics, 900)()[0]
+
+
+def test_a_request_that_is_tried_again_is_a_sign_of_life() -> None:
+    """How long an outage is waited out is the business of storage's patience."""
+    clock = Clock()
+    metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
+    metrics.phase("publishing")
+    events: list[tuple[Callable[[str], None], str]] = [
+        (metrics.retried, "PutObject"),
+        (metrics.checkpoint_failed, "unavailable"),
+    ]
+    for event, word in events:
+        clock.now += 3_000
+        event(word)
+        assert Health(metrics, 900)()[0]
+    clock.now += 3_601
+    assert not Health(metrics, 900)()[0]
+
+
+def test_a_heartbeat_hides_no_phase_that_hangs(bucket: str) -> None:
+    clock = Clock()
+    metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
+    metrics.phase("evaluation")
+    storage = open_storage(f"{bucket}/out/run", metrics.bookkeeping)
+    ledger = Ledger.claim(storage, "run", version="1", conditional_writes=True)
+    clock.now = 3_601
+    ledger.heartbeat(Progress())
+    assert not Health(metrics, 900)()[0]
+    labels = {"direction": "sent"}
+    assert metrics.registry.get_sample_value("forge_s3_bytes_total", labels) != 0
+
+
+def test_an_upload_in_the_background_hides_no_step_that_hangs() -> None:
+    clock = Clock()
+    metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
+    metrics.phase("training")
+    clock.now = 901
+    metrics.sent(1_000_000)
+    assert not Health(metrics, 900)()[0]
+
+
+@pytest.mark.parametrize("phase", ["finished", "preempted", "failed"])
+def test_a_run_that_lingers_is_well(phase: Any) -> None:
+    clock = Clock()
+    metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
+    metrics.phase(phase)
+    clock.now = 1e6
+    assert Health(metrics, 900)()[0]
 
 
 def test_a_step_that_hangs_turns_healthz_503_until_it_moves() -> None:
@@ -212,7 +317,7 @@ def test_push_groups_by_run(gateway: Gateway, metrics: Metrics) -> None:
     assert push(f"http://127.0.0.1:{gateway.server_port}", metrics, "run-1")
     ((method, path, login, body),) = gateway.got
     assert (method, path, login) == ("PUT", "/metrics/job/forge-job/run_id/run-1", None)
-    assert b"forge_global_step 0.0" in body
+    assert b"forge_safe_to_preempt 1.0" in body
 
 
 def test_push_logs_in_and_logs_no_password(
@@ -227,6 +332,55 @@ def test_push_logs_in_and_logs_no_password(
     assert not push(url, metrics, "run-1")
     assert "were not pushed" in caplog.text
     assert "ssword9" not in caplog.text
+
+
+def test_a_real_gateway_holds_the_last_push_of_each_run(
+    metrics: Metrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pushgateway(tmp_path / "gateway") as gateway:
+        metrics.attempt(1, step=3)
+        metrics.logged({"eval_loss": 1.0})
+        assert push(gateway.url(), metrics, "run-1")
+        assert push(gateway.url(), metrics, "run-2")
+        later = Metrics(BuildInfo("1", "reference", "fast_dev", "m"))
+        later.attempt(2, step=5)
+        assert push(gateway.url(), later, "run-1")
+        assert gateway.value("forge_global_step", run_id="run-1") == 5
+        assert gateway.value("forge_global_step", run_id="run-2") == 3
+        losses = [s for s in gateway.samples() if s.name == "forge_eval_loss"]
+        assert [s.labels["run_id"] for s in losses] == ["run-2"], "replaced as a whole"
+        assert not push(gateway.url(password="wrong-pass-8"), later, "run-1")
+    assert "401" in caplog.text
+    assert "wrong-pass-8" not in caplog.text
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: "], ids=["silent", "drips"])
+def test_a_gateway_that_hangs_is_left_after_a_while(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture, answer: bytes
+) -> None:
+    released = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while not released.is_set():
+                try:
+                    connection.sendall(answer[:1] and answer)
+                except OSError:
+                    return
+                released.wait(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        url = f"http://me:password9@127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            assert not push(url, metrics, "run-1", timeout_seconds=0.3)
+        finally:
+            released.set()
+            thread.join()
+    assert "were not pushed" in caplog.text
+    assert "password9" not in caplog.text
 
 
 def test_a_gateway_that_is_down_is_only_warned_about(

@@ -1,8 +1,12 @@
 """Times and ratios that are worked out from what happened, on a clock that the test moves."""
 
+import itertools
+import math
+
 import pytest
 
 from job.ledger.record import Progress
+from job.metrics.history import POINTS, LossHistory
 from job.metrics.state import RunState, Totals
 
 
@@ -146,3 +150,28 @@ def test_progress_fits_the_record(state: RunState, clock: Clock) -> None:
     record = Progress(**state.progress())
     assert (record.phase, record.step, record.max_steps) == ("training", 2, 4)
     assert (record.loss, record.eta_seconds) == (1.5, 4.0)
+
+
+@pytest.mark.parametrize("steps", [1, 60, 61, 1_000, 123_456])
+def test_the_loss_history_covers_the_whole_run_evenly(steps: int) -> None:
+    history = LossHistory()
+    for step in range(1, steps + 1):
+        history.add(step, 1 / step)
+    points = history.points()
+    at = [step for step, _ in points]
+    assert min(steps, POINTS // 2) <= len(points) <= POINTS
+    assert len({after - before for before, after in itertools.pairwise(at)}) <= 1
+    assert at[-1] > steps - (at[1] - at[0] if len(at) > 1 else 1)
+    assert at[0] <= (at[1] - at[0] if len(at) > 1 else 1)
+
+
+def test_the_loss_history_goes_on_where_the_run_does() -> None:
+    before, whole, resumed = LossHistory(), LossHistory(), LossHistory()
+    for step in range(1, 401):
+        whole.add(step, step / 8)
+        before.add(step, step / 8 if step <= 200 else 99.0)
+        before.add(step, math.nan)
+    resumed.restore(before.points(), 200)
+    for step in range(201, 401):
+        resumed.add(step, step / 8)
+    assert resumed.points() == whole.points()

@@ -2,18 +2,33 @@
 
 import json
 import math
+import os
+import re
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from job.ledger import Attempt, Checkpoint, Holder, Progress, RunRecord
+from job.plots import loss_curve_svg
+from job.plots.series import scientific
 from job.report import build, held_seconds
-from job.report.chart import loss_chart
+from job.report.examples import view
 
 EVIL = "</pre><script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
 HISTORY: list[dict[str, Any]] = [
-    {"step": 1, "loss": 2.5, "grad_norm": 1.0, "learning_rate": 1e-4, "epoch": 0.1},
+    {
+        "step": 1,
+        "loss": 2.5,
+        "step_seconds": 0.5,
+        "supervised_tokens": 40,
+        "grad_norm": 1.0,
+        "learning_rate": 1e-4,
+        "epoch": 0.1,
+    },
     {"step": 2, "loss": float("nan"), "epoch": 0.2},
     {"step": 3, "loss": 1.5, "epoch": 0.3},
     {"step": 3, "eval_loss": 1.75, "epoch": 0.3},
@@ -92,6 +107,12 @@ def a_report(record: RunRecord | None = None, **changes: Any) -> dict[str, bytes
     return build(record or a_record(), **(values | changes))
 
 
+@pytest.fixture(scope="module")
+def report() -> dict[str, bytes]:
+    """Of `a_record`; made once, since drawing takes a second."""
+    return a_report()
+
+
 class Page(HTMLParser):
     """What a browser makes of a page: its elements and its text."""
 
@@ -105,7 +126,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "path", "circle", "polyline"):
+        if tag != "meta":
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -113,8 +134,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self.text += " " if tag in ("td", "th") else ""
-        if tag != "path":
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -123,28 +143,30 @@ class Page(HTMLParser):
         return {tag for tag, _ in self.elements}
 
 
-def test_report_json_is_strict() -> None:
-    document = json.loads(a_report()["report.json"], parse_constant=pytest.fail)
+def test_report_json_is_strict(report: dict[str, bytes]) -> None:
+    document = json.loads(report["report.json"], parse_constant=pytest.fail)
     assert document["run_id"] == "run-1"
     assert document["training"] == {
         "first": {"step": 1, "loss": 2.5},
         "last": {"step": 3, "loss": 1.5},
         "best_validation": {"step": 3, "loss": 1.75},
         "last_validation": {"step": 3, "loss": 1.75},
+        "step_seconds": 0.5,
         "logged_not_finite": 1,
+        "first_not_finite": {"step": 2, "loss": "nan"},
     }
     assert document["data"]["rows"]["train"] == 80
     assert document["evaluation"]["base"]["exact"] == RATE
 
 
-def test_metrics_jsonl_has_each_entry_and_null_for_nan() -> None:
-    lines = a_report()["metrics.jsonl"].splitlines()
+def test_metrics_jsonl_has_each_entry_and_null_for_nan(report: dict[str, bytes]) -> None:
+    lines = report["metrics.jsonl"].splitlines()
     found = [json.loads(line, parse_constant=pytest.fail) for line in lines]
     assert found == [HISTORY[0], HISTORY[1] | {"loss": None}, *HISTORY[2:]]
 
 
-def test_time_and_money_are_those_of_all_attempts() -> None:
-    document = json.loads(a_report()["report.json"])
+def test_time_and_money_are_those_of_all_attempts(report: dict[str, bytes]) -> None:
+    document = json.loads(report["report.json"])
     # The second was killed; its last checkpoint, 15 minutes in, is the last that is known of it.
     assert [attempt["seconds"] for attempt in document["attempts"]] == [600, 900, 300]
     assert [a["seconds_at_least"] for a in document["attempts"]] == [False, True, False]
@@ -153,6 +175,9 @@ def test_time_and_money_are_those_of_all_attempts() -> None:
         "at_least": True,
         "price_per_gpu_hour": 2.0,
         "amount": 1.0,
+        "wasted_steps": 1,
+        "wasted_hours": 0.0001,
+        "wasted_amount": 0.0002,
     }
 
 
@@ -164,11 +189,11 @@ def test_held_seconds_of_earlier_attempts() -> None:
 def test_no_price_no_money() -> None:
     report = a_report(gpu_hour_price=None)
     assert json.loads(report["report.json"])["cost"]["amount"] is None
-    assert "cost" not in Page(report["report.html"]).text
+    assert "cost ≥" not in Page(report["report.html"]).text
 
 
-def test_the_page_shows_what_counts() -> None:
-    page = Page(a_report()["report.html"])
+def test_the_page_shows_what_counts(report: dict[str, bytes]) -> None:
+    page = Page(report["report.html"])
     text = " ".join(page.text.split())
     assert "Succeeded: the adapter is published." in text
     assert "steps 4 / 4" in text
@@ -177,13 +202,13 @@ def test_the_page_shows_what_counts() -> None:
     assert "Exactly right, by tool" in text
     assert "9 1 8" in text
     assert "Example 1: wrong" in text
-    assert "1 logged losses were not finite" in text
+    assert "The loss of step 2 is nan." in text
     assert "≥ 15 min 0 s" in text
     assert "cost ≥ 1.00 at 2.0 a GPU hour" in text
     assert "lora_r 8" in text
-    assert {"polyline", "circle"} <= page.tags()
+    assert {"svg", "figure"} <= page.tags()
     assert page.open == []
-    assert a_report()["report.html"].startswith(b"<!doctype html>")
+    assert report["report.html"].startswith(b"<!doctype html>")
 
 
 def test_data_can_not_inject_html() -> None:
@@ -193,11 +218,16 @@ def test_data_can_not_inject_html() -> None:
     assert page.text.count(EVIL) >= 5  # run id, reason, example, data, fingerprint: as text
 
 
-def test_the_page_asks_nothing_of_the_network() -> None:
-    page = Page(a_report()["report.html"])
+def test_the_page_asks_nothing_of_the_network(report: dict[str, bytes]) -> None:
+    page = Page(report["report.html"])
     assert not page.tags() & {"link", "script", "img", "iframe", "a"}
     assert not any({"src", "href"} & attrs.keys() for _, attrs in page.elements)
-    assert b"url(" not in a_report()["report.html"]
+    links = [attrs["xlink:href"] for _, attrs in page.elements if "xlink:href" in attrs]
+    assert links
+    assert all(link and link.startswith("#") for link in links)
+    assert not re.search(rb"url\((?!#)", report["report.html"])
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
 
 
 @pytest.mark.parametrize("status", ["running", "preempted", "failed", "gate_failed", "succeeded"])
@@ -231,21 +261,89 @@ def test_a_long_run_is_thinned_in_the_page_and_whole_in_the_log() -> None:
     history[777]["loss"] = 40.0
     report = a_report(history=history)
     assert len(report["metrics.jsonl"].splitlines()) == 20_000
-    (line,) = [a for tag, a in Page(report["report.html"]).elements if tag == "polyline"]
-    points = [tuple(map(float, p.split(","))) for p in (line["points"] or "").split()]
-    assert len(points) <= 1000
-    assert sum(y == 12 for _, y in points) == 1  # the spike is still the top of the chart
+    drawn = [
+        attrs["d"] or "" for tag, attrs in Page(report["report.html"]).elements if tag == "path"
+    ]
+    longest = max(drawn, key=len)
+    heights = [float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", longest)]
+    assert 1000 < len(heights) <= 1800  # two for each pixel column
+    assert sum(y < min(heights) + 1 for y in heights) == 1  # the spike is still the top
+    assert len(report["report.html"]) < 500_000
 
 
 @pytest.mark.parametrize(
-    "line", [[(1.0, 0.0)], [(1.0, 2.0), (2.0, 2.0)], [(0.0, 1e-9), (1e6, 1e9)], [(5.0, -1.0)]]
+    "line", [[(1, 0.0)], [(1, 2.0), (2, 2.0)], [(0, 1e-9), (1_000_000, 1e9)], [(5, -1.0)]]
 )
-def test_any_finite_curve_can_be_drawn(line: list[tuple[float, float]]) -> None:
-    svg = loss_chart({"train": line}, [])
+def test_any_finite_curve_can_be_drawn(line: list[tuple[int, float]]) -> None:
+    svg = loss_curve_svg([{"step": step, "loss": loss} for step, loss in line], [1])
     assert svg is not None
-    assert "nan" not in svg
-    assert "inf" not in svg
+    assert not re.search(rb"\d?(nan|inf)[ \"]", svg)
+    assert b"var(" not in svg, "a file of its own has no page to take colours from"
 
 
 def test_a_curve_of_nothing_finite_is_none() -> None:
-    assert loss_chart({"train": [(1.0, float("nan"))], "eval": []}, [1]) is None
+    assert loss_curve_svg([{"step": 1, "loss": math.nan}, {"step": 2}], [1]) is None
+
+
+def test_the_same_run_is_drawn_with_the_same_bytes() -> None:
+    assert loss_curve_svg(HISTORY, [2]) == loss_curve_svg(HISTORY, [2])
+
+
+def test_gain_scenarios_and_a_judgement_cut_short_are_told() -> None:
+    evaluation = EVALUATION | {
+        "turns": 100,
+        "gain": {"exact": {"rate": 0.25, "low": 0.1, "high": 0.4}},
+        "scenarios": {EVIL: {"of": 5, "base": 2, "adapter": 4}},
+    }
+    text = " ".join(Page(a_report(evaluation=evaluation)["report.html"]).text.split())
+    assert "70 of 100 held-out assistant turns judged, stopped by time" in text
+    assert "exactly right +25.0 points +10.0 to +40.0" in text
+    assert "Exactly right, by scenario" in text
+    assert "5 2 4" in text
+
+
+def test_calls_are_laid_out_and_differences_marked() -> None:
+    said = '<tool_call>{"name": "weather", "arguments": {"city": "%s"}}</tool_call>'
+    shown = dict(view({"expected": said % "Oslo", "adapter": said % "Rome"})["sides"])
+    assert '\n    "city": "Oslo"' in shown["expected"].unescape()
+    assert "<mark>Rome</mark>" in shown["adapter"]
+    assert "weather</mark>" not in shown["adapter"]
+
+
+_DRAW = """
+import logging, sys
+logging.basicConfig(level=logging.WARNING)
+from job.plots import loss_curve_svg
+from job.plots.series import scientific
+sys.stdout.buffer.write(loss_curve_svg([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}], []))
+"""
+
+
+def test_no_home_to_write_to_is_no_reason_to_fail_or_to_warn(tmp_path: Path) -> None:
+    """As in the image: an unknown user, and a root file system that is read-only."""
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _DRAW],
+        env=kept | {"HOME": str(no_folder / "home"), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.startswith(b"<svg")
+    assert done.stderr == b""
+
+
+def test_a_loss_that_is_not_finite_is_marked() -> None:
+    svg = loss_curve_svg([*HISTORY, {"step": 4, "loss": math.inf}], [])
+    assert svg is not None
+    assert b"the loss of step 2 is nan" in svg
+    assert b"the loss of step 4 is inf" in svg
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(2e-4, "2e-4"), (1.5e-4, "1.5e-4"), (0.0, "0"), (-3e-10, "-3e-10")]
+)
+def test_small_numbers_are_told_as_people_write_them(value: float, told: str) -> None:
+    assert scientific(value) == told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ HOSTILE = EVIL + PWNED
 LOOK = """{
   title: document.title,
   wide: document.documentElement.scrollWidth - innerWidth,
-  chart: [...document.querySelectorAll('polyline.train')].map(line => {
+  chart: [...document.querySelectorAll('figure path[style*="--train"]')].filter(
+    each => each.getBoundingClientRect().width > 0).slice(0, 1).map(line => {
     const box = line.getBoundingClientRect();
     return [box.width, box.height, getComputedStyle(line).stroke];
   }),
@@ -49,6 +51,28 @@ def test_the_chart_is_drawn_and_data_stay_text(
     assert look["hostile"] == f"Run {HOSTILE}"
     assert look["title"] == f"Run {HOSTILE}"
     assert look["elements"] == 1, "the probe alone"
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, page: bytes) -> None:
+    look = browser.on_a_phone(
+        page,
+        """({
+          width: doc.documentElement.clientWidth,
+          page: doc.documentElement.scrollWidth,
+          drawings: [...doc.querySelectorAll('figure svg')].map(
+            each => each.getBoundingClientRect().width).filter(Boolean),
+        })""",
+    )
+    assert look["width"] == 375
+    assert look["page"] <= 375
+    assert look["drawings"]
+    assert all(300 < width <= 375 for width in look["drawings"])
+
+
+def test_it_can_be_printed(browser: Browser, page: bytes) -> None:
+    printed = browser.printed(page)
+    assert printed.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 1
 
 
 def test_the_page_runs_nothing_and_asks_for_nothing(browser: Browser, page: bytes) -> None:

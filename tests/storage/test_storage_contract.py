@@ -113,6 +113,28 @@ def test_list_is_sorted_and_below_the_root_only(storage: Storage) -> None:
     assert list(storage.list("nothing")) == []
 
 
+def test_folders_are_those_directly_below(storage: Storage) -> None:
+    for key in ("runs/b/x", "runs/a/deep/er/y", "runs/a-1/z", "runs/file", "other/q", "top"):
+        storage.write(key, b"")
+
+    assert list(storage.folders()) == ["other/", "runs/"]
+    assert list(storage.folders("runs/")) == ["runs/a-1/", "runs/a/", "runs/b/"]
+    assert list(storage.folders("runs/b/")) == []
+    assert list(storage.folders("nowhere/")) == []
+
+
+def test_a_folder_is_gone_with_its_last_object(storage: Storage) -> None:
+    storage.write("a/b", b"")
+    storage.delete(["a/b"])
+    assert list(storage.folders()) == []
+
+
+@pytest.mark.parametrize("prefix", ["runs", "../", "a//", "/"])
+def test_folders_of_what_is_none(storage: Storage, prefix: str) -> None:
+    with pytest.raises(ValueError, match="is no"):
+        list(storage.folders(prefix))
+
+
 def test_list_of_an_empty_root(storage: Storage) -> None:
     assert list(storage.list()) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,20 @@ import numpy as np
 
 from job.config import Settings
 from job.dataset import Sample
-from job.engines import ReferenceEngine
+from job.engines import LoadedModel, ReferenceEngine
 from job.errors import Preempted
 from job.lifecycle import StopToken
 from job.ranks import ALONE, Ranks
-from job.training import Fit, Saved, Step, TrainingData, TrainingResult, TrainingState, train
+from job.training import (
+    Fit,
+    Judge,
+    Saved,
+    Step,
+    TrainingData,
+    TrainingResult,
+    TrainingState,
+    train,
+)
 from tests.stored import stored
 
 SETTINGS: dict[str, Any] = {
@@ -55,7 +65,14 @@ class Recorder:
     def fitted(self, fit: Fit) -> None:
         self.fits.append(fit)
 
-    def began(self, *, step: int, max_steps: int, state: TrainingState) -> None:
+    def began(
+        self,
+        *,
+        step: int,
+        max_steps: int,
+        state: TrainingState,
+        history: Sequence[Mapping[str, Any]],
+    ) -> None:
         self.began_at = step
 
     def alive(self) -> None:
@@ -118,6 +135,7 @@ def run(
     cause: BaseException | None = None,
     expected_loss: float | None = None,
     fit: Fit | None = None,
+    judging: Callable[[LoadedModel, StopToken], Judge] | None = None,
     ranks: Ranks = ALONE,
     **settings: Any,
 ) -> Outcome:
@@ -137,7 +155,8 @@ def run(
             resume_from,
             expected_loss,
             fit,
-            ranks,
+            judge=judging(loaded, stop) if judging else None,
+            ranks=ranks,
         )
     except (Preempted, Killed):
         result = None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from job.dataset.review.visible import Mask, hide, plain, visible
 from job.dataset.tokens.samples import IGNORED
+from job.pages import environment
 
 _MOST_CONVERSATIONS: Final = 50
 _MOST_PIECES: Final = 4096
@@ -134,29 +133,31 @@ def mask_preview(
     `mask` replaces the secrets in a text. All that the page shows goes through it, a conversation
     as a whole: a secret may be spread over many tokens.
     """
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
+    templates = environment(__package__ or "")
+    templates.filters |= {
         "shown": lambda value: visible(mask(str(value))),
         "plain": lambda value: plain(mask(str(value))),
-        "number": lambda value: f"{value:,}",
     }
-    source = files(__package__).joinpath("preview.html.jinja").read_text(encoding="utf-8")
-    page = environment.from_string(source).render(
+    page = templates.get_template("preview.html.jinja").render(
         title=title,
         facts=list(_facts(summary)),
         lengths=_lengths(summary),
         notices=list(_notices(summary)),
-        conversations=[_shown(each, mask) for each in conversations[:_MOST_CONVERSATIONS]],
+        conversations=views(conversations[:_MOST_CONVERSATIONS], mask),
         unshown=max(len(conversations) - _MOST_CONVERSATIONS, 0),
         open=_OPEN,
     )
     return page.encode()
 
 
+def views(
+    conversations: Sequence[PreviewConversation], mask: Mask = _as_it_is
+) -> list[dict[str, Any]]:
+    """What the template `conversation.html.jinja` takes of each, secrets masked."""
+    return [_shown(each, mask) for each in conversations]
+
+
 def _shown(conversation: PreviewConversation, mask: Mask) -> dict[str, Any]:
-    """What the template takes of a conversation."""
     hidden = _hidden(conversation.pieces, mask)
     half = _MOST_PIECES // 2
     cut = hidden[half:-half] if len(hidden) > _MOST_PIECES else []

@@ -99,10 +99,14 @@ class DataReport:
     """The first of them, without their bytes."""
     largest_group: int = 0
     """Rows that must stay on one side, since ids tie their prompts together."""
+    held_out_calls: int = 0
+    """Evaluation rows in which the assistant calls a tool."""
     quarantine: Path | None = None
     """A file with the invalid rows as they stood in the data, secrets masked."""
     preview: bytes | None = None
     """`mask-preview.html`."""
+    samples: tuple[dict[str, Any], ...] = ()
+    """A few conversations of it, as the template `conversation.html.jinja` takes them."""
 
     @property
     def rows(self) -> int:
@@ -164,6 +168,7 @@ class DataReport:
             "duplicates": self.duplicates.count,
             "leakage": self.leakage.count,
             "largest_group": self.largest_group,
+            "held_out_calls": self.held_out_calls,
             "max_seq_length": self.max_seq_length,
             "lengths": asdict(self.lengths) if self.lengths else None,
             "tokens": self.tokens,

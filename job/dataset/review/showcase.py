@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from job.dataset.review.preview import PreviewConversation, mask_preview, pieces
+from job.dataset.review.preview import PreviewConversation, mask_preview, pieces, views
 from job.dataset.rows.row import Row
 from job.dataset.rows.secrets import mask_secrets
 from job.dataset.split import Indices, Split
@@ -16,6 +16,7 @@ from job.dataset.tokens.chat import ChatFormat
 
 _TRAINED: Final = 12
 _HELD_OUT: Final = 4
+_IN_REPORT: Final = 3
 
 
 def shown(rows: Rows, sides: Split) -> dict[int, str]:
@@ -30,18 +31,14 @@ def shown(rows: Rows, sides: Split) -> dict[int, str]:
     return chosen | dict.fromkeys(_spread(np.sort(sides.evaluation), _HELD_OUT), "evaluation")
 
 
-def page(
-    chosen: Mapping[int, str],
-    rows: Mapping[int, Row],
-    store: Store,
-    chat: ChatFormat,
-    summary: Mapping[str, Any],
-) -> bytes:
-    """`mask-preview.html`."""
-    conversations = []
+def conversations(
+    chosen: Mapping[int, str], rows: Mapping[int, Row], store: Store, chat: ChatFormat
+) -> list[PreviewConversation]:
+    """Those that `shown` has chosen, token by token."""
+    found = []
     for index, side in chosen.items():
         row, sample = rows[index], store.sample(index)
-        conversations.append(
+        found.append(
             PreviewConversation(
                 where=row.where,
                 side=side,
@@ -51,7 +48,18 @@ def page(
                 meta=row.meta,
             )
         )
-    return mask_preview(conversations, summary, title="What is trained", mask=mask_secrets)
+    return found
+
+
+def page(found: Sequence[PreviewConversation], summary: Mapping[str, Any]) -> bytes:
+    """`mask-preview.html`."""
+    return mask_preview(found, summary, title="What is trained", mask=mask_secrets)
+
+
+def for_report(found: Sequence[PreviewConversation]) -> tuple[dict[str, Any], ...]:
+    """A few of them that are short enough for a page about other things as well."""
+    trained = sorted((each for each in found if each.side == "train"), key=lambda each: each.tokens)
+    return tuple(views(trained[len(trained) // 2 :][:_IN_REPORT], mask_secrets))
 
 
 def _spread(indices: Indices, count: int) -> list[int]:

@@ -1,0 +1,69 @@
+"""Every benchmark, one after the other, and the table of ratios in benchmarks/README.md.
+
+    python -m benchmarks            # all of them: about two hours on 2 cores that do nothing else
+    python -m benchmarks startup overhead
+    python -m benchmarks --table    # only the table, from the results that are there
+
+`make bench BENCH="startup overhead"` does the same. Each writes its own JSON file with every figure
+into benchmarks/results; one that fails is said at the end and leaves its last results alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks.headlines import table
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+README: Final = ROOT / "benchmarks" / "README.md"
+BEGIN: Final = "<!-- ratios: written by `python -m benchmarks --table` -->"
+END: Final = "<!-- /ratios -->"
+
+SUITE: Final = {
+    "startup": ["benchmarks.startup"],
+    "overhead": ["benchmarks.overhead"],
+    "throughput": ["benchmarks.overhead", "--naive"],
+    "growth": ["benchmarks.growth"],
+    "data": ["benchmarks.data", "--shapes", "distinct", "--megabytes", "60"],
+    "checkpoint": ["benchmarks.checkpoint", "--sizes", "33", "250"],
+    "goodput": ["benchmarks.goodput"],
+    "evaluation": ["benchmarks.evaluation"],
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SUITE))
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    arguments = parser.parse_args(argv)
+    if unknown := sorted(set(arguments.names) - SUITE.keys()):
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(SUITE)}")
+    names = [] if arguments.table else arguments.names or list(SUITE)
+    failed = [name for name in names if not _runs(name)]
+    README.write_text(refreshed(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for name in failed:
+        print(f"benchmarks: {name} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _runs(name: str) -> bool:
+    print(f"benchmarks: {name}", file=sys.stderr, flush=True)
+    return subprocess.run([sys.executable, "-m", *SUITE[name]], cwd=ROOT).returncode == 0
+
+
+def refreshed(text: str) -> str:
+    """`text` with the table of the results that are there. Raises `ValueError` without a place."""
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise ValueError(f"{README.name} has no place for the table: {BEGIN} … {END}")
+    return f"{before}{BEGIN}\n\n{table(ROOT / 'benchmarks' / 'results')}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

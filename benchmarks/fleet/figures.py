@@ -1,0 +1,152 @@
+"""From what the processes saw to a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.fleet.requests import Requests
+from job.checkpoint import CheckpointUploader, Local, restore_newest
+from job.ledger import Ledger, Progress
+from job.lifecycle import StopToken
+from job.storage import open_storage, probe
+
+HEARTBEAT_SECONDS: Final = 30.0
+SAVE_SECONDS: Final = 600.0
+"""The job's defaults, for the figures of an hour."""
+PUT_PRICE: Final = 0.005
+GET_PRICE: Final = 0.0004
+"""US dollars for 1,000 requests (PUT and LIST; GET and HEAD; DELETE is free): list prices of S3
+Standard in us-east-1 as of 2025. Look yours up."""
+
+
+def per_event(root: str, work: Path) -> dict[str, dict[str, int]]:
+    """Requests of one event each, on a store that nobody else uses."""
+    requests, found = Requests(), {}
+    storage = requests.watch(open_storage(f"{root}/run"))
+
+    def counted(name: str) -> None:
+        found[name] = requests.by_class()
+        requests.sent.clear()
+
+    ledger = Ledger.claim(storage, "run", version="bench", conditional_writes=probe(storage))
+    counted("start of an attempt")
+    ledger.heartbeat(Progress(step=1))
+    counted("heartbeat")
+    with CheckpointUploader(storage, ledger, StopToken(), keep=2, patience_seconds=60) as uploader:
+        for step in range(1, 5):  # the first tidies, the last retires an older one
+            folder = work / f"alone-{step}"
+            folder.mkdir()
+            for name in ("weights.bin", "optimizer.bin", "trainer_state.json"):
+                (folder / name).write_bytes(b"0" * 100)
+            requests.sent.clear()
+            uploader.submit(Local(folder, step))
+            uploader.settle(60)
+    counted("checkpoint of 3 files, with the end of an older one")
+    restore_newest(storage, ledger.record.checkpoints, work / "alone")
+    counted("restore of 3 files")
+    return found
+
+
+def summed(shares: Sequence[Mapping[str, Any]], interval: float) -> dict[str, Any]:
+    """All processes together."""
+    begin, (storm_begin, storm_end) = shares[0]["begin"], shares[0]["storm"]
+    seconds: Counter[int] = Counter()
+    stormy: Counter[int] = Counter()
+    classes: Counter[str] = Counter()
+    for second, name, answered_by_storm, count in (r for s in shares for r in s["requests"]):
+        classes[name] += count
+        seconds[int(second - begin)] += count
+        if answered_by_storm:
+            stormy[int(second - storm_begin)] += count
+    beat = interval / 2
+    calm = [b for s in shares for b in s["beats"] if b < storm_begin]
+    tenths = Counter(int((b - begin) % beat / beat * 10) for b in calm)
+    return {
+        **{k: sum(s[k] for s in shares) for k in ("attempts", "committed", "restored")},
+        "violations": [v for s in shares for v in s["violations"]],
+        "requests": dict(sorted(classes.items())),
+        "seconds": max(seconds) if seconds else 0,
+        "busiest_second": max(seconds.values(), default=0),
+        "storm_seconds": storm_end - storm_begin,
+        "storm_requests_by_second": [stormy[n] for n in range(int(storm_end - storm_begin))],
+        "heartbeats_by_tenth_of_interval": [tenths[n] for n in range(10)],
+    }
+
+
+def hourly(events: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
+    """Requests of a run in an hour, with the job's default intervals and without preemptions."""
+    total: Counter[str] = Counter()
+    for event, times in (("heartbeat", 3600 / HEARTBEAT_SECONDS), (_SAVE, 3600 / SAVE_SECONDS)):
+        for name, count in events[event].items():
+            total[name] += round(count * times)
+    return dict(sorted(total.items()))
+
+
+_SAVE: Final = "checkpoint of 3 files, with the end of an older one"
+
+
+def price(requests: Mapping[str, float]) -> float:
+    """US dollars."""
+    dear = requests.get("PUT", 0) + requests.get("LIST", 0) + requests.get("other", 0)
+    cheap = requests.get("GET", 0) + requests.get("HEAD", 0)
+    return (dear * PUT_PRICE + cheap * GET_PRICE) / 1000
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The result for people."""
+    fleet, setup, summary = result["fleet"], result["setup"], result["summary"]
+    hour = hourly(result["per_event"])
+    names = ("PUT", "GET", "HEAD", "LIST", "DELETE", "other")
+    rows = [*result["per_event"].items(), ("**an hour of a run** (calculated)", hour)]
+    rows += [
+        ("**this fleet, all of it**", fleet["requests"]),
+        ("`status --all`", summary["requests"]),
+    ]
+    storm = fleet["storm_requests_by_second"]
+    return "\n".join(
+        [
+            f"# {setup['runs']} runs at once, {result['store']} store",
+            "",
+            (
+                f"A save every {setup['interval']:g} s, a heartbeat in half of that, "
+                f"{setup['saves']} saves a run, {setup['processes']} processes, {result['cores']} "
+                f"cores, load {result['load_before']:.1f} before it. {result['date']}."
+            ),
+            "",
+            (
+                f"- Attempts {fleet['attempts']}, checkpoints committed {fleet['committed']}, "
+                f"restored {fleet['restored']}, in {fleet['seconds']} s. **Violations: "
+                f"{len(fleet['violations'])}**."
+            ),
+            *(f"  - {violation}" for violation in fleet["violations"][:10]),
+            f"- Busiest second: {fleet['busiest_second']} requests.",
+            (
+                f"- Storm of 503 for {fleet['storm_seconds']:g} s, requests in each second: "
+                f"{', '.join(map(str, storm))}."
+            ),
+            (
+                "- Heartbeats before the storm by tenth of their interval: "
+                f"{', '.join(map(str, fleet['heartbeats_by_tenth_of_interval']))}."
+            ),
+            f"- `status --all`: {summary['runs']} in {summary['seconds']:.1f} s.",
+            (
+                f"- Series of a run: {result['series_per_run']}; of all: "
+                f"{result['series_per_run'] * setup['runs']}."
+            ),
+            (
+                f"- Requests of a run cost ${price(hour):.4f} an hour (calculated; prices in "
+                "`benchmarks/fleet/figures.py`)."
+            ),
+            "",
+            f"| Requests | {' | '.join(names)} |",
+            "|---" * (len(names) + 1) + "|",
+            *(
+                f"| {what} | " + " | ".join(f"{counts.get(name, 0):g}" for name in names) + " |"
+                for what, counts in rows
+            ),
+            "",
+        ]
+    )

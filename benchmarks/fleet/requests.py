@@ -1,0 +1,68 @@
+"""Every request that a storage's client sends, counted on its way out; and storms of 503."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+from botocore.awsrequest import AWSResponse
+
+from job.storage import Storage
+from job.storage.s3 import S3Storage
+
+_SLOW_DOWN: Final = (
+    b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+)
+_CLASSES: Final = {
+    "PutObject": "PUT",
+    "GetObject": "GET",
+    "HeadObject": "HEAD",
+    "ListObjectsV2": "LIST",
+    "ListMultipartUploads": "LIST",
+    "DeleteObjects": "DELETE",
+    "DeleteObject": "DELETE",
+}
+
+
+class _Body:
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        yield _SLOW_DOWN
+
+
+class Requests:
+    """Thread-safe. What a storm answers never reaches the store."""
+
+    def __init__(self, storm: tuple[float, float] = (0.0, 0.0)) -> None:
+        """`storm` is from when to when (Unix times) every request is answered with 503."""
+        self._storm = storm
+        self._lock = threading.Lock()
+        self.sent: Counter[tuple[int, str, bool]] = Counter()
+        """By second (Unix time), class, and whether the storm answered."""
+
+    def watch(self, storage: Storage) -> Storage:
+        assert isinstance(storage, S3Storage)
+        # botocore's stubs say that no handler may answer; its documentation says that this may.
+        events: Any = storage._client.meta.events  # noqa: SLF001 (requests are of no interest to the job)
+        events.register("before-send.s3", self._before)
+        return storage
+
+    def by_class(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for (_, name, _), count in self.sent.items():
+            found[name] += count
+        return dict(sorted(found.items()))
+
+    def _before(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
+        moment = time.time()
+        stormy = self._storm[0] <= moment < self._storm[1]
+        name = _CLASSES.get(event_name.rpartition(".")[2], "other")
+        with self._lock:
+            self.sent[int(moment), name, stormy] += 1
+        if not stormy:
+            return None
+        headers: Any = {"Content-Type": "application/xml"}
+        raw: Any = _Body()
+        return AWSResponse(request.url, 503, headers, raw)

@@ -1,0 +1,108 @@
+"""The few figures of each result that say whether its target is met."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A figure and its target."""
+
+    what: str
+    value: float
+    target: float
+    at_least: bool = False
+    """The target is a least value, not a most."""
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+def table(results: Path) -> str:
+    """Markdown: one line a figure, of each result of `results` that is there."""
+    lines = ["| what | measured | target | | raw |", "| --- | --- | --- | --- | --- |"]
+    for name, read in READERS.items():
+        path = results / f"{name}.json"
+        if not path.exists():
+            continue
+        result = json.loads(path.read_text(encoding="utf-8"))
+        for line in read(result):
+            bound = "at least" if line.at_least else "at most"
+            verdict = "met" if line.met else "**missed**"
+            lines.append(
+                f"| {line.what} | {line.value:.3g} | {bound} {line.target:g} | {verdict} "
+                f"| [{name}](results/{name}.json), {result['date']} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _startup(result: Mapping[str, Any]) -> Iterator[Headline]:
+    yield Headline("start to first step / bare TRL script", result["ratios"]["first"], 1.1)
+    yield Headline("the same after a preemption / bare", result["ratios"]["second"], 0.6)
+    for name, seconds in result["commands"].items():
+        yield Headline(f"`{name}`, seconds", seconds, 0.5)
+
+
+def _overhead(result: Mapping[str, Any]) -> Iterator[Headline]:
+    yield Headline("the job's own work / step", result["median"]["own_share_of_sum"], 0.02)
+    yield Headline(
+        "metrics and logging / a step of 100 ms", metrics_share(result["own_code"]), 0.005
+    )
+
+
+def metrics_share(own_code: Mapping[str, Mapping[str, Any]]) -> float:
+    """Of a step of 100 ms: what is told at each step (processor time of the training thread), and
+    the answers to a scrape every second."""
+    told = ("JobCallback.on_log", "Monitor.stepped", "trainer.count")
+    per_step = sum(own_code[name]["cpu_ms_per_step"] for name in told)
+    steps = own_code["JobCallback.on_log"]["calls"]
+    scrapes = own_code["MetricsServer._answer (background)"]
+    per_scrape = scrapes["cpu_ms_per_step"] * steps / scrapes["calls"]
+    return float((per_step + per_scrape / 10) / 100)
+
+
+def _throughput(result: Mapping[str, Any]) -> Iterator[Headline]:
+    rate = 1 / result["median"]["ratio"]
+    yield Headline("tokens a second on a CPU / naive TRL script", rate, 1.5, at_least=True)
+
+
+def _data(result: Mapping[str, Any]) -> Iterator[Headline]:
+    for target in result["targets"]:
+        yield Headline(target["what"], target["measured"], target["at_least"], at_least=True)
+
+
+def _checkpoint(result: Mapping[str, Any]) -> Iterator[Headline]:
+    for size, sides in result.get("cost", {}).items():
+        ours, bare = sides["ours"]["cost"], sides["bare"]["cost"]
+        yield Headline(f"a checkpoint's whole cost / bare save, {size} MB", ours / bare, 1.3)
+        yield Headline(f"the same / rival, {size} MB", ours / sides["rival"]["cost"], 0.5)
+    for size, sides in result.get("restore", {}).items():
+        yield Headline(f"restore / raw download, {size} MB", sides["ours"] / sides["raw"], 1.2)
+
+
+def _growth(result: Mapping[str, Any]) -> Iterator[Headline]:
+    for name, stage in result["stages"].items():
+        yield Headline(f"{name}: exponent of its time", stage["seconds_exponent"], 1.1)
+        yield Headline(f"{name}: exponent of its memory", stage["memory_exponent"], 1.1)
+
+
+def _evaluation(result: Mapping[str, Any]) -> Iterator[Headline]:
+    yield Headline("held-out answers: one by one / in batches", result["ratio"], 3, at_least=True)
+
+
+READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[Headline]]]] = {
+    "startup": _startup,
+    "overhead-smollm2": _overhead,
+    "throughput-smollm2": _throughput,
+    "data-distinct": _data,
+    "data-busy": _data,
+    "checkpoint": _checkpoint,
+    "growth": _growth,
+    "evaluation-smollm2": _evaluation,
+}

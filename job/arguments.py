@@ -1,0 +1,87 @@
+"""The command line: commands and their arguments. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from job.errors import SettingsError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """As any bad setting: argparse's own 2 is no code of ours."""
+        self.print_usage(sys.stderr)
+        self.exit(SettingsError.exit_code, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the whole command line."""
+    made = _Parser(
+        prog="forge-job",
+        description="Fine-tunes a model on tool-calling conversations. Configured by FORGE_* "
+        "environment variables; without a command it runs the job.",
+    )
+    commands = made.add_subparsers(dest="command")
+    commands.add_parser("run", help="the batch job (the default)")
+    validate = commands.add_parser("validate", help="check everything that needs no GPU")
+    validate.add_argument("--json", action="store_true", help="for machines")
+    validate.add_argument(
+        "--report-to", metavar="URI", help="put the data's report and mask preview there, too"
+    )
+    validate.add_argument(
+        "--gpu-memory", metavar="GB", type=float, help="of the card that it has to fit"
+    )
+    doctor = commands.add_parser("doctor", help="can a run work on this node, in this image?")
+    doctor.add_argument("--json", action="store_true", help="for machines")
+    doctor.add_argument("--no-gpu", action="store_true", help="on a node that has none")
+    mirror = commands.add_parser("mirror", help="bring a model into S3, for runs without a hub")
+    mirror.add_argument("model", help="owner/name, owner/name@revision, or a folder")
+    mirror.add_argument("uri", help="s3://bucket/prefix; what FORGE_MODEL is set to then")
+    _add_evaluate(commands.add_parser("evaluate", help="judge a server by the held-out rows"))
+    status = commands.add_parser("status", help="what a run's record says")
+    status.add_argument("uri", help="<output>/<run id>; with --all the <output> of many runs")
+    _add_fleet(status)
+    status.add_argument("--json", action="store_true", help="the record, for machines")
+    status.add_argument("--watch", action="store_true", help="again and again until it ends")
+    status.add_argument("--output", type=Path, metavar="FILE", help="instead of on stdout")
+    demo = commands.add_parser("demo", help="the embedded run on this machine's CPU")
+    demo.add_argument("--output", type=Path, default=Path("demo-output"), help="a copy of the run")
+    return made
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    add = evaluate.add_argument
+    add("--endpoint", required=True, metavar="URL", help="with OpenAI's chat completions")
+    add("--model", required=True, help="as the server names it")
+    add("--base-model", metavar="NAME", help="to compare with, on the same server")
+    add("--dataset", action="append", default=[], metavar="URI", help="instead of the run's rows")
+    add("--max-rows", type=_positive, metavar="N")
+    add("--max-tokens", type=_positive, default=512, metavar="N", help="of an answer")
+    add("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
+    add("--concurrency", type=_positive, default=8, metavar="N")
+    add("--seconds", type=float, default=0.0, metavar="N", help="then what was judged is told")
+    add("--json", action="store_true", help="for machines")
+    add("--output", type=Path, metavar="FILE", help="the whole document, as JSON")
+    add("--min-exact", type=float, metavar="SHARE", help="else the exit code is 80")
+    add("--min-gain", type=float, metavar="SHARE", help="over the base, else it is 80")
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def _add_fleet(status: argparse.ArgumentParser) -> None:
+    fleet = status.add_argument_group("many runs")
+    fleet.add_argument("--all", action="store_true", help="one line for each run below the URI")
+    fleet.add_argument(
+        "--status", metavar="NAMES", default="", help="only these: running,failed,unreadable"
+    )
+    fleet.add_argument("--sort", metavar="NAME", help="status, run_id, step, loss, exact, ...")
+    fleet.add_argument(
+        "--columns", metavar="NAMES", default="", help="settings to show, such as learning_rate"
+    )

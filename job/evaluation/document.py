@@ -1,0 +1,149 @@
+"""What an evaluation says: figures, tables and examples, from turns and their answers.
+
+    {"rows": turns judged, "turns": turns there were,
+     "base": {measure: {rate, low, high, count, of}}, "adapter": as base,
+     "gain": {measure: {rate, low, high}},
+     "tools": {name: {of, base, adapter}}, "scenarios": as tools,
+     "examples": [{prompt, expected, base, adapter, right, cut_off, tool, scenario}],
+     "stopped_by": None or "seconds", "seconds": …}
+
+Free of torch: answers may come from a server as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from job.config.kinds import TextMatch
+from job.dataset import Message, Row, ToolReader, declared
+from job.evaluation.calls import (
+    Score,
+    expected_calls,
+    gains,
+    score,
+    summarize,
+)
+from job.evaluation.tables import by_scenario, by_tool, label
+
+_EXAMPLES: Final = 20
+"""Shown in the report."""
+_LONGEST_TEXT: Final = 4000
+"""Characters of an example's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An assistant turn of the data, which is to be generated from what comes before it."""
+
+    row: Row
+    index: int
+    """In the row's messages."""
+
+    @property
+    def expected(self) -> Message:
+        return self.row.messages[self.index]
+
+    @property
+    def before(self) -> tuple[Message, ...]:
+        return self.row.messages[: self.index]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said."""
+
+    text: str
+    """Tool calls as Hermes writes them."""
+    cut_off: bool = False
+    """It reached the limit of tokens before it ended."""
+
+
+def turns_of(rows: Sequence[Row]) -> list[Turn]:
+    """Every assistant turn, in the order of the rows."""
+    return [Turn(row, index) for row in rows for index in row.assistant_turns]
+
+
+def document(
+    turns: Sequence[Turn],
+    base: Mapping[int, Answer] | None,
+    adapter: Mapping[int, Answer],
+    *,
+    text_match: TextMatch = "off",
+    stopped_by: str | None = None,
+    seconds: float = 0.0,
+) -> dict[str, Any]:
+    """Judge the answers, which are given by the turns' numbers; both models have the same ones."""
+    numbers = sorted(adapter)
+    judged = [turns[number] for number in numbers]
+    reader = ToolReader()
+
+    def scores(answers: Mapping[int, Answer]) -> list[Score]:
+        return [
+            score(
+                turn.expected,
+                answers[number].text,
+                declared(turn.row, reader),
+                cut_off=answers[number].cut_off,
+                text_match=text_match,
+            )
+            for number, turn in zip(numbers, judged, strict=True)
+        ]
+
+    after = scores(adapter)
+    before = None if base is None else scores(base)
+    return {
+        "rows": len(judged),
+        "turns": len(turns),
+        "base": {} if before is None else summarize(before),
+        "adapter": summarize(after),
+        "gain": {} if before is None else gains(before, after),
+        "tools": by_tool([turn.expected for turn in judged], before, after),
+        "scenarios": by_scenario([turn.row for turn in judged], before, after),
+        "examples": [
+            _example(judged[i], base[numbers[i]] if base else None, adapter[numbers[i]], after[i])
+            for i in _worst_first(after)[:_EXAMPLES]
+        ],
+        "stopped_by": stopped_by,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _worst_first(scores: Sequence[Score]) -> list[int]:
+    """What went wrong is what people look for: unreadable calls, then wrong ones, then the rest."""
+    return sorted(range(len(scores)), key=lambda i: (scores[i].right, scores[i].well_formed))
+
+
+def _example(turn: Turn, base: Answer | None, adapter: Answer, scored: Score) -> dict[str, Any]:
+    names = sorted({call.name for call in expected_calls(turn.expected)})
+    scenario = turn.row.meta.get("scenario")
+    return {
+        "prompt": _short(_last_text(turn.before)),
+        "expected": _short(text_of(turn.expected)),
+        "base": None if base is None else _short(base.text),
+        "adapter": _short(adapter.text),
+        "right": scored.right,
+        "cut_off": scored.cut_off,
+        "tool": label(", ".join(names)) if names else None,
+        "scenario": label(str(scenario)) if isinstance(scenario, str | int | float) else None,
+    }
+
+
+def text_of(message: Message) -> str:
+    """The text of a turn and its calls, as a model has to write them."""
+    calls = [
+        f"<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>"
+        for call in message.get("tool_calls") or ()
+    ]
+    return "\n".join([str(message.get("content") or "")] * bool(message.get("content")) + calls)
+
+
+def _last_text(messages: Sequence[Message]) -> str:
+    asked = [m for m in messages if m["role"] in ("user", "tool")]
+    return text_of(asked[-1]) if asked else ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"

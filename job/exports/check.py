@@ -1,0 +1,80 @@
+"""What a CPU can refuse of the exports before anything is trained; all of it at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from job.config import Settings
+from job.engines import ModelSource, read_config, text_config
+from job.errors import AccessDenied, Problem, SettingsError
+from job.exports import hub
+from job.exports.room import problems as lacking_room
+from job.ledger import RunRecord
+from job.memory import Shape
+from job.model import BaseModel
+
+MERGED: Final = "merged_16bit"
+HUB: Final = "hub"
+
+
+def wanted(settings: Settings) -> tuple[str, ...]:
+    """Names of the exports, in the order in which they are made."""
+    return (*settings.export, *([HUB] if settings.push_to_hub else []))
+
+
+def source_of(settings: Settings, model: BaseModel, cache_dir: Path) -> ModelSource:
+    """Where the 16-bit weights come from that the adapter is merged into."""
+    if settings.export_base_model is None:
+        return model.source
+    return ModelSource(settings.export_base_model, cache_dir)
+
+
+def check(settings: Settings, model: BaseModel, work_dir: Path) -> str:
+    """What will be made, in words.
+
+    Raises `SettingsError` or `AccessDenied` with everything that stands against it, and
+    `Unavailable` where the hub can't be asked.
+    """
+    problems = list(_merging(settings, model, work_dir)) if MERGED in settings.export else []
+    problems += _offline(settings)
+    denied = list(hub.denied(settings)) if settings.push_to_hub and not problems else []
+    if problems:
+        raise SettingsError(problems)
+    if denied:
+        raise AccessDenied(denied)
+    return ", ".join(wanted(settings)) or "none wanted"
+
+
+def refuse_new(settings: Settings, record: RunRecord) -> None:
+    """A finished run is not run again, so it makes no exports that it was not asked for before."""
+    if new := [name for name in wanted(settings) if name not in record.exports]:
+        found = f"the run is finished, and was not asked for {', '.join(new)} while it ran"
+        hint = "drop the setting, or start a run with another FORGE_RUN_ID"
+        where = "FORGE_EXPORT" if new != [HUB] else "FORGE_PUSH_TO_HUB"
+        raise SettingsError(Problem(where, found, hint))
+
+
+def _offline(settings: Settings) -> list[Problem]:
+    if settings.push_to_hub is None or not hub.offline(os.environ):
+        return []
+    hint = "unset HF_HUB_OFFLINE, or this setting"
+    return [Problem("FORGE_PUSH_TO_HUB", "the hub is out of reach in offline mode", hint)]
+
+
+def _merging(settings: Settings, model: BaseModel, work_dir: Path) -> Iterator[Problem]:
+    source = source_of(settings, model, work_dir)
+    folder = source.tokenizer_dir()
+    shape = Shape.of(text_config(folder))
+    own = settings.export_base_model is None
+    where = "FORGE_EXPORT" if own else "FORGE_EXPORT_BASE_MODEL"
+    if "quantization_config" in read_config(folder):
+        hint = "name the model with the same weights in 16 bits in FORGE_EXPORT_BASE_MODEL"
+        yield Problem(where, f"{source.name} has quantized weights, which can't be merged", hint)
+    elif not own and (shape is None or shape != Shape.of(model.config)):
+        hint = f"name the one that {settings.base_model} was made from"
+        yield Problem(where, f"{source.name} has another shape than the model", hint)
+    if shape is not None:
+        yield from lacking_room(shape.parameters * 2, work_dir)

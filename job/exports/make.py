@@ -1,0 +1,134 @@
+"""The exports that are wanted and not there yet, one after another."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from job import publish
+from job.checkpoint import MANIFEST_NAME, Rejected
+from job.checkpoint.manifest import parse, sha256_file
+from job.config import Settings
+from job.errors import JobError
+from job.exports import hub
+from job.exports.check import HUB, MERGED, source_of, wanted
+from job.exports.merged import MERGED_KEY, build
+from job.ledger import Export, Ledger, RunRecord
+from job.lifecycle import StopToken
+from job.model import BaseModel
+from job.storage import NotFound, Patience, Storage
+
+_log = logging.getLogger(__name__)
+
+_FOLDER: Final = "merged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """What exports are made from, and with."""
+
+    settings: Settings
+    storage: Storage
+    ledger: Ledger
+    stop: StopToken
+    patiently: Patience
+    model: BaseModel
+    adapter: Path
+    """The very folder that was published."""
+    step: int
+    work_dir: Path
+    own_dir: Path
+    """The attempt's own."""
+
+
+def make(making: Making) -> dict[str, Export]:
+    """All exports that are wanted; those of earlier attempts, where they still are what we want.
+
+    Raises what keeps one of them from being made; those before it are recorded by then.
+    """
+    makers = {MERGED: _merged, HUB: _pushed}
+    made = {}
+    for name in wanted(making.settings):
+        making.stop.check()
+        origin = _origin(making, name)
+        found = making.ledger.record.exports.get(name)
+        if found and found.made_from == origin and _is_there(making, name, found):
+            _log.info("%s was made by an earlier attempt: %s", name, found.place)
+        else:
+            found = makers[name](making, origin)
+            _record(making, name, found)
+            _log.info("%s is made: %s", name, found.place)
+            _tidy(making, name)
+        made[name] = found
+    return made
+
+
+def _origin(making: Making, name: str) -> str:
+    weights = sha256_file(making.adapter / "adapter_model.safetensors")
+    if name == HUB:
+        return f"{weights} for {making.settings.push_to_hub}"
+    return f"{weights} on {making.settings.export_base_model or making.model.revision}"
+
+
+def _record(making: Making, name: str, export: Export) -> None:
+    def change(record: RunRecord) -> None:
+        record.exports[name] = export
+
+    making.patiently(making.ledger.update, change)
+
+
+def _tidy(making: Making, name: str) -> None:
+    """Only once it is recorded: until then a newer attempt may be at work there."""
+    if name != MERGED:
+        return
+    folder = making.own_dir / _FOLDER
+    try:
+        publish.remove_leftovers(making.storage, MERGED_KEY, folder)
+    except JobError as error:
+        _log.warning("what earlier attempts have left stays in storage: %s", error)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_there(making: Making, name: str, export: Export) -> bool:
+    """Its bytes were read back when it was recorded: here it is enough that nobody removed it."""
+    if name == HUB:
+        return True
+    try:
+        data, _ = making.patiently(making.storage.read, export.place + MANIFEST_NAME)
+        manifest = parse(data, export.digest)
+    except (NotFound, Rejected):
+        return False
+    sizes = {info.key: info.size for info in making.storage.list(export.place)}
+    return all(sizes.get(export.place + n) == entry.size for n, entry in manifest.files.items())
+
+
+def _merged(making: Making, origin: str) -> Export:
+    settings = making.settings
+    base = source_of(settings, making.model, making.work_dir).model_dir()
+    folder = making.own_dir / _FOLDER
+    own = settings.export_base_model is None
+    trusts = settings.trusts_model and own
+    build(base, making.adapter, folder, making.stop, trust_remote_code=trusts)
+    stored = making.patiently(
+        publish.upload,
+        making.storage,
+        making.ledger,
+        MERGED_KEY,
+        folder,
+        step=making.step,
+        scratch=making.own_dir / "verify",
+    )
+    return Export(
+        place=MERGED_KEY, made_from=origin, digest=stored.manifest_sha256, bytes=stored.bytes
+    )
+
+
+def _pushed(making: Making, origin: str) -> Export:
+    settings, folder = making.settings, making.adapter
+    message = f"Forge Job run {settings.run_id}, step {making.step}"
+    place, commit = making.patiently(hub.push, settings, folder, message)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    return Export(place=place, made_from=origin, digest=commit, bytes=size)

@@ -1,0 +1,97 @@
+"""`merged/`: an ordinary 16-bit model, for servers and converters that take no adapters."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from job.checkpoint.manifest import files_of, sha256_file
+from job.engines import read_config
+from job.errors import JobError, OutOfDisk, Problem, SettingsError
+from job.exports.room import problems as lacking_room
+from job.lifecycle import StopToken
+from job.publish import write_checksums
+from job.redact import redact
+
+MERGED_KEY: Final = "merged/"
+_TOKENIZER: Final = (
+    "tokenizer*",
+    "chat_template*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+)
+_POLL_SECONDS: Final = 0.2
+_KILLED: Final = -9
+
+
+def build(
+    base: Path,
+    adapter: Path,
+    into: Path,
+    stop: StopToken,
+    *,
+    trust_remote_code: bool,
+) -> None:
+    """Merge, with the adapter's tokenizer and template beside the weights, and their digests.
+
+    Raises `OutOfDisk` or `SettingsError` where there is no room, `JobError` where merging fails,
+    and what `stop` raises.
+    """
+    shutil.rmtree(into, ignore_errors=True)
+    _refuse_without_room(base, into.parent)
+    trust = "trust" if trust_remote_code else "no"
+    _run(["-m", "job.exports.merge", str(base), str(adapter), str(into), trust], stop)
+    for pattern in _TOKENIZER:
+        for path in adapter.glob(pattern):
+            shutil.copy(path, into / path.name)
+    digests = {path.relative_to(into).as_posix(): sha256_file(path) for path in files_of(into)}
+    write_checksums(into, digests)
+
+
+def _refuse_without_room(base: Path, work_dir: Path) -> None:
+    weights = sum(path.stat().st_size for path in base.glob("*.safetensors"))
+    config = read_config(base)
+    if config.get("dtype", config.get("torch_dtype")) == "float32":
+        weights //= 2
+    found = list(lacking_room(weights, work_dir))
+    if any(problem.where == "FORGE_WORK_DIR" for problem in found):
+        raise OutOfDisk(found)
+    if found:
+        raise SettingsError(found)
+
+
+def _run(arguments: list[str], stop: StopToken) -> None:
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},  # the trained model holds the GPU
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            said = _last_words(process, stop)
+        finally:
+            process.kill()
+    if process.returncode == _KILLED:
+        hint = "raise the memory limit and start the run again: only its exports are missing"
+        raise JobError(Problem("FORGE_EXPORT", "merging was killed, for want of memory", hint))
+    if process.returncode:
+        reason = redact(said) or f"exit {process.returncode}"
+        raise JobError(Problem("FORGE_EXPORT", f"merging failed: {reason}"))
+
+
+def _last_words(process: subprocess.Popen[str], stop: StopToken) -> str:
+    """The last line on stderr, once the process has ended."""
+    while True:
+        try:
+            _, said = process.communicate(timeout=_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            stop.check()
+        else:
+            return said.strip().rpartition("\n")[2]

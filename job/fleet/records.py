@@ -1,0 +1,120 @@
+"""The records of all runs below an output, each cut down to one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from job.errors import AccessDenied, JobError, Unavailable
+from job.ledger import RunRecord, read_record
+from job.redact import redact
+from job.report.timeline import held_seconds
+from job.storage import Patience, Storage
+
+READERS: Final = 32
+"""Records that are read at once: as many as the client keeps connections."""
+PATIENCE_SECONDS: Final = 60.0
+"""How long an outage is waited out, beyond the client's own tries."""
+UNREADABLE: Final = "unreadable"
+"""The status of a run whose record is damaged, foreign or not ours to read."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a summary says of one run. None: the record doesn't say, or not yet."""
+
+    run_id: str
+    """The folder's name."""
+    status: str
+    reason: str = ""
+    """Why it ended, or what is wrong with it."""
+    step: int | None = None
+    max_steps: int | None = None
+    loss: float | None = None
+    eval_loss: float | None = None
+    exact: float | None = None
+    """Share of held-out turns whose tool calls the adapter got exactly right."""
+    gate: str | None = None
+    attempts: int | None = None
+    gpu_hours: float | None = None
+    """Hours that the attempts held their pods; a run has one GPU."""
+    updated_at: str | None = None
+    age_seconds: float | None = None
+    silent: bool = False
+    """It says that it runs, and has missed three heartbeats."""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def scan(storage: Storage, now: datetime | None = None) -> Iterator[Row | None]:
+    """A row for each folder directly below the root, in the order of their names; None for a
+    folder that holds no run.
+
+    A record that can't be used is a row that says so. Raises `Unavailable` where storage can't be
+    reached, since a summary that leaves runs out would be wrong, and what a listing raises.
+    """
+    read = partial(_row, storage, now=now or datetime.now(UTC))
+    with ThreadPoolExecutor(READERS, thread_name_prefix="fleet") as pool:
+        try:
+            yield from pool.map(read, storage.folders())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _row(storage: Storage, folder: str, now: datetime) -> Row | None:
+    run_id = folder.rstrip("/")
+    try:
+        # Its own: patience remembers since when the outage lasts, and is for one thread.
+        found = Patience(PATIENCE_SECONDS)(read_record, storage, folder)
+        return None if found is None else row_of(run_id, found[0], now)
+    except Unavailable:
+        raise
+    except AccessDenied as error:
+        return Row(run_id, UNREADABLE, f"{error.title}: {_found(error)}")
+    except JobError as error:
+        return Row(run_id, UNREADABLE, _found(error))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # It has the record's shape and not its meaning, such as a time that is none.
+        return Row(run_id, UNREADABLE, redact(f"{type(error).__name__}: {error}"))
+
+
+def row_of(run_id: str, record: RunRecord, now: datetime) -> Row:
+    """Raises `ValueError`, or what goes wrong with free-form fields of another shape."""
+    updated = datetime.fromisoformat(record.updated_at)
+    updated = updated if updated.tzinfo else updated.replace(tzinfo=UTC)
+    age = max(0.0, (now - updated).total_seconds())
+    silent = record.status == "running" and age > record.silent_seconds
+    evaluation = record.results.get("evaluation") or {}
+    exact = (evaluation.get("adapter") or {}).get("exact") or {}
+    return Row(
+        run_id,
+        record.status,
+        "no heartbeat: the pod may be gone" if silent else redact(_reason(record)),
+        step=record.progress.step,
+        max_steps=record.progress.max_steps or None,
+        loss=record.progress.loss,
+        eval_loss=record.progress.eval_loss,
+        exact=float(exact["rate"]) if "rate" in exact else None,
+        gate=record.results.get("gate"),
+        attempts=len(record.attempts),
+        gpu_hours=held_seconds(record) / 3600,
+        updated_at=record.updated_at,
+        age_seconds=age,
+        silent=silent,
+        settings=record.settings,
+    )
+
+
+def _found(error: JobError) -> str:
+    """Without the place, which the row names already."""
+    return redact("; ".join(problem.found for problem in error.problems) or str(error))
+
+
+def _reason(record: RunRecord) -> str:
+    if record.status == "running" or not record.attempts:
+        return ""
+    return record.current.reason if record.status != "succeeded" else ""

@@ -1,0 +1,62 @@
+"""Exports of a whole run: none is lost, none is made twice, and no run ends well without them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from job.ledger import read_record
+from job.storage import open_storage
+from tests.e2e.jobs import run
+from tests.engines.hub import COMMIT, serving
+
+TIMEOUT = 600
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT)
+def test_only_what_is_missing_is_made_again(
+    job_env: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
+    storage = open_storage(f"{bucket}/out/run")
+    with serving() as hub:
+        hub.user = {"name": "me", "auth": {"accessToken": {"role": "write"}}}
+        env = {
+            **job_env,
+            "FORGE_MAX_STEPS": "3",
+            "FORGE_EXPORT": "merged_16bit",
+            "FORGE_PUSH_TO_HUB": "me/adapter",
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": "hf_secret_of_the_test",
+        }
+        hub.refused = "/commit/main"
+        first = run(env, tmp_path / "first.log")
+        assert first.code == 77, first.log
+        found = read_record(storage)
+        assert found is not None
+        assert (found[0].status, set(found[0].exports)) == ("failed", {"merged_16bit"})
+        hub.refused = None
+        second = run(env, tmp_path / "second.log")
+        assert second.code == 0, second.log
+        third = run(env, tmp_path / "third.log")
+        assert third.code == 0, third.log
+    assert "merged_16bit is made: merged/" in first.log
+    assert "merged_16bit was made by an earlier attempt: merged/" in second.log
+    found = read_record(storage)
+    assert found is not None
+    record = found[0]
+    assert record.exports["hub"].digest == COMMIT
+    exports = {"merged_16bit": "merged/", "hub": f"{hub.url}/me/adapter"}
+    assert record.results["exports"] == exports
+    report = json.loads(storage.read("report/report.json")[0])
+    assert report["results"]["exports"] == exports
+    (commit,) = hub.commits
+    assert commit.files["manifest.json"] == storage.read("adapter/manifest.json")[0]
+    keys = {info.key for info in storage.list("merged/")}
+    assert {"merged/config.json", "merged/model.safetensors", "merged/tokenizer.json"} <= keys
+    assert "hf_secret_of_the_test" not in first.log + second.log

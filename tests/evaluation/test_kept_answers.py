@@ -1,0 +1,35 @@
+"""The answers of an evaluation under way, in real storage and under the run's fencing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from job.errors import Fenced
+from job.judging import ANSWERS_KEY, _AnswersInStorage
+from job.ledger import Ledger
+from job.storage import Storage
+
+
+def claimed(storage: Storage) -> _AnswersInStorage:
+    ledger = Ledger.claim(storage, "run-1", version="1", conditional_writes=True)
+    return _AnswersInStorage(cast("Any", SimpleNamespace(storage=storage, ledger=ledger)))
+
+
+def test_the_next_attempt_reads_what_the_last_has_kept(storage: Storage) -> None:
+    first = claimed(storage)
+    assert first.read() is None
+    first.write(b"one")
+    first.write(b"two")
+    assert claimed(storage).read() == b"two"
+
+
+def test_an_attempt_that_was_fenced_overwrites_nothing(storage: Storage) -> None:
+    old = claimed(storage)
+    old.write(b"old")
+    claimed(storage).write(b"new")
+    with pytest.raises(Fenced):
+        old.write(b"older")
+    assert storage.read(ANSWERS_KEY)[0] == b"new"

@@ -1,0 +1,98 @@
+"""Merged weights: the same model as base and adapter together, in a folder for anyone."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from job.errors import JobError, Preempted
+from job.exports.merged import build
+from job.exports.room import problems
+from job.lifecycle import StopToken
+
+TOKENS = torch.tensor([[5, 6, 7, 8, 9]])
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that changes what the model says."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("adapter")
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(str(tiny_model))
+    lora = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(base, lora)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    model.save_pretrained(str(folder))
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(tiny_model / name, folder / name)
+    (folder / "README.md").write_text("the adapter's card")
+    return folder
+
+
+def merge(base: Path, adapter: Path, into: Path, stop: StopToken | None = None) -> None:
+    build(base, adapter, into, stop or StopToken(), trust_remote_code=False)
+
+
+def said(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        logits = model.eval()(TOKENS).logits.float()
+    assert isinstance(logits, torch.Tensor)
+    return logits
+
+
+def test_it_is_base_and_adapter_in_one(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    merged = tmp_path / "merged"
+    merge(tiny_model, adapter, merged)
+    model = AutoModelForCausalLM.from_pretrained(str(merged), dtype="auto")
+    assert {p.dtype for p in model.parameters()} <= {torch.bfloat16, torch.float16}
+    base = AutoModelForCausalLM.from_pretrained(str(tiny_model), dtype=torch.float32)
+    plain = said(base)
+    expected = said(PeftModel.from_pretrained(base, str(adapter)))
+    found = said(model)
+    assert (found - expected).abs().max() < 0.1 * (plain - expected).abs().max()
+    assert AutoTokenizer.from_pretrained(str(merged)).chat_template == (
+        AutoTokenizer.from_pretrained(str(adapter)).chat_template
+    )
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=merged, check=True)
+    assert not {"README.md", "adapter_config.json"} & {path.name for path in merged.iterdir()}
+
+
+def test_it_ends_when_asked_to(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
+    stop = StopToken()
+    stop.request(Preempted("node goes away"))
+    with pytest.raises(Preempted):
+        merge(tiny_model, adapter, tmp_path / "merged", stop)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_what_goes_wrong_in_it_is_said(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(JobError, match=r"merging failed: .*adapter_config\.json"):
+        merge(tiny_model, tmp_path / "adapter", tmp_path / "merged")
+
+
+def test_room_is_looked_for(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    assert list(problems(10**6, tmp_path, limit)) == [], "no cgroup"
+    limit.write_text("max\n")
+    assert list(problems(10**6, tmp_path, limit)) == []
+    limit.write_text(f"{10**15}\n")
+    (disk,) = problems(10**14, tmp_path, limit)
+    assert disk.where == "FORGE_WORK_DIR"
+    limit.write_text("1000000\n")
+    (memory,) = problems(10**6, tmp_path, limit)
+    assert "1.2" not in memory.found
+    assert memory.where == "FORGE_EXPORT"
