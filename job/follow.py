@@ -25,8 +25,9 @@ from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import BaseModel, look_at
 from job.ranks import Fellowship
-from job.stages import PREPARED, RESTORED, SOURCES, START, node_topic
+from job.stages import PREPARED, RESTORED
 from job.storage import open_storage
+from job.telling import SOURCES, START, node_topic
 from job.version import __version__
 from job.workdir import work_dir
 

@@ -49,12 +49,11 @@ from job.stages import (
     load_model,
     prepare_data,
     restore,
-    tell_sources,
-    tell_start,
     train_model,
     upload_events,
 )
 from job.storage import Storage, open_storage, probe
+from job.telling import tell_sources, tell_start
 from job.version import __version__
 from job.workdir import work_dir
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +49,6 @@ _log = logging.getLogger(__name__)
 
 PREPARED = "prepared"
 RESTORED = "restored"
-
-SOURCES, START = "sources", "start"
-"""What the other ranks are told: what to fetch, and from where to start."""
 
 _RECORD_SECONDS = 30.0
 
@@ -222,43 +219,6 @@ def restore(run: Run) -> Restored | None:
     return restored
 
 
-def node_topic(node: int) -> str:
-    """Under which the first rank of a node says that everything lies ready on it."""
-    return f"node-{node}"
-
-
-def tell_sources(run: Run, files: list[DataFile], model: BaseModel) -> None:
-    """The other nodes fetch and prepare the very same, while this one prepares its own."""
-    if run.ranks is None:
-        return
-    accumulation = run.settings.hyperparameters().gradient_accumulation_steps
-    message = {
-        "attempt": run.ledger.attempt,
-        "pins": [asdict(file.source) for file in files],
-        "revision": model.revision,
-        "gradient_accumulation_steps": accumulation,
-    }
-    run.ranks.tell(SOURCES, message)
-
-
-def tell_start(run: Run, restored: Restored | None, model: BaseModel) -> None:
-    """Nothing was refused: all ranks load the model and train from this checkpoint."""
-    if run.ranks is None:
-        return
-    checkpoint = restored.checkpoint if restored else None
-    fit = _recorded_fit(run.ledger.record)
-    fields = {"key", "manifest_sha256", "step"}
-    run.ranks.tell(
-        START,
-        {
-            "checkpoint": checkpoint.model_dump(include=fields) if checkpoint else None,
-            "fit": asdict(fit) if fit else None,
-        },
-    )
-    model.source.model_dir()
-    run.ranks.tell(node_topic(run.ranks.place.node), {"work_dir": str(run.work_dir)})
-
-
 def load_model(run: Run, engine: Engine, model: BaseModel) -> LoadedModel:
     """The weights, in 4 bits and with LoRA layers; what was really loaded is recorded."""
     loaded = engine.load(model.source.model_dir(), run.settings.hyperparameters())
@@ -293,7 +253,7 @@ def train_model(
                 run.own_dir / "checkpoints",
                 restored.path if restored else None,
                 restored.checkpoint.next_loss if restored else None,
-                fit=_recorded_fit(run.ledger.record),
+                fit=recorded_fit(run.ledger.record),
                 judge=judge,
                 ranks=run.ranks or ALONE,
             )
@@ -314,7 +274,7 @@ def train_model(
     return Trained(_take_best(run, loaded, result.step), result.history)
 
 
-def _recorded_fit(record: RunRecord) -> Fit | None:
+def recorded_fit(record: RunRecord) -> Fit | None:
     from job.training import Fit
 
     found = record.micro_batch

@@ -45,8 +45,6 @@ class Pulse:
         self.end: End | None = None
         """That another rank has announced."""
         self.interrupted = threading.Event()
-        self.others_asked = False
-        """Whether one of the watched was asked to stop, and waits for the next boundary."""
         self._store = store
         self._rank = rank
         self._stop = stop
@@ -58,6 +56,11 @@ class Pulse:
         self._seen = {other: ("", time.monotonic()) for other in watched}
         for run in (self._speak, self._judge):
             threading.Thread(target=run, name=f"rank{run.__name__}", daemon=True).start()
+
+    @property
+    def others_asked(self) -> bool:
+        """Whether one of the watched was asked to stop, and waits for the next boundary."""
+        return any(sign.endswith(_ASKED) for sign, _ in list(self._seen.values()))
 
     def release(self) -> None:
         """From now on the others may go."""
@@ -93,7 +96,6 @@ class Pulse:
             sign = self._store.get(key).decode() if self._store.check([key]) else ""
             if sign != before and other in self._seen:
                 self._seen[other] = (sign, time.monotonic())
-            self.others_asked |= sign.endswith(_ASKED)
 
     def _judge(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):

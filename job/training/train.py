@@ -105,12 +105,18 @@ def train(
         judge=judge,
         ranks=ranks,
     )
+    evaluates = bool(data.evaluation)
+    arguments = training_arguments(hyperparameters, settings, output_dir, evaluates=evaluates)
+    arguments |= engine.training_arguments()
     with ranks.explained():
-        refuse_other_inputs(ranks, data.train, data.evaluation, loaded.model)
+        decisive = arguments | {
+            "hyperparameters": hyperparameters,
+            "early_stopping_patience": settings.early_stopping_patience,
+            "eval_generate_every": settings.eval_generate_every,
+        }
+        refuse_other_inputs(ranks, data.train, data.evaluation, loaded.model, decisive)
     try_out = TryOut(data.train, hyperparameters.optim, observer.fitted, ranks)
-    trainer = _build(
-        engine, loaded, data, settings, hyperparameters, [try_out, callback], output_dir, ranks
-    )
+    trainer = _build(engine, loaded, data, settings, arguments, [try_out, callback], ranks)
     trainer.after_first = callback.first_micro_batch
     with (
         stop.deferred(),
@@ -204,25 +210,22 @@ def _build(
     loaded: LoadedModel,
     data: TrainingData,
     settings: Settings,
-    hyperparameters: Hyperparameters,
+    arguments: dict[str, Any],
     own: list[Any],
-    output_dir: Path,
     ranks: Ranks = ALONE,
 ) -> Any:
     classes = engine.trainer_classes()
-    evaluates = bool(data.evaluation)
-    arguments = training_arguments(hyperparameters, settings, output_dir, evaluates=evaluates)
     callbacks = list(own)
-    if evaluates and settings.early_stopping_patience:
+    if data.evaluation and settings.early_stopping_patience:
         callbacks.append(EarlyStopping(settings.early_stopping_patience))
-    set_seed(hyperparameters.seed)
+    set_seed(arguments["seed"])
     if ranks.size > 1:
         leave_frozen_alone(loaded.model)
     trainer = job_trainer(classes.trainer, ranks)(
         model=loaded.model,
-        args=classes.config(**(arguments | engine.training_arguments())),
+        args=classes.config(**arguments),
         train_dataset=to_dataset(data.train),
-        eval_dataset=to_dataset(data.evaluation) if evaluates else None,
+        eval_dataset=to_dataset(data.evaluation) if data.evaluation else None,
         processing_class=loaded.tokenizer,
         callbacks=callbacks,
     )

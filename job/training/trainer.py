@@ -25,7 +25,7 @@ class BatchCounts:
 def job_trainer(base: type[Any], ranks: Ranks = ALONE) -> type[Any]:
     """A subclass of the engine's trainer (Unsloth's is made at run time, hence a function)."""
     if ranks.size > 1:
-        base = _together(base, ranks)
+        base = _validating_as_one(_training_as_one(base, ranks), ranks)
 
     class JobTrainer(base):  # type: ignore[misc]
         """Counts what each step sees and times what each checkpoint costs."""
@@ -69,7 +69,7 @@ def job_trainer(base: type[Any], ranks: Ranks = ALONE) -> type[Any]:
     return JobTrainer
 
 
-def _together(base: type[Any], ranks: Ranks) -> type[Any]:
+def _training_as_one(base: type[Any], ranks: Ranks) -> type[Any]:
     """`base` for one of several ranks: an epoch's last step trains on nothing twice."""
 
     class RankTrainer(base):  # type: ignore[misc]
@@ -104,6 +104,28 @@ def _together(base: type[Any], ranks: Ranks) -> type[Any]:
             if not self.weightless:
                 return found
             return (found[0] * 0.0, *found[1:]) if isinstance(found, tuple) else found * 0.0
+
+    return RankTrainer
+
+
+def _validating_as_one(base: type[Any], ranks: Ranks) -> type[Any]:
+    """`base` for one of several ranks: the validation loss is that of a single process, the mean
+    of each micro-batch weighted by its conversations."""
+
+    class RankTrainer(base):  # type: ignore[misc]
+        def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.accelerator.gradient_state.end_of_dataloader:
+                size = self.args.eval_batch_size
+                kept = repeated(len(self.eval_dataset), size, ranks.rank, ranks.size)
+                if kept:  # else accelerate leaves out what is gathered from here
+                    leave_out(inputs, kept)
+            # The Trainer would divide by the tokens of all ranks, those of repeats too, and then
+            # take the mean over the conversations that are left.
+            self.args.average_tokens_across_devices = False
+            try:
+                return super().prediction_step(model, inputs, *args, **kwargs)
+            finally:
+                self.args.average_tokens_across_devices = True
 
     return RankTrainer
 

@@ -27,7 +27,7 @@ def two_env(bucket: str, tiny_model: Path, tmp_path: Path) -> dict[str, str]:
         "FORGE_ENGINE": "reference",
         "FORGE_LORA_DROPOUT": "0.05",
         "FORGE_GRADIENT_ACCUMULATION_STEPS": "2",
-        "FORGE_MAX_STEPS": "400",
+        "FORGE_MAX_STEPS": "80",
         "FORGE_EVAL_MAX_ROWS": "2",
         "FORGE_EVAL_STEPS": "1000",
         "FORGE_SAVE_STEPS": "5",

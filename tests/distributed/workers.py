@@ -1,8 +1,18 @@
-"""The workers of a launcher, found by what `/proc` says of them (Linux)."""
+"""What a run of several processes leaves in its record, and who they are (by `/proc`, of Linux)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from job.ledger import RunRecord, read_record
+from job.storage import open_storage
+
+
+def record_of(env: Mapping[str, str]) -> RunRecord:
+    found = read_record(open_storage(f"{env['FORGE_OUTPUT_URI']}/{env['FORGE_RUN_ID']}"))
+    assert found is not None
+    return found[0]
 
 
 def worker(launcher: int, rank: int) -> int:
