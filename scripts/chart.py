@@ -52,7 +52,7 @@ _RULES: Final[Mapping[str, dict[str, Any]]] = {
     "image.repository": {"minLength": 1},
     "gpu.count": {"minimum": 1},
     "gpu.resource": {"minLength": 1},
-    "distributed.kind": {"enum": ["none", "jobset"]},
+    "distributed.kind": {"enum": ["none", "jobset", "trainjob"]},
     "distributed.nodes": {"minimum": 1},
     "distributed.port": {"minimum": 1024, "maximum": 65535},
     "terminationGracePeriodSeconds": {"minimum": 15},

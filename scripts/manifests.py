@@ -29,9 +29,11 @@ _PLAIN: Final = f"""{_MADE} Fill in the three values marked with <...>, make
 # the Secret {_SECRET} (docs/kubernetes.md), and `kubectl apply -f` this file.
 # The same file started again resumes the run, or exits 0 at once where it is finished.
 """
-_JOBSET: Final = f"""{_MADE} Two nodes with four cards each, as a JobSet
-# (docs/distributed.md). Fill in the three values marked with <...>, and make the Secret {_SECRET}.
+_DISTRIBUTED: Final = f"""{_MADE} Two nodes with four cards each
+# (docs/distributed.md). Fill in what is marked with <...>, and make the Secret {_SECRET}.
 """
+_KINDS: Final = {"jobset": ("JobSet",), "trainjob": ("TrainingRuntime", "TrainJob")}
+"""What `distributed.kind` renders, in the order in which it has to be applied."""
 _PROFILE: Final = f"{_MADE} The values come from run.yaml: `kubectl apply -k` the folder.\n"
 _ARGO: Final = f"""{_MADE} Fill in the image; docs/kubernetes.md shows how
 # it is submitted.
@@ -60,7 +62,8 @@ def _files() -> Iterator[tuple[Path, str]]:
         run = f"{profile.replace('_', '-')}-1"
         yield K8S / "plain" / f"{profile}.yaml", _PLAIN + _job(profile, run, "<", ">")
         yield K8S / "profiles" / profile / "job.yaml", _PROFILE + _job(profile, run, "", "")
-    yield K8S / "distributed" / "jobset.yaml", _JOBSET + _jobset()
+    for kind in _KINDS:
+        yield K8S / "distributed" / f"{kind}.yaml", _DISTRIBUTED + _distributed(kind)
     yield K8S / "argo" / "workflowtemplate.yaml", _ARGO + _workflow_template("WorkflowTemplate")
     cluster = _ARGO + _workflow_template("ClusterWorkflowTemplate")
     yield K8S / "argo" / "clusterworkflowtemplate.yaml", cluster
@@ -80,7 +83,7 @@ def _job(profile: str, run: str, left: str, right: str) -> str:
     return _rendered(profile, values, "Job")
 
 
-def _jobset() -> str:
+def _distributed(kind: str) -> str:
     values = {
         "runId": "forge-job-distributed-1",
         "datasetUri": "s3://<bucket>/data/",
@@ -88,10 +91,10 @@ def _jobset() -> str:
         "image": {"repository": "<registry>/forge-job"},
         "credentials": {"existingSecret": _SECRET},
         "gpu": {"count": 4},
-        "distributed": {"kind": "jobset", "nodes": 2},
+        "distributed": {"kind": kind, "nodes": 2},
         "job": {"keep": False},
     }
-    return _rendered("balanced", values, "JobSet")
+    return "---\n".join(_rendered("balanced", values, one) for one in _KINDS[kind])
 
 
 def _workflow_template(kind: str) -> str:
@@ -130,6 +133,7 @@ class _Indented(yaml.SafeDumper):
 def _without_helm(metadata: dict[str, Any]) -> None:
     """Whoever applies a file by hand has no release."""
     metadata.pop("namespace", None)
+    metadata.pop("annotations", None)
     for label in _HELMS_OWN:
         metadata["labels"].pop(label)
 

@@ -41,8 +41,15 @@
 {{- if and (eq .Values.distributed.kind "none") (gt (int .Values.distributed.nodes) 1) }}
 - distributed: nodes is {{ .Values.distributed.nodes }} with kind none; set distributed.kind=jobset
 {{- end }}
-{{- if and (ne .Values.distributed.kind "none") .Values.argo.enabled (not .Values.job.enabled) }}
+{{- if ne .Values.distributed.kind "none" }}
+{{- if and .Values.argo.enabled (not .Values.job.enabled) }}
 - distributed: the Argo template runs one pod; submit the JobSet, or set distributed.kind=none
+{{- end }}
+{{- $name := include "forge-job.jobName" . }}
+{{- $room := sub 63 (len (printf "-node-0-%d-abcde" (sub (int .Values.distributed.nodes) 1))) | int }}
+{{- if or (gt (len $name) $room) (not (regexMatch "^[a-z]" $name)) }}
+- distributed: {{ $name }} can't name {{ .Values.distributed.nodes }} pods: it has to begin with a letter and have at most {{ $room }} characters; set another runId
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -81,8 +81,7 @@ class Group:
             self._pulse.interrupted.wait(_EXPLAIN_SECONDS)
             if self._stop.cause is not None:
                 raise self._stop.cause from error
-            found = str(error).strip().splitlines()[0]
-            raise PeerLost(f"a connection between ranks broke: {found}") from error
+            raise PeerLost(f"a connection between ranks broke: {_found(error)}") from error
 
     def of_owner(self, value: int, waiting: Callable[[], None]) -> int:
         """Over the store: in a collective the others would wait with a time-out, and deaf."""
@@ -216,6 +215,12 @@ def _all_there(store: Any, place: Place, stop: StopToken, deadline: float) -> An
             raise _nobody(f"rank {', '.join(missing)} of {place.size} did not come")
         stop.pause(_POLL_SECONDS)
     return store
+
+
+def _found(error: RuntimeError) -> str:
+    """Of what gloo says the first sentence, without the line of its source."""
+    line = str(error).strip().splitlines()[0]
+    return re.sub(r"^\[\S+\] ", "", line).split(". ")[0]
 
 
 def _nobody(found: str) -> PeerLost:

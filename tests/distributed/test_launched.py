@@ -53,7 +53,7 @@ def _resumed_and_killed(env: dict[str, str], folder: Path) -> None:
     assert ended.code == 70, ended.log
     record = record_of(env)
     assert record.status == "failed"
-    assert record.current.resume_drift == 0.0
+    assert record.current.resume_drift in (None, 0.0)  # none: it was stopped between two steps
     assert "connection between ranks broke" in record.current.reason
     assert record.durable_step >= later
 

@@ -7,20 +7,24 @@ from typing import Any
 
 from cloudcoil.models.prometheus_operator.v1 import PodMonitor
 from hera.workflows import models as argo
+from kubeflow_trainer_api import models as kubeflow  # type: ignore[import-untyped]
 
 from tests.k8s.chart import Manifest
 
-_MODELS: dict[str, Any] = {
+MODELS: dict[str, Any] = {
     "PodMonitor": PodMonitor,
     "WorkflowTemplate": argo.WorkflowTemplate,
     "ClusterWorkflowTemplate": argo.ClusterWorkflowTemplate,
     "CronWorkflow": argo.CronWorkflow,
+    "JobSet": kubeflow.JobsetV1alpha2JobSet,
+    "TrainJob": kubeflow.TrainerV1alpha1TrainJob,
+    "TrainingRuntime": kubeflow.TrainerV1alpha1TrainingRuntime,
 }
 
 
 def check(manifest: Manifest) -> None:
     """Raises where a value has the wrong type, or a field is one that the project doesn't know."""
-    model = _MODELS[manifest["kind"]].model_validate(manifest)
+    model = MODELS[manifest["kind"]].model_validate(manifest)
     kept = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
     assert not list(_lost(manifest, kept, "")), "unknown fields"
 
