@@ -55,6 +55,8 @@ def test_the_pods_of_a_jobset_find_each_other() -> None:
     assert spec["network"]["publishNotReadyAddresses"] is True
     found = wanted(env_of(container) | {"PET_NODE_RANK": "1"})
     assert found == Node(2, 4, 1, f"{name}-node-0-0.{name}", 29500)
+    [other] = jobs_of(example("jobset", "distributed.port=2345"))
+    assert env_of(pod_of(other)["containers"][0])["PET_MASTER_PORT"] == "2345"
 
 
 def test_kubeflow_finds_what_it_fills_in() -> None:
