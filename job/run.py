@@ -200,9 +200,7 @@ def _claim(
     context: LogContext,
     on_progress: OnProgress | None,
 ) -> Run:
-    records = open_storage(settings.run_uri, metrics.bookkeeping)
-    # Both: how a store takes its conditions is found out for each.
-    conditional_writes = probe(storage) and probe(records)
+    conditional_writes = probe(storage)
     metrics.conditional_writes(conditional_writes)
     if not conditional_writes:
         _log.warning(
@@ -211,7 +209,7 @@ def _claim(
             storage.uri,
         )
     ledger = Ledger.claim(
-        records,
+        storage.reopened(metrics.bookkeeping),
         settings.run_id,
         version=__version__,
         conditional_writes=conditional_writes,
@@ -222,7 +220,7 @@ def _claim(
     _log.info("attempt %d at %s", ledger.attempt, storage.uri)
     grace = Grace(settings.grace_seconds, ledger.record.pace, metrics.grace_needed)
     uploader = CheckpointUploader(
-        open_storage(settings.run_uri, metrics),
+        storage.reopened(metrics),
         ledger,
         stop,
         keep=settings.save_total_limit,

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from job.errors import Fenced, JobError, Problem
+from job.errors import Fenced, JobError, Problem, Unavailable
 from job.ledger.record import Attempt, Holder, Progress, RunRecord, Status, now
 from job.storage.base import Conflict, NotFound, Storage
 
@@ -120,9 +120,14 @@ class Ledger:
                 try:
                     expected = self._etag if self._record.conditional_writes else None
                     self._etag = self._storage.write(RECORD_KEY, data, if_match=expected)
-                except Conflict:
+                except (Conflict, Unavailable) as error:
+                    # What was lost may be the answer alone. Not to look leaves swaps that fail for
+                    # ever where every other answer is lost: each meets the one before it.
                     if self._reread() == data:
                         return self._record
+                    self.check_not_fenced()
+                    if isinstance(error, Unavailable):
+                        raise
                     continue
                 self._record = copy
                 return copy

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from job.storage.cancellation import Cancellation
+from job.storage.observer import Observer
 
 
 class NotFound(Exception):
@@ -120,6 +121,10 @@ class Storage(Protocol):
     def rephrase(self) -> bool:
         """Put conditions another way from now on: stores differ in how they read them. False once
         there is no other, and the first is in use again."""
+        ...
+
+    def reopened(self, observer: Observer | None = None) -> Storage:
+        """Another client of the same root, which knows how this one puts conditions."""
         ...
 
     def forget_uploads(self, prefix: str) -> int:

@@ -31,6 +31,7 @@ from job.storage.local_files import (
     sync_folder,
     temporary,
 )
+from job.storage.observer import Observer
 
 _PRIVATE: Final = ".forge-storage"
 """Folder below the root for the lock and for files that are not whole yet: never listed."""
@@ -166,6 +167,10 @@ class LocalStorage:
     def rephrase(self) -> bool:
         """There is one way."""
         return False
+
+    def reopened(self, observer: Observer | None = None) -> LocalStorage:
+        """There are no clients: itself."""
+        return self
 
     def forget_uploads(self, prefix: str) -> int:
         """None: a file that isn't whole is its writer's, who removes it."""

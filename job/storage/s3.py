@@ -250,6 +250,12 @@ class S3Storage:
         self._quotes_etags = not self._quotes_etags
         return not self._quotes_etags
 
+    def reopened(self, observer: Observer | None = None) -> S3Storage:
+        """With connections of its own, and botocore's allowance of retries."""
+        other = S3Storage(self._uri, observer)
+        other._quotes_etags = self._quotes_etags
+        return other
+
     def forget_uploads(self, prefix: str) -> int:
         """Also 0 where the role may not list or abort uploads, or the store has none."""
         full = self._prefix + checked_prefix(prefix)

@@ -71,13 +71,7 @@ SURVIVED: dict[str, Callable[[], Every]] = {
 }
 
 
-_OPEN = "swaps whose answers are lost"
-_NEVER_ENDS = pytest.mark.xfail(run=False, reason="a known fault: stops after the last step")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=_NEVER_ENDS if n == _OPEN else ()) for n in SURVIVED]
-)
+@pytest.mark.parametrize("name", SURVIVED)
 def test_what_passes_is_survived(
     place: Ground, references: Callable[[str], Reference], name: str
 ) -> None:

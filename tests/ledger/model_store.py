@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from job.storage import Cancellation, Conflict, NotFound, ObjectInfo
+from job.storage import Cancellation, Conflict, NotFound, ObjectInfo, Observer, Storage
 from job.storage.keys import checked_key, checked_prefix
 from tests.ledger.interleaved import Call, Schedule
 
@@ -102,6 +102,9 @@ class MemoryStore:
     def rephrase(self) -> bool:
         """There is one way."""
         return False
+
+    def reopened(self, observer: Observer | None = None) -> Storage:
+        return self
 
     def forget_uploads(self, prefix: str) -> int:
         """None: objects come whole or not at all."""
@@ -210,6 +213,9 @@ class Connection:
 
     def rephrase(self) -> bool:
         return self._store.rephrase()
+
+    def reopened(self, observer: Observer | None = None) -> Storage:
+        return self
 
     def forget_uploads(self, prefix: str) -> int:
         count: int = self._look(

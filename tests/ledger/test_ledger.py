@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -203,14 +204,48 @@ def test_a_swap_whose_answer_was_lost_is_adopted(storage: Storage) -> None:
     assert steps(stored(storage)) == [50, 60]
 
 
-def test_a_swap_that_was_lost_with_its_connection_is_not_made_twice(storage: Storage) -> None:
+def test_a_swap_whose_answer_was_lost_with_its_connection_is_adopted(storage: Storage) -> None:
     wrapped = Wrapped(storage)
     ledger = claim(wrapped)
     wrapped.after = Failing("write", RECORD_KEY, Unavailable("the connection broke"))
-    with pytest.raises(Unavailable):
+    commit(ledger, 50)
+    commit(ledger, 60)
+    assert steps(stored(storage)) == [50, 60]
+
+
+def test_a_swap_that_was_lost_with_the_store_is_not_made_twice(storage: Storage) -> None:
+    wrapped = Wrapped(storage)
+    ledger = claim(wrapped)
+    wrapped.after = Failing("write", RECORD_KEY, Unavailable("the connection broke"))
+    wrapped.before = Failing("read", RECORD_KEY, Unavailable("and stays broken"))
+    with pytest.raises(Unavailable, match="stays broken"):
         commit(ledger, 50)
     commit(ledger, 60)
     assert steps(stored(storage)) == [50, 60]
+
+
+def test_every_other_answer_is_lost_and_nothing_else(storage: Storage) -> None:
+    wrapped = Wrapped(storage)
+    ledger = claim(wrapped)
+    seen = itertools.count(1)
+
+    def lose(verb: str, _key: str) -> None:
+        if verb == "write" and next(seen) % 2 == 0:
+            raise Unavailable("the connection broke")
+
+    wrapped.after = lose
+    for step in range(1, 6):
+        commit(ledger, step)
+    assert steps(stored(storage)) == [1, 2, 3, 4, 5]
+
+
+def test_a_swap_that_failed_finds_out_of_a_newer_attempt(storage: Storage) -> None:
+    wrapped = Wrapped(storage)
+    ledger = claim(wrapped)
+    claim(storage)
+    wrapped.before = Failing("write", RECORD_KEY, Unavailable("down"))
+    with pytest.raises(Fenced):
+        commit(ledger, 50)
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("no")])

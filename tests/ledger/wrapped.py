@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from job.storage import Cancellation, ObjectInfo, Storage
+from job.storage import Cancellation, ObjectInfo, Observer, Storage
 
 T = TypeVar("T")
 
@@ -106,6 +106,9 @@ class Wrapped:
 
     def rephrase(self) -> bool:
         return self.inner.rephrase()
+
+    def reopened(self, observer: Observer | None = None) -> Storage:
+        return self
 
     def forget_uploads(self, prefix: str) -> int:
         return self._do("forget_uploads", prefix, lambda: self.inner.forget_uploads(prefix))

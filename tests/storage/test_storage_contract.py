@@ -303,3 +303,12 @@ def test_work_volume_that_takes_nothing(
     assert done.stdout.startswith("OutOfDisk" if mount.startswith("size") else "SettingsError")
     assert "FORGE_WORK_DIR" in done.stdout
     assert "left []" in done.stdout
+
+
+def test_another_client_of_the_same_root(conditional: Storage) -> None:
+    etag = conditional.write("a", b"1")
+    other = conditional.reopened()
+    assert other.uri == conditional.uri
+    assert other.read("a") == (b"1", etag)
+    other.write("a", b"2", if_match=etag)
+    assert conditional.read("a")[0] == b"2"

@@ -68,7 +68,7 @@ def told(outcome: Outcome) -> list[dict[str, Any]]:
     """The history but for what a clock says, and TRL's count of tokens, which a resume begins
     anew."""
     assert outcome.result is not None
-    clocked = ("runtime", "per_second", "num_tokens")
+    clocked = ("runtime", "per_second", "step_seconds", "num_tokens")
     return [
         {name: value for name, value in entry.items() if not name.endswith(clocked)}
         for entry in outcome.result.history
