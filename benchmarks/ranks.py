@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,8 +63,10 @@ class Deaf:
     def of_owner(self, value: int, waiting: Callable[[], None]) -> int:
         return self._group.of_owner(value, waiting)
 
-    def explained(self) -> AbstractContextManager[None]:
-        return self._group.explained()
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        with self._group.explained():
+            yield
 
 
 def main(argv: Sequence[str] | None = None) -> int:

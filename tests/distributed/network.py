@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -102,8 +102,8 @@ def _relay(host: str, to_port: int) -> Iterator[int]:
                 except OSError:
                     return  # closed
                 outgoing = socket.create_connection(("127.0.0.1", to_port))
-                for pair in ((incoming, outgoing), (outgoing, incoming)):
-                    threading.Thread(target=_pump, args=pair, daemon=True).start()
+                pair = (incoming, outgoing)
+                threading.Thread(target=_carry, args=pair, daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
         try:
@@ -112,10 +112,17 @@ def _relay(host: str, to_port: int) -> Iterator[int]:
             server.shutdown(socket.SHUT_RDWR)
 
 
+def _carry(incoming: socket.socket, outgoing: socket.socket) -> None:
+    with incoming, outgoing:
+        back = threading.Thread(target=_pump, args=(outgoing, incoming), daemon=True)
+        back.start()
+        _pump(incoming, outgoing)
+        back.join()
+
+
 def _pump(source: socket.socket, target: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # either has gone: so does the connection to the other
         while data := source.recv(1 << 16):
             target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        target.close()
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR if source.fileno() < 0 else socket.SHUT_WR)
