@@ -12,7 +12,7 @@ import pytest
 from job.demo.s3_server import S3Server
 from job.storage import open_storage
 from tests.distributed.network import Nodes, two_nodes
-from tests.distributed.workers import record_of
+from tests.distributed.workers import durable_step, record_of
 from tests.e2e.jobs import Ended, JobProcess, run
 
 JOB = (sys.executable, "-m", "job")
@@ -27,8 +27,8 @@ def nodes(s3_server: S3Server) -> Iterator[Nodes]:
 @pytest.fixture
 def env(two_env: dict[str, str]) -> dict[str, str]:
     return two_env | {
-        "FORGE_MAX_STEPS": "30",
-        "FORGE_RANK_TIMEOUT_SECONDS": "5",
+        "FORGE_MAX_STEPS": "60",
+        "FORGE_RANK_TIMEOUT_SECONDS": "6",
         "FORGE_HEARTBEAT_SECONDS": "1",
     }
 
@@ -47,8 +47,7 @@ class Pods:
         ]
 
     def wait_until_durable(self, step: int) -> None:
-        said = f"checkpoint of step {step} is durable"
-        self.both[0].wait_until(lambda _: said in self.both[0].log())
+        self.both[0].wait_until(lambda _: durable_step(self.both[0].log()) >= step)
 
     def ended(self) -> list[Ended]:
         return [pod.ended() for pod in self.both]

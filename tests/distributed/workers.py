@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,12 @@ def record_of(env: Mapping[str, str]) -> RunRecord:
     found = read_record(open_storage(f"{env['FORGE_OUTPUT_URI']}/{env['FORGE_RUN_ID']}"))
     assert found is not None
     return found[0]
+
+
+def durable_step(log: str) -> int:
+    """The last one of which the log says so: a checkpoint may be passed over for a newer one."""
+    steps = re.findall(r"checkpoint of step (\d+) is durable", log)
+    return int(steps[-1]) if steps else 0
 
 
 def worker(launcher: int, rank: int) -> int:

@@ -9,7 +9,18 @@ import pytest
 import yaml
 
 from job.ranks.launch import Node, wanted
-from tests.k8s.chart import ROOT, Manifest, env_of, example, jobs_of, only, pod_of
+from tests.k8s.chart import (
+    CHART,
+    ROOT,
+    VALUES,
+    Manifest,
+    env_of,
+    example,
+    jobs_of,
+    only,
+    pod_of,
+    run,
+)
 from tests.k8s.custom import check
 
 RULE_NAME = re.compile(r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
@@ -73,6 +84,17 @@ def test_kubeflow_finds_what_it_fills_in() -> None:
     assert train_job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
     # Helm sends unknown kinds in alphabetical order, and the webhook wants the runtime first.
     assert runtime["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+
+
+def test_the_notes_name_what_there_is(kind: str) -> None:
+    values = f"--values={VALUES / f'{kind}.yaml'}"
+    shown = run("helm", "install", "weather", str(CHART), "-n=ml", values, "--dry-run=client")
+    notes = shown.stdout.partition("NOTES:")[2]
+    [job] = jobs_of(example(kind))
+    name = env_of(pod_of(job)["containers"][0])["FORGE_RUN_ID"]
+    assert f"kubectl -n ml logs -f --prefix -l forge-job/run-id={name}\n" in notes
+    assert f"kubectl -n ml get {kind} {name} -o wide" in notes
+    assert f"kubectl -n ml delete {kind} {name}" in notes
 
 
 def test_the_number_of_pods_is_part_of_the_runs_id(kind: str) -> None:
