@@ -1,7 +1,10 @@
 """Held-out answers: the job's batches against `model.generate` for one prompt after the other.
 
     python -m benchmarks.evaluation
-    python -m benchmarks.evaluation --rows 24    # a first figure in a few minutes
+    python -m benchmarks.evaluation --batches 1    # a first figure in a few minutes
+
+Of the batches that the job would make of all rows, the first few are measured: the job draws their
+order, so they are a fair sample; one by one, all of them take hours on a CPU.
 
 Run it from the repository's root on a machine that does nothing else. Writes a JSON file and a
 Markdown table beside it. What is measured, and how to read it, is in benchmarks/README.md.
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     here = machine_now()
     with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
         model, rows = _inputs(arguments.model, arguments.rows, Path(folder))
-        limit, timings = _measure(model, rows)
+        limit, timings = _measure(model, rows, arguments.batches)
     result = _result(arguments, limit, timings) | {"machine": here, "versions": versions()}
     leave(arguments.out, result, markdown(result))
     return 0
@@ -65,10 +68,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
     parser.add_argument("--rows", type=int, default=512, help="the shortest ones (default: 512)")
+    parser.add_argument("--batches", type=int, default=6, help="of them measured (default: 6)")
     parser.add_argument("--out", type=Path, help="the JSON file (default: in benchmarks/results)")
     arguments = parser.parse_args(argv)
-    if arguments.rows < 1:
-        parser.error("--rows: at least 1")
+    if min(arguments.rows, arguments.batches) < 1:
+        parser.error("--rows, --batches: at least 1")
     default = ROOT / "benchmarks" / "results" / f"evaluation-{arguments.model}.json"
     arguments.out = arguments.out or default
     return arguments
@@ -92,7 +96,7 @@ def _inputs(model: str, count: int, folder: Path) -> tuple[Path, list[Row]]:
     return made, [row for row in rows if isinstance(row, Row)]
 
 
-def _measure(folder: Path, rows: Sequence[Row]) -> tuple[int, list[Timing]]:
+def _measure(folder: Path, rows: Sequence[Row], count: int) -> tuple[int, list[Timing]]:
     """Tokens an answer may have, and a timing of each batch. Both sides have the same weights,
     dense on a CPU, and the same limits: what differs is the batching alone."""
     from job.evaluation.document import turns_of
@@ -105,12 +109,12 @@ def _measure(folder: Path, rows: Sequence[Row]) -> tuple[int, list[Timing]]:
     plan = Plan(loaded.tokenizer, ChatFormat.load(folder), turns_of(rows))
     with engine.generating(loaded.model), generating(loaded.model, loaded.tokenizer):
         _answers(loaded, plan, [[0]])  # what only the first call costs
-        return plan.max_new_tokens, list(_timings(loaded, plan))
+        return plan.max_new_tokens, list(_timings(loaded, plan, plan.batches[:count]))
 
 
-def _timings(loaded: Any, plan: Any) -> Iterator[Timing]:
+def _timings(loaded: Any, plan: Any, batches: Sequence[list[int]]) -> Iterator[Timing]:
     """In turns, and who is first changes, so that a drift of the machine's speed cancels."""
-    for number, batch in enumerate(plan.batches):
+    for number, batch in enumerate(batches):
         sides = {"together": [batch], "one by one": [[turn] for turn in batch]}
         found = {}
         for name in sides if number % 2 == 0 else reversed(sides):
