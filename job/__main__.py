@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _doctor(arguments)
     if command == "status":
         return _status(arguments)
+    if command == "plan":
+        return _plan(arguments)
     if command == "mirror":
         return _mirror(arguments)
     if command == "evaluate":
@@ -212,8 +214,9 @@ def _judged(arguments: argparse.Namespace, stop: StopToken) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from job.status import status
 
+    asked = (arguments.status, arguments.prefix, arguments.sort, arguments.columns)
     try:
-        if arguments.all or arguments.status or arguments.sort or arguments.columns:
+        if arguments.all or any(asked):
             return _fleet(arguments)
         with _output(arguments.output) as out:
             return status(arguments.uri, as_json=arguments.json, watch=arguments.watch, out=out)
@@ -226,12 +229,34 @@ def _fleet(arguments: argparse.Namespace) -> int:
     from job.fleet import Selection, fleet_status
 
     if not arguments.all:
-        raise SettingsError("--status, --sort and --columns need --all")
+        raise SettingsError("--status, --prefix, --sort and --columns need --all")
     if arguments.watch:
         raise SettingsError("--watch is of one run: leave --all out, or run it in watch(1)")
     selection = Selection.of(arguments.status, arguments.sort or "status", arguments.columns)
     with _output(arguments.output) as out:
-        return fleet_status(arguments.uri, selection, as_json=arguments.json, out=out)
+        return fleet_status(
+            arguments.uri, selection, prefix=arguments.prefix, as_json=arguments.json, out=out
+        )
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from job.fleet.plan import plan, write
+    from job.redact import redact
+
+    try:
+        runs = plan(arguments.runs, arguments.promote)
+        if arguments.into is not None:
+            write(runs, arguments.into)
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    if arguments.promote and any(run.never_promoted for run in runs):
+        told = "no gate is set (FORGE_GATE_MIN_EXACT, FORGE_GATE_MIN_GAIN): not all can be promoted"
+        print(told, file=sys.stderr)
+    items = [run.as_item() for run in runs]
+    lines = [redact(f"{item['run-id']}  {item['settings']}") for item in items]
+    print(json.dumps(items) if arguments.json else "\n".join(lines))
+    return 0
 
 
 def _output(path: Path | None) -> AbstractContextManager[TextIO]:

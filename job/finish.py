@@ -67,7 +67,7 @@ def publish_adapter(
         scratch=run.own_dir / "verify",
     )
 
-    made = {} if failure else make_exports(_making(run, model, trained, patiently, folder))
+    made = {} if failure else make_exports(_making(run, model, trained, patiently, folder, facts))
 
     def finish(record: RunRecord) -> None:
         record.status = "gate_failed" if failure else "succeeded"
@@ -96,7 +96,8 @@ def publish_adapter(
     )
     with run.stop.deferred():
         record = patiently(run.ledger.update, finish)
-        patiently(promote, open_storage(settings.output_uri, run.metrics), run.storage.uri, record)
+        root = open_storage(settings.output_uri, run.metrics)
+        patiently(promote, root, run.storage.uri, record, settings.promote)
         run.metrics.phase("finished")
         _tidy(run, adapter.key, folder)
     if failure:
@@ -106,7 +107,12 @@ def publish_adapter(
 
 
 def _making(
-    run: Run, model: BaseModel, trained: Trained, patiently: Patience, folder: Path
+    run: Run,
+    model: BaseModel,
+    trained: Trained,
+    patiently: Patience,
+    folder: Path,
+    facts: CardFacts,
 ) -> Making:
     return Making(
         settings=run.settings,
@@ -116,6 +122,7 @@ def _making(
         patiently=patiently,
         model=model,
         adapter=folder,
+        facts=facts,
         step=trained.step,
         work_dir=run.work_dir,
         own_dir=run.own_dir,
@@ -171,9 +178,8 @@ def _card_facts(
 
 
 def _curve(record: RunRecord, trained: Trained) -> bytes | None:
-    resumed_at = [attempt.from_step for attempt in record.attempts if attempt.from_step]
     try:
-        return loss_curve_svg(trained.history, resumed_at)
+        return loss_curve_svg(trained.history, record.resumed_at)
     except Exception:  # noqa: BLE001 - a picture must not cost the adapter
         _log.warning("the card has no curve", exc_info=True)
         return None

@@ -25,7 +25,17 @@ __all__ = ["LogContext", "LogFormat", "ProgressBar", "configure", "redact"]
 
 LogFormat = Literal["auto", "json", "text"]
 
-_QUIET: Final = ("botocore", "boto3", "s3transfer", "urllib3", "httpx", "httpcore", "werkzeug")
+_QUIET: Final = (
+    "botocore",
+    "boto3",
+    "s3transfer",
+    "urllib3",
+    "httpx",
+    "httpcore",
+    "werkzeug",
+    "mlflow",
+    "wandb",
+)
 _SELF_WILLED: Final = ("transformers", "datasets", "huggingface_hub")
 """Libraries that put a handler of their own on their logger as soon as they are imported."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 LORA_TARGET_MODULES: Final = (
     "q_proj",
@@ -84,3 +85,20 @@ PROFILES: Final[dict[str, Hyperparameters]] = {
         warmup_ratio=0.05,
     ),
 }
+
+
+def resolved(profile: Hyperparameters, given: Mapping[str, Any]) -> Hyperparameters:
+    """The profile with what is given, and is not None, on top.
+
+    Epochs or a warm-up ratio given alone replace the profile's step counts: they would otherwise
+    be silently outranked by them.
+    """
+    values = vars(profile)
+    own = {name: value for name in values if (value := given.get(name)) is not None}
+    if "num_train_epochs" in own:
+        own.setdefault("max_steps", -1)
+    if "warmup_ratio" in own:
+        own.setdefault("warmup_steps", 0)
+    elif "warmup_steps" in own:
+        own["warmup_ratio"] = 0.0  # else no steps would mean the profile's ratio
+    return Hyperparameters(**(values | own))

@@ -1,46 +1,53 @@
-"""`promoted.json` in the output's root: the adapter that passed its gate last, for serving to find.
+"""`promoted.json` in the output's root: the adapter that serving should use.
 
-    {"run_id", "run_uri", "adapter_uri", "manifest_sha256", "step", "ended_at", "exact", "previous"}
+    {"run_id", "run_uri", "adapter_uri", "manifest_sha256", "step", "ended_at", "exact",
+     "held_out_sha256", "previous"}
 
 It is changed by compare-and-swap, after the run's own record says `succeeded`: an attempt that was
-fenced never gets that far. A run that ended earlier never replaces one that ended later, so runs
-that promote at once, and finished runs that are started again, leave the newest in place.
+fenced never gets that far. Which of two runs stays there is `job.standing`'s to say, by what both
+say of themselves and not by who comes first: of runs that can be compared the same one stays,
+whether they promote at once or in turn, and a finished run that is started again changes nothing.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
+from job.config.kinds import Promote
 from job.errors import JobError, Problem
 from job.gate import PASSED
 from job.ledger import RunRecord
-from job.storage import Conflict, NotFound, Storage, probe, send_if_unchanged
+from job.standing import standing
+from job.storage import Conflict, NotFound, Storage, open_storage, probe, send_if_unchanged
 
 _log = logging.getLogger(__name__)
 
 PROMOTED_KEY: Final = "promoted.json"
-_TRIES: Final = 10
-"""Each loses to another run's promotion; so many of them at once are no accident."""
+_TRIES: Final = 100
+"""Each loses to another run's promotion; so many of them in a row are no accident."""
 _KEPT: Final = ("run_id", "adapter_uri", "ended_at")
 """What is said of the one before, to go back to it."""
 
 
-def promote(root: Storage, run_uri: str, record: RunRecord) -> bool:
+def promote(root: Storage, run_uri: str, record: RunRecord, rule: Promote = "newest") -> bool:
     """Name the run's adapter in `root`, the output that runs share. False where there is nothing
-    to promote: no gate was set, or the run that is named there ended later, or is this one.
+    to promote: the rule is `never`, no gate was set, or what is named there stays by the rule.
 
     Raises `JobError` if other runs keep winning, and what storage raises.
     """
-    if record.results.get("gate") != PASSED or record.adapter is None:
+    if rule == "never" or record.results.get("gate") != PASSED or record.adapter is None:
         return False
     wanted = _promotion(run_uri, record)
     conditional: bool | None = None
     for _ in range(_TRIES):
         current, etag = _current(root)
-        if current is not None and str(current.get("ended_at", "")) >= wanted["ended_at"]:
+        if current is not None and (stays := standing(wanted, current, rule)):
+            if current.get("run_uri") != run_uri:
+                _log.info("not promoted: %s/%s %s", root.uri, PROMOTED_KEY, stays)
             return False
         if conditional is None:  # not asked where there is nothing to write
             conditional = probe(root)
@@ -57,9 +64,29 @@ def promote(root: Storage, run_uri: str, record: RunRecord) -> bool:
     raise JobError(Problem(f"{root.uri}/{PROMOTED_KEY}", found, "start the run again"))
 
 
+def read_promoted(root: Storage) -> dict[str, Any] | None:
+    """What is promoted in an output now; None where nothing is. Raises what storage raises."""
+    return _current(root)[0]
+
+
+def promoted_beside(run_uri: str) -> dict[str, Any] | None:
+    """The same, of the output that a run lies in. None also where it can't be read: whoever may
+    read a run need not have rights above it."""
+    try:
+        return read_promoted(open_storage(run_uri.rstrip("/").rpartition("/")[0]))
+    except JobError as error:
+        _log.warning("what is promoted can't be read: %s", error)
+        return None
+
+
+def is_named(promoted: Mapping[str, Any] | None, run_id: str) -> bool:
+    """Whether the run is the one that `promoted.json`, read from its own output, names."""
+    return promoted is not None and promoted.get("run_id") == run_id
+
+
 def _promotion(run_uri: str, record: RunRecord) -> dict[str, Any]:
     assert record.adapter is not None
-    exact = ((record.results.get("evaluation") or {}).get("adapter") or {}).get("exact")
+    evaluation = record.results.get("evaluation") or {}
     return {
         "run_id": record.run_id,
         "run_uri": run_uri,
@@ -67,7 +94,8 @@ def _promotion(run_uri: str, record: RunRecord) -> dict[str, Any]:
         "manifest_sha256": record.adapter.manifest_sha256,
         "step": record.adapter.step,
         "ended_at": record.current.ended_at or "",
-        "exact": exact,
+        "exact": (evaluation.get("adapter") or {}).get("exact"),
+        "held_out_sha256": evaluation.get("held_out_sha256"),
     }
 
 
@@ -82,11 +110,13 @@ def _current(root: Storage) -> tuple[dict[str, Any] | None, str | None]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        _log.warning("%s/%s is not ours and is replaced", root.uri, PROMOTED_KEY)
+        _log.warning("%s/%s is not ours and counts as nothing", root.uri, PROMOTED_KEY)
         return None, etag
     return found, etag
 
 
 def _serialized(wanted: dict[str, Any], before: dict[str, Any] | None) -> bytes:
     previous = {name: before.get(name) for name in _KEPT} if before else None
+    if before and before.get("run_uri") == wanted["run_uri"]:  # its adapter was published anew
+        previous = before.get("previous")
     return (json.dumps({**wanted, "previous": previous}, indent=2) + "\n").encode()

@@ -23,7 +23,7 @@ from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
 from job.dataset import fetch
 from job.engines import choose_engine, prepare_environment
-from job.errors import GateFailed, Problem
+from job.errors import GateFailed, JobError, Problem
 from job.finish import publish_adapter
 from job.judging import evaluate_model, judge_of
 from job.ledger import (
@@ -46,11 +46,11 @@ from job.reporting import report_failure
 from job.stages import (
     Run,
     agree_on_fingerprint,
+    end_trackers,
     load_model,
     prepare_data,
     restore,
     train_model,
-    upload_events,
 )
 from job.storage import Storage, open_storage, probe
 from job.telling import tell_sources, tell_start
@@ -111,12 +111,12 @@ def run_job(
                 except BaseException as error:
                     end = close_attempt(run.ledger, run.uploader, metrics, stop, error)
                     report_failure(run, end)
-                    upload_events(run)
+                    end_trackers(run, getattr(end, "exit_code", JobError.exit_code))
                     farewell(settings, metrics, stop, end)
                     if end is not error:
                         raise end from error
                     raise
-            upload_events(run)
+            end_trackers(run, 0)
             metrics.ending(0)
             farewell(settings, metrics, stop)
             return _result(record, storage)
@@ -187,7 +187,7 @@ def _already_finished(
         raise GateFailed(Problem("promotion gate", str(record.results.get("gate"))))
     exports.refuse_new(settings, record)
     # An attempt that was killed between its last swap and this left it to us.
-    promote(open_storage(settings.output_uri), storage.uri, record)
+    promote(open_storage(settings.output_uri), storage.uri, record, settings.promote)
     return record
 
 
@@ -237,7 +237,7 @@ def _claim(
     def on_committed(committed: Committed) -> None:
         monitor.committed(committed)
         if not stop.requested:  # the grace period is for what can't be trained again
-            trackers.upload_events(run.storage, run.own_dir / trackers.EVENTS, ledger.attempt)
+            trackers.upload_files(run.storage, run.own_dir, ledger.attempt)
 
     return run
 

@@ -55,6 +55,9 @@ _RECORD_SECONDS = 30.0
 _EVENTS_SECONDS = 3.0
 """Of the grace period; with less left the process ends without a last upload of event files."""
 
+_TRACKERS_SECONDS = 20.0
+"""For all of them together, to be told how the attempt ended; half of the grace period at most."""
+
 _RESTORE_PATIENCE_SECONDS = 120.0
 """A checkpoint that can't be had for so long is passed over, if an older one can be had."""
 
@@ -110,13 +113,18 @@ class Trained:
     history: list[dict[str, Any]]
 
 
-def upload_events(run: Run) -> None:
-    """What TensorBoard shows, where it was asked for; nothing else has made such files."""
-    folder = run.own_dir / trackers.EVENTS
-    if run.stop.signalled and run.stop.seconds_left() < _EVENTS_SECONDS:
-        return
+def end_trackers(run: Run, exit_code: int) -> None:
+    """Trackers hear how the attempt ended, and their files go to storage; where none was asked
+    for, nothing happens."""
+    seconds = _TRACKERS_SECONDS
+    if run.stop.signalled:
+        seconds = min(seconds, run.stop.seconds_left() / 2)
+        if run.stop.seconds_left() < _EVENTS_SECONDS:
+            return
     with run.stop.deferred():  # a signal must not turn how the run ended into a preemption
-        trackers.upload_events(run.storage, folder, run.ledger.attempt)
+        if run.settings.report_to:
+            trackers.end(exit_code, seconds / len(run.settings.report_to))
+            trackers.upload_files(run.storage, run.own_dir, run.ledger.attempt)
 
 
 def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedData:
@@ -240,9 +248,8 @@ def train_model(
     generates while training is under way."""
     from job.training import TrainingData, train
 
-    events = run.own_dir / trackers.EVENTS
     try:
-        with trackers.environment(run.storage.uri, events):
+        with trackers.environment(run.storage.uri, run.own_dir):
             result = train(
                 engine,
                 loaded,

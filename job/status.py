@@ -6,14 +6,17 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from job.errors import Preempted, Problem, SettingsError, Unavailable
+from job.gate import PASSED
 from job.ledger import RECORD_KEY, Attempt, RunRecord, read_record
+from job.promotion import is_named, promoted_beside
 from job.redact import redact
 from job.storage import Storage, open_storage
+from job.terminal import printable
 
 _BAR_WIDTH: Final = 30
 _LABEL_WIDTH: Final = 12
@@ -43,8 +46,7 @@ def status(
     storage = open_storage(uri)
     record = _read(storage)
     if not watch:
-        text = describe(record, storage.uri, blocks=_blocks_for(out))
-        print(_as_json(record, indent=2) if as_json else _encodable(text, out), file=out)
+        print(_shown(record, storage.uri, out, as_json=as_json, indent=2), file=out)
         return 0
     try:
         _watch(storage, record, as_json, out, interval_seconds)
@@ -54,10 +56,15 @@ def status(
 
 
 def describe(
-    record: RunRecord, uri: str, now: datetime | None = None, *, blocks: str = _BLOCKS
+    record: RunRecord,
+    uri: str,
+    now: datetime | None = None,
+    *,
+    blocks: str = _BLOCKS,
+    promoted: Mapping[str, Any] | None = None,
 ) -> str:
     """The record of the run at `uri` as a few lines of text; `blocks` draw the loss, lowest
-    first."""
+    first; `promoted` is what `promoted.json` beside it holds."""
     now = now or datetime.now(UTC)
     progress = record.progress
     curve = sparkline([loss for _, loss in progress.losses], blocks)
@@ -70,9 +77,10 @@ def describe(
         ("ETA", _duration(progress.eta_seconds) if record.status == "running" else "–"),
         ("durable", _durable(record, now)),
         ("adapter", f"{uri}/{record.adapter.key}" if record.adapter else "not yet"),
+        *([("promoted", _promotion(record, promoted))] if record.status == "succeeded" else []),
         *((f"attempt {a.number}", _attempt(a, _runs(a, record))) for a in record.attempts),
     ]
-    return _printable("\n".join(f"{name:<{_LABEL_WIDTH - 1}} {value}" for name, value in rows))
+    return "\n".join(printable(f"{name:<{_LABEL_WIDTH - 1}} {value}") for name, value in rows)
 
 
 def sparkline(values: Sequence[float], blocks: str = _BLOCKS) -> str:
@@ -102,10 +110,9 @@ def _read(storage: Storage) -> RunRecord:
 def _watch(
     storage: Storage, record: RunRecord, as_json: bool, out: TextIO, interval_seconds: float
 ) -> None:
-    screen, blocks = _Screen(out), _blocks_for(out)
+    screen = _Screen(out)
     while True:
-        text = _as_json(record) if as_json else describe(record, storage.uri, blocks=blocks)
-        screen.show(text, redraw=not as_json)
+        screen.show(_shown(record, storage.uri, out, as_json=as_json), redraw=not as_json)
         if record.status in _OVER:
             return
         time.sleep(interval_seconds)
@@ -168,8 +175,23 @@ def _fitted(text: str, size: os.terminal_size) -> str:
     return "\n".join(lines)
 
 
-def _as_json(record: RunRecord, indent: int | None = None) -> str:
-    return record.model_dump_json(indent=indent)
+def _shown(
+    record: RunRecord, uri: str, out: TextIO, *, as_json: bool, indent: int | None = None
+) -> str:
+    promoted = promoted_beside(uri) if record.status == "succeeded" else None
+    if not as_json:
+        blocks = _blocks_for(out)
+        return _encodable(describe(record, uri, blocks=blocks, promoted=promoted), out)
+    more = {"promoted": is_named(promoted, record.run_id)}
+    return record.model_copy(update=more).model_dump_json(indent=indent)
+
+
+def _promotion(record: RunRecord, promoted: Mapping[str, Any] | None) -> str:
+    if is_named(promoted, record.run_id):
+        return "yes"
+    if record.results.get("gate") != PASSED:
+        return f"no, the gate: {record.results.get('gate', 'not set')}"
+    return f"no, {promoted.get('run_id')} is" if promoted else "no"
 
 
 def _status(record: RunRecord, now: datetime) -> str:
@@ -239,8 +261,3 @@ def _duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{whole // 60} min"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _printable(text: str) -> str:
-    """Reasons and names come from storage: they must not move the cursor."""
-    return "".join(c if c == "\n" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -70,8 +70,8 @@ def model_name(value: str | None) -> str | None:
 
 def exports(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        if name != "merged_16bit":
-            raise ValueError(f"'{name}' is not one of merged_16bit")
+        if name not in ("merged_16bit", "gguf"):
+            raise ValueError(f"'{name}' is not one of merged_16bit, gguf")
     return names
 
 

@@ -42,8 +42,32 @@ _QUANTITIES: Final = {"type": "object", "additionalProperties": {"type": ["strin
 _AS_TEXT: Final = {"type": "string", "pattern": r"^-?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"}
 """`--set` hands fractions over as text."""
 
+_OF_A_RUN: Final = (
+    "datasetUri",
+    "outputUri",
+    "profile",
+    "modelFamily",
+    "model",
+    "settings",
+    "gpu",
+    "resources",
+    "scratch",
+    "kueue",
+)
+"""Values that an entry of `runs` may have of its own."""
+_RUN: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength": 30},
+        **{value: {"$ref": f"#/properties/{value}"} for value in _OF_A_RUN},
+    },
+}
+
 _RULES: Final[Mapping[str, dict[str, Any]]] = {
     "profile": {"enum": list(PROFILES)},
+    "runs": {"items": _RUN},
     "modelFamily": {"enum": list(FAMILIES)},
     "datasetUri": {"type": ["string", "array"], "items": {"type": "string"}},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
@@ -71,6 +95,7 @@ _RULES: Final[Mapping[str, dict[str, Any]]] = {
     "networkPolicy.egressExcept": {"items": {"type": "string"}},
     "argo.kind": {"enum": ["WorkflowTemplate", "ClusterWorkflowTemplate"]},
     "argo.retryLimit": {"minimum": 0},
+    "argo.parallelism": {"minimum": 1},
     **dict.fromkeys(
         (
             "serviceAccount.annotations",

@@ -38,6 +38,13 @@ _PROFILE: Final = f"{_MADE} The values come from run.yaml: `kubectl apply -k` th
 _ARGO: Final = f"""{_MADE} Fill in the image; docs/kubernetes.md shows how
 # it is submitted.
 """
+_MANY: Final = f"""{_MADE} It needs workflowtemplate.yaml beside it. Fill in
+# the image; docs/fleets.md shows how it is submitted.
+"""
+_FLEET: Final = f"""{_MADE} The Jobs of helm/examples/fleet.yaml, a run each.
+# Fill in the image, and make the Secret {_SECRET} (docs/kubernetes.md) and, where there is Kueue,
+# the queues (k8s/kueue/fleet.yaml).
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +74,10 @@ def _files() -> Iterator[tuple[Path, str]]:
     yield K8S / "argo" / "workflowtemplate.yaml", _ARGO + _workflow_template("WorkflowTemplate")
     cluster = _ARGO + _workflow_template("ClusterWorkflowTemplate")
     yield K8S / "argo" / "clusterworkflowtemplate.yaml", cluster
+    for form in ("sweep", "fleet"):
+        many = _MANY + _workflow_template("WorkflowTemplate", f"forge-job-{form}")
+        yield K8S / "argo" / f"{form}.yaml", many
+    yield K8S / "fleet" / "jobs.yaml", _FLEET + _fleet()
 
 
 def _job(profile: str, run: str, left: str, right: str) -> str:
@@ -80,7 +91,13 @@ def _job(profile: str, run: str, left: str, right: str) -> str:
         "credentials": {"existingSecret": _SECRET},
         "job": {"keep": False},
     }
-    return _rendered(profile, values, "Job")
+    return _text(*_rendered([f"values-{profile}.yaml"], values, "Job"))
+
+
+def _fleet() -> str:
+    """The Jobs of the example, with a placeholder for the registry."""
+    values = {"image": {"repository": "<registry>/forge-job"}, "job": {"keep": False}}
+    return _text(*_rendered(["examples/fleet.yaml"], values, "Job"))
 
 
 def _distributed(kind: str) -> str:
@@ -94,10 +111,11 @@ def _distributed(kind: str) -> str:
         "distributed": {"kind": kind, "nodes": 2},
         "job": {"keep": False},
     }
-    return "---\n".join(_rendered("balanced", values, one) for one in _KINDS[kind])
+    found = (_rendered(["values-balanced.yaml"], values, one) for one in _KINDS[kind])
+    return _text(*(manifest for manifests in found for manifest in manifests))
 
 
-def _workflow_template(kind: str) -> str:
+def _workflow_template(kind: str, name: str = "forge-job") -> str:
     values = {
         "outputUri": "s3://bucket/runs",
         "datasetUri": "s3://bucket/data/",
@@ -106,21 +124,29 @@ def _workflow_template(kind: str) -> str:
         "argo": {"enabled": True, "kind": kind, "serviceAccountName": "argo-workflow"},
         "job": {"enabled": False},
     }
-    return _rendered("balanced", values, kind)
+    found = _rendered(["values-balanced.yaml"], values, kind)
+    return _text(*(manifest for manifest in found if manifest["metadata"]["name"] == name))
 
 
-def _rendered(profile: str, values: dict[str, Any], kind: str) -> str:
-    command = [_helm(), "template", "forge-job", str(CHART), "--values=-"]
-    command.append(f"--values={CHART / f'values-{profile}.yaml'}")
+def _rendered(files: Sequence[str], values: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """What the chart makes of these values, and of files of it below them."""
+    command = [_helm(), "template", "forge-job", str(CHART)]
+    command += [*(f"--values={CHART / name}" for name in files), "--values=-"]
     done = subprocess.run(
         command, input=json.dumps(values), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    [found] = [m for m in yaml.safe_load_all(done.stdout) if m and m["kind"] == kind]
-    _without_helm(found["metadata"])
-    _without_image_name(found)
-    return yaml.dump(found, Dumper=_Indented, sort_keys=False, width=100)
+    found = [m for m in yaml.safe_load_all(done.stdout) if m and m["kind"] == kind]
+    for manifest in found:
+        _without_helm(manifest["metadata"])
+        _without_image_name(manifest)
+    return found
+
+
+def _text(*manifests: dict[str, Any]) -> str:
+    dumped = (yaml.dump(m, Dumper=_Indented, sort_keys=False, width=100) for m in manifests)
+    return "---\n".join(dumped)
 
 
 class _Indented(yaml.SafeDumper):

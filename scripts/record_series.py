@@ -1,6 +1,6 @@
 """Runs the real job in good and in bad situations and records the series that the alerts ask for.
 
-    python scripts/record_series.py            all situations, about three minutes
+    python scripts/record_series.py            all situations, about four minutes
     python scripts/record_series.py healthy    only those
 
 Writes `tests/k8s/recorded/<situation>.json`. The tiny model trains in seconds what takes hours
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -114,8 +115,7 @@ class Situations:
     def record(self, name: str) -> None:
         self._bucket = f"record-{uuid.uuid4().hex}"
         self._server.create_bucket(self._bucket)
-        rows = write_rows(self._folder / "rows.jsonl", 70)
-        open_storage(f"s3://{self._bucket}").upload("rows.jsonl", rows)
+        self._bring_rows(70)
         self._env = {
             "FORGE_RUN_ID": "r",
             "FORGE_DATASET_URI": f"s3://{self._bucket}/rows.jsonl",
@@ -138,6 +138,10 @@ class Situations:
         grace: int = getattr(self, name)(recording)
         recording.write(RECORDED / f"{name}.json", grace)
 
+    def _bring_rows(self, count: int) -> None:
+        rows = write_rows(self._folder / "rows.jsonl", count)
+        open_storage(f"s3://{self._bucket}").upload("rows.jsonl", rows)
+
     def healthy(self, recording: Recording) -> int:
         """Preempted once, resumed, finished."""
         self._attempt(recording, "a", ends=75, preempt_at=25)
@@ -148,6 +152,25 @@ class Situations:
         """The largest learning rate, and an adapter scaled until its products overflow."""
         huge = {"FORGE_LEARNING_RATE": "0.99", "FORGE_LORA_ALPHA": str(10**20)}
         self._attempt(recording, "a", ends=81, more=huge)
+        return 30
+
+    def overfitting(self, recording: Recording) -> int:
+        """Few rows, read very often, with much room to learn them by heart."""
+        self._bring_rows(10)
+        more = {
+            "FORGE_MODEL": str(_sure_of_itself(self._model, self._folder / "sure")),
+            "FORGE_LORA_R": "64",
+            "FORGE_LORA_ALPHA": "64",
+            "FORGE_LEARNING_RATE": "0.01",
+            "FORGE_MAX_STEPS": "300",
+            "FORGE_PER_DEVICE_TRAIN_BATCH_SIZE": "6",
+            "FORGE_GRADIENT_ACCUMULATION_STEPS": "1",
+            "FORGE_EVAL_FRACTION": "0.4",
+            "FORGE_EVAL_STEPS": "10",
+            "FORGE_EARLY_STOPPING_PATIENCE": "0",
+            "FORGE_SAVE_STEPS": "50",
+        }
+        self._attempt(recording, "a", ends=0, more=more)
         return 30
 
     def store_fails(self, recording: Recording) -> int:
@@ -218,6 +241,18 @@ class Situations:
             job.kill()
 
 
+def _sure_of_itself(model: Path, folder: Path) -> Path:
+    """The model with a larger head. Random weights of the usual size keep all tokens about as
+    likely as each other, whatever an adapter does below: nothing could be learned by heart."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] *= 20
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
 def _asked(job: JobProcess) -> str:
     try:
         return job.get("/metrics")
@@ -228,6 +263,7 @@ def _asked(job: JobProcess) -> str:
 NAMES = (
     "healthy",
     "diverging",
+    "overfitting",
     "store_fails",
     "hanging",
     "damaged",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from job.card import CardFacts, model_card
+from job.card import CardFacts, merged_card, model_card
 from job.licence import Licence
 
 EVALUATION: dict[str, Any] = {
@@ -77,6 +77,27 @@ def test_the_metadata_block() -> None:
     assert results[0].metric_args == {"low": 0.709, "high": 0.929, "confidence": 0.95}
 
 
+def test_the_card_of_merged_weights_claims_no_results_and_says_where_they_are() -> None:
+    card = merged_card(replace(FACTS, tool_call_parser="llama3_json"))
+    assert metadata(card) == {
+        "base_model": "unsloth/Qwen2.5-14B-Instruct-bnb-4bit",
+        "base_model_relation": "finetune",
+        "library_name": "transformers",
+        "license": "apache-2.0",
+        "model_name": "run-1",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "qlora", "tool-calling", "forge-job"],
+    }
+    assert "](../adapter/README.md)" in card
+    [program] = code(card)
+    ast.parse(program)
+    serve, request = (words(each) for each in code(card, "bash"))
+    assert serve[:3] == ["vllm", "serve", "./merged"]
+    assert serve[serve.index("--tool-call-parser") + 1] == "llama3_json"
+    body = json.loads(request[request.index("--data") + 1])
+    assert body["model"] == serve[serve.index("--served-model-name") + 1] == "run-1"
+
+
 def test_what_it_tells() -> None:
     card = model_card(FACTS)
     for line in [
@@ -101,7 +122,7 @@ def test_what_it_tells() -> None:
 
 
 def test_a_measure_that_only_one_side_has_is_left_out() -> None:
-    assert "right refusals |" not in model_card(FACTS)
+    assert "right refusal |" not in model_card(FACTS)
 
 
 @pytest.mark.parametrize("evaluation", [None, {}])

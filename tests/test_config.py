@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -202,3 +203,46 @@ def test_what_is_public_holds_no_credentials(env: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in str(public)
     assert set(public) == set(DEFAULTS) - {"pushgateway_url"}
     assert (public["run_id"], public["dataset_uri"]) == ("run-1", ["s3://data/train.jsonl"])
+
+
+# -- all in one variable ---------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("trackers")
+@pytest.mark.parametrize(
+    "name", [name for name in GIVEN if name not in ("run_id", "termination_log")]
+)
+def test_each_setting_is_read_from_the_object_too(name: str, env: pytest.MonkeyPatch) -> None:
+    text, value = GIVEN[name]
+    env.setenv(f"FORGE_{name.upper()}", "outranked")
+    env.setenv("FORGE_SETTINGS", json.dumps({name: text}))
+    assert getattr(load_settings(), name) == value
+
+
+def test_an_object_of_settings_has_numbers_truths_and_lists(env: pytest.MonkeyPatch) -> None:
+    given = {"lora_r": 8, "learning_rate": 1e-5, "hub_private": False, "export": ["merged_16bit"]}
+    env.setenv("FORGE_SETTINGS", json.dumps({**given, "model": ""}))
+    found = load_settings(lora_r=4)
+    assert (found.lora_r, found.learning_rate, found.model) == (4, 1e-5, None)
+    assert (found.hub_private, found.export) == (False, ("merged_16bit",))
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "told"),
+    [
+        ("lora_r=8", "FORGE_SETTINGS", "is not JSON"),
+        ("[]", "FORGE_SETTINGS", "is no JSON object"),
+        ('{"lora_rank": 8}', "FORGE_SETTINGS", "'lora_rank' is not a setting"),
+        ('{"learning_rat": 8}', "FORGE_SETTINGS", "did you mean learning_rate?"),
+        ('{"run_id": "x"}', "FORGE_SETTINGS", "set FORGE_RUN_ID"),
+        ('{"termination_log": "x"}', "FORGE_SETTINGS", "set FORGE_TERMINATION_LOG"),
+        ('{"lora_r": [8]}', "FORGE_SETTINGS", "is neither text, number, truth nor a list"),
+        ('{"lora_r": 0}', "FORGE_LORA_R", "greater than 0"),
+    ],
+)
+def test_an_object_that_is_wrong(text: str, where: str, told: str, env: pytest.MonkeyPatch) -> None:
+    env.setenv("FORGE_SETTINGS", text)
+    env.setenv("FORGE_SEED", "x")  # reported together
+    found = problems()
+    assert told in found[where]
+    assert "FORGE_SEED" in found

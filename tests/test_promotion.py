@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
+import random
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from itertools import count, permutations
 from typing import Any
 
 import pytest
 
 from job.errors import JobError
+from job.evaluation.intervals import wilson
 from job.gate import PASSED
 from job.ledger import Adapter, Attempt, Holder, RunRecord
-from job.promotion import PROMOTED_KEY, promote
+from job.promotion import PROMOTED_KEY, is_named, promote, promoted_beside, read_promoted
 from job.storage import Storage, open_storage
 
 
-def a_record(run_id: str, ended_at: str, gate: str = PASSED) -> RunRecord:
+def a_record(
+    run_id: str, ended_at: str, gate: str = PASSED, right: int = 9, of: int = 10, **evaluation: Any
+) -> RunRecord:
+    """A run that got so many of its held-out calls right."""
     holder = Holder(token="t", host="pod")
+    low, high = wilson(right, of)
+    exact = {"rate": right / of, "low": low, "high": high, "count": right, "of": of}
+    judged = {"adapter": {"exact": exact}, "held_out_sha256": "the same"} | evaluation
     return RunRecord(
         run_id=run_id,
         attempt=1,
         status="succeeded",
         adapter=Adapter(key="adapter/", manifest_sha256="0" * 64, bytes=1, step=9),
-        results={"gate": gate, "evaluation": {"adapter": {"exact": {"rate": 0.9}}}},
+        results={"gate": gate, "evaluation": judged},
         attempts=[Attempt(number=1, holder=holder, ended_at=ended_at)],
     )
 
@@ -35,6 +43,7 @@ def promoted(root: Storage) -> dict[str, Any]:
 def test_serving_finds_the_adapter_its_figures_and_the_one_before(storage: Storage) -> None:
     assert promote(storage, "s3://b/runs/a", a_record("a", "2026-11-26T10:00:00+00:00"))
     assert promote(storage, "s3://b/runs/b", a_record("b", "2026-11-26T11:00:00+00:00"))
+    low, high = wilson(9, 10)
     assert promoted(storage) == {
         "run_id": "b",
         "run_uri": "s3://b/runs/b",
@@ -42,7 +51,8 @@ def test_serving_finds_the_adapter_its_figures_and_the_one_before(storage: Stora
         "manifest_sha256": "0" * 64,
         "step": 9,
         "ended_at": "2026-11-26T11:00:00+00:00",
-        "exact": {"rate": 0.9},
+        "exact": {"rate": 0.9, "low": low, "high": high, "count": 9, "of": 10},
+        "held_out_sha256": "the same",
         "previous": {
             "run_id": "a",
             "adapter_uri": "s3://b/runs/a/adapter/",
@@ -94,5 +104,117 @@ def test_somebody_who_changes_it_all_the_time_is_an_error(
         return ordinary(key, data, **conditions)
 
     monkeypatch.setattr(directory, "write", overtaken)
-    with pytest.raises(JobError, match=r"changed by other runs 10 times"):
+    with pytest.raises(JobError, match=r"changed by other runs 100 times"):
         promote(directory, "u/a", a_record("a", "2026-11-26T10:00"))
+
+
+def test_the_best_stays_whatever_ends_later(directory: Storage) -> None:
+    best = a_record("a", "2026-11-26T10:00", right=9)
+    worse = a_record("b", "2026-11-26T11:00", right=8)
+    assert promote(directory, "u/a", best, "best")
+    assert not promote(directory, "u/b", worse, "best")
+    assert promote(directory, "u/c", a_record("c", "2026-11-26T09:00", right=10), "best")
+    assert promoted(directory)["run_id"] == "c"
+    assert promoted(directory)["previous"]["run_id"] == "a"
+    assert promote(directory, "u/b", worse, "newest"), "by the other rule"
+
+
+def test_of_equals_the_one_that_ended_first_stays(directory: Storage) -> None:
+    first, second = (a_record(name, f"2026-11-26T1{name}:00") for name in ("0", "1"))
+    assert promote(directory, "u/1", second, "best")
+    assert promote(directory, "u/0", first, "best")
+    assert not promote(directory, "u/1", second, "best")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"held_out_sha256": "another"},
+        {"of": 1000, "right": 999},
+    ],
+)
+def test_what_was_judged_by_other_turns_is_not_better(
+    directory: Storage, other: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """More turns alone would raise the lower bound."""
+    assert promote(directory, "u/a", a_record("a", "2026-11-26T10:00", right=5), "best")
+    newer = a_record("b", "2026-11-26T11:00", **other)
+    with caplog.at_level("INFO", "job"):
+        assert not promote(directory, "u/b", newer, "best")
+    assert "which was judged by other held-out turns" in caplog.text
+    assert promote(directory, "u/b", newer, "newest"), "begins anew"
+    again = a_record("c", "2026-11-26T09:00", **(other | {"right": other.get("of", 10)}))
+    assert promote(directory, "u/c", again, "best")
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [{"exact": None}, {"exact": {"rate": 1.0}}, {"held_out_sha256": None}, {"exact": "good"}],
+)
+def test_a_promotion_without_a_measure_loses(directory: Storage, measure: dict[str, Any]) -> None:
+    """Such as one that an older release wrote, or somebody by hand."""
+    assert promote(directory, "u/a", a_record("a", "2026-11-26T12:00", right=10), "best")
+    directory.write(PROMOTED_KEY, json.dumps(promoted(directory) | measure).encode())
+    assert promote(directory, "u/b", a_record("b", "2026-11-26T10:00", right=1), "best")
+
+
+def test_a_run_without_a_measure_never_replaces_one_that_has_one(directory: Storage) -> None:
+    unmeasured = a_record("a", "2026-11-26T10:00", held_out_sha256=None)
+    assert promote(directory, "u/a", unmeasured, "best"), "there was none"
+    assert promote(directory, "u/b", a_record("b", "2026-11-26T09:00", right=1), "best")
+    later = a_record("c", "2026-11-26T11:00", held_out_sha256=None)
+    assert not promote(directory, "u/c", later, "best")
+
+
+def test_never_writes_nothing_at_all(directory: Storage) -> None:
+    assert not promote(directory, "u/a", a_record("a", "2026-11-26T10:00"), "never")
+    assert list(directory.list("")) == []
+
+
+@pytest.mark.parametrize("rule", ["newest", "best"])
+def test_an_adapter_that_was_published_anew_is_named_anew(directory: Storage, rule: Any) -> None:
+    promote(directory, "u/0", a_record("0", "2026-11-26T09:00", right=1), rule)
+    promote(directory, "u/a", a_record("a", "2026-11-26T10:00", right=9), rule)
+    again = a_record("a", "2026-11-26T11:00", right=8)
+    assert again.adapter is not None
+    again.adapter.manifest_sha256 = "1" * 64
+    assert promote(directory, "u/a", again, rule)
+    assert promoted(directory)["manifest_sha256"] == "1" * 64
+    assert promoted(directory)["previous"]["run_id"] == "0"
+
+
+def test_the_same_one_stays_in_whatever_order_they_come(directory: Storage) -> None:
+    """Measured and not, equal and not: and whoever is started again changes nothing."""
+    runs = [
+        a_record("a", "2026-11-26T10:00", right=7),
+        a_record("b", "2026-11-26T11:00", right=9),
+        a_record("c", "2026-11-26T12:00", right=9),
+        a_record("d", "2026-11-26T13:00", held_out_sha256=None),
+        a_record("e", "2026-11-26T14:00", held_out_sha256=None),
+    ]
+    for order in list(permutations(runs))[::3]:
+        directory.delete([PROMOTED_KEY])
+        for record in order:
+            promote(directory, f"u/{record.run_id}", record, "best")
+        assert promoted(directory)["run_id"] == "b", [record.run_id for record in order]
+        assert not [r for r in order if promote(directory, f"u/{r.run_id}", r, "best")]
+
+
+def test_the_best_of_many_at_once_stays(bucket: str) -> None:
+    """Again and again, over the real protocol, in orders that chance makes."""
+    scores = list(range(4, 16))
+    drawn = random.Random(7)
+    with ThreadPoolExecutor(6) as pool:
+        for again in range(4):
+            root = f"{bucket}/runs-{again}"
+            drawn.shuffle(scores)
+
+            def one(right: int, root: str = root) -> bool:
+                record = a_record(f"run-{right}", f"2026-11-26T10:{60 - right}", right=right, of=20)
+                return promote(open_storage(root), f"{root}/run-{right}", record, "best")
+
+            won = dict(zip(scores, pool.map(one, scores), strict=True))
+            assert won[15], "the best one"
+            found = promoted_beside(f"{root}/run-4")
+            assert is_named(found, "run-15")
+            assert found == read_promoted(open_storage(root))

@@ -271,3 +271,25 @@ def test_a_terminal_without_unicode_gets_letters_that_it_has() -> None:
     assert "#*" in text
     assert "no file ?.jsonl" in text
     assert "loss        -, validation" in text
+
+
+def test_whether_a_run_is_promoted(tmp_path: Path) -> None:
+    root = open_storage(str(tmp_path))
+    for name, gate in (("run-1", "passed"), ("run-2", "passed"), ("run-3", "not set")):
+        record = a_record()
+        record.run_id, record.status, record.results = name, "succeeded", {"gate": gate}
+        root.write(f"{name}/run.json", record.model_dump_json().encode())
+
+    def told(name: str) -> str:
+        out = io.StringIO()
+        assert status(f"{tmp_path}/{name}/", out=out) == 0
+        (line,) = [s for s in out.getvalue().splitlines() if s.startswith("promoted")]
+        return line.removeprefix("promoted").strip()
+
+    assert told("run-1") == "no"
+    root.write("promoted.json", b'{"run_id": "run-1"}')
+    assert [told(f"run-{n}") for n in (1, 2, 3)] == ["yes", "no, run-1 is", "no, the gate: not set"]
+    for name, expected in (("run-1", True), ("run-2", False)):
+        out = io.StringIO()
+        status(f"{tmp_path}/{name}", as_json=True, out=out)
+        assert json.loads(out.getvalue())["promoted"] is expected

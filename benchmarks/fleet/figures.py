@@ -16,10 +16,7 @@ from job.storage import open_storage, probe
 HEARTBEAT_SECONDS: Final = 30.0
 SAVE_SECONDS: Final = 600.0
 """The job's defaults, for the figures of an hour."""
-PUT_PRICE: Final = 0.005
-GET_PRICE: Final = 0.0004
-"""US dollars for 1,000 requests (PUT and LIST; GET and HEAD; DELETE is free): list prices of S3
-Standard in us-east-1 as of 2025. Look yours up."""
+TENTHS: Final = 10
 
 
 def per_event(root: str, work: Path) -> dict[str, dict[str, int]]:
@@ -53,6 +50,7 @@ def per_event(root: str, work: Path) -> dict[str, dict[str, int]]:
 def summed(shares: Sequence[Mapping[str, Any]], interval: float) -> dict[str, Any]:
     """All processes together."""
     begin, (storm_begin, storm_end) = shares[0]["begin"], shares[0]["storm"]
+    settled = shares[0]["settled"]
     seconds: Counter[int] = Counter()
     stormy: Counter[int] = Counter()
     classes: Counter[str] = Counter()
@@ -61,9 +59,10 @@ def summed(shares: Sequence[Mapping[str, Any]], interval: float) -> dict[str, An
         seconds[int(second - begin)] += count
         if answered_by_storm:
             stormy[int(second - storm_begin)] += count
-    beat = interval / 2
-    calm = [b for s in shares for b in s["beats"] if b < storm_begin]
-    tenths = Counter(int((b - begin) % beat / beat * 10) for b in calm)
+    every = interval / 2
+    beats = [beat for share in shares for beat in share["beats"]]
+    before = [beat for beat in beats if settled <= beat < storm_begin]
+    after = [beat for beat in beats if beat >= storm_end + every]
     return {
         **{k: sum(s[k] for s in shares) for k in ("attempts", "committed", "restored")},
         "violations": [v for s in shares for v in s["violations"]],
@@ -72,8 +71,23 @@ def summed(shares: Sequence[Mapping[str, Any]], interval: float) -> dict[str, An
         "busiest_second": max(seconds.values(), default=0),
         "storm_seconds": storm_end - storm_begin,
         "storm_requests_by_second": [stormy[n] for n in range(int(storm_end - storm_begin))],
-        "heartbeats_by_tenth_of_interval": [tenths[n] for n in range(10)],
+        "last_start_seconds": settled - begin,
+        "heartbeats_before_storm": by_tenth(before, every),
+        "heartbeats_after_storm": by_tenth(after, every),
     }
+
+
+def by_tenth(moments: Sequence[float], every: float) -> list[int]:
+    """How many fall into each tenth of the interval: all in one is a herd."""
+    counts = Counter(int(moment % every / every * TENTHS) for moment in moments)
+    return [counts[n] for n in range(TENTHS)]
+
+
+def _spread(counts: Sequence[int]) -> str:
+    if not sum(counts):
+        return "none were seen"
+    share = max(counts) / sum(counts)
+    return f"{', '.join(map(str, counts))} (the fullest tenth has {share:.0%})"
 
 
 def hourly(events: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
@@ -88,11 +102,12 @@ def hourly(events: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
 _SAVE: Final = "checkpoint of 3 files, with the end of an older one"
 
 
-def price(requests: Mapping[str, float]) -> float:
-    """US dollars."""
+def price(requests: Mapping[str, float], per_put: float, per_get: float) -> float:
+    """Of requests, in the currency of the prices, which are for 1,000: of PUT and LIST, and of GET
+    and HEAD. DELETE is free."""
     dear = requests.get("PUT", 0) + requests.get("LIST", 0) + requests.get("other", 0)
     cheap = requests.get("GET", 0) + requests.get("HEAD", 0)
-    return (dear * PUT_PRICE + cheap * GET_PRICE) / 1000
+    return (dear * per_put + cheap * per_get) / 1000
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -105,13 +120,13 @@ def markdown(result: Mapping[str, Any]) -> str:
         ("**this fleet, all of it**", fleet["requests"]),
         ("`status --all`", summary["requests"]),
     ]
-    storm = fleet["storm_requests_by_second"]
+    storm, prices = fleet["storm_requests_by_second"], (setup["put_price"], setup["get_price"])
     return "\n".join(
         [
             f"# {setup['runs']} runs at once, {result['store']} store",
             "",
             (
-                f"A save every {setup['interval']:g} s, a heartbeat in half of that, "
+                f"A save every {setup['interval']:.3g} s, a heartbeat in half of that, "
                 f"{setup['saves']} saves a run, {setup['processes']} processes, {result['cores']} "
                 f"cores, load {result['load_before']:.1f} before it. {result['date']}."
             ),
@@ -122,14 +137,19 @@ def markdown(result: Mapping[str, Any]) -> str:
                 f"{len(fleet['violations'])}**."
             ),
             *(f"  - {violation}" for violation in fleet["violations"][:10]),
+            (
+                f"- All began in the same second; the last one had its run after "
+                f"{fleet['last_start_seconds']:.0f} s (these cores run clients and store)."
+            ),
             f"- Busiest second: {fleet['busiest_second']} requests.",
             (
                 f"- Storm of 503 for {fleet['storm_seconds']:g} s, requests in each second: "
                 f"{', '.join(map(str, storm))}."
             ),
-            (
-                "- Heartbeats before the storm by tenth of their interval: "
-                f"{', '.join(map(str, fleet['heartbeats_by_tenth_of_interval']))}."
+            *(
+                f"- Heartbeats {when} the storm, by tenth of their interval: "
+                f"{_spread(fleet[f'heartbeats_{when}_storm'])}."
+                for when in ("before", "after")
             ),
             f"- `status --all`: {summary['runs']} in {summary['seconds']:.1f} s.",
             (
@@ -137,8 +157,8 @@ def markdown(result: Mapping[str, Any]) -> str:
                 f"{result['series_per_run'] * setup['runs']}."
             ),
             (
-                f"- Requests of a run cost ${price(hour):.4f} an hour (calculated; prices in "
-                "`benchmarks/fleet/figures.py`)."
+                f"- Requests of a run cost ${price(hour, *prices):.4f} an hour (calculated, at an "
+                f"assumed ${prices[0]:g} for 1,000 PUT or LIST and ${prices[1]:g} for 1,000 GET)."
             ),
             "",
             f"| Requests | {' | '.join(names)} |",

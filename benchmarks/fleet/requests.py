@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from botocore.awsrequest import AWSResponse
@@ -35,8 +35,8 @@ class _Body:
 class Requests:
     """Thread-safe. What a storm answers never reaches the store."""
 
-    def __init__(self, storm: tuple[float, float] = (0.0, 0.0)) -> None:
-        """`storm` is from when to when (Unix times) every request is answered with 503."""
+    def __init__(self, storm: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)) -> None:
+        """`storm` says from when to when (Unix times) every request is answered with 503."""
         self._storm = storm
         self._lock = threading.Lock()
         self.sent: Counter[tuple[int, str, bool]] = Counter()
@@ -46,7 +46,7 @@ class Requests:
         assert isinstance(storage, S3Storage)
         # botocore's stubs say that no handler may answer; its documentation says that this may.
         events: Any = storage._client.meta.events  # noqa: SLF001 (requests are of no interest to the job)
-        events.register("before-send.s3", self._before)
+        events.register("before-send.s3", self._before, unique_id="requests")  # once a client
         return storage
 
     def by_class(self) -> dict[str, int]:
@@ -57,7 +57,8 @@ class Requests:
 
     def _before(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
         moment = time.time()
-        stormy = self._storm[0] <= moment < self._storm[1]
+        begin, end = self._storm()
+        stormy = begin <= moment < end
         name = _CLASSES.get(event_name.rpartition(".")[2], "other")
         with self._lock:
             self.sent[int(moment), name, stormy] += 1

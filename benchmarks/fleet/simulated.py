@@ -7,6 +7,8 @@ network, and have to find out that a newer attempt owns the run.
 
 from __future__ import annotations
 
+import logging
+import math
 import random
 import threading
 import time
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +25,8 @@ from job.checkpoint import CheckpointUploader, Committed, Local, restore_newest
 from job.ledger import Heartbeat, Ledger, Progress, RunRecord, read_record
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Metrics
-from job.storage import NotFound, Patience, Storage, open_storage, probe
+from job.storage import NotFound, Observer, Patience, Storage, open_storage, probe, s3
+from job.storage.s3_client import open_client
 
 KEEP: Final = 2
 STEPS: Final = 50
@@ -38,13 +42,57 @@ class Plan:
     work: Path
     begin: float
     """Unix time at which all runs start."""
+    runs: int
     interval: float
     """Seconds between two saves; a heartbeat comes twice as often."""
     saves: int
     bytes: int
-    storm: tuple[float, float]
+    storm: float
+    """Seconds, an interval after the last run has started."""
     preemptions: float
     """Probability that a run is preempted once."""
+
+
+class Together:
+    """What the processes tell each other."""
+
+    def __init__(self, context: Any, processes: int) -> None:
+        self.ready = context.Barrier(processes)
+        self._claimed = context.Value("i", 0)
+        self._settled = context.Value("d", math.inf)
+
+    @property
+    def settled(self) -> float:
+        """Unix time at which the last run had started; infinite until then."""
+        return float(self._settled.value)
+
+    def claimed(self, runs: int) -> None:
+        """One of so many has started."""
+        with self._claimed.get_lock():
+            self._claimed.value += 1
+            if self._claimed.value == runs:
+                self._settled.value = time.time()
+
+    def storm(self, plan: Plan) -> tuple[float, float]:
+        begin = self.settled + plan.interval
+        return begin, begin + plan.storm
+
+
+_together: Together | None = None
+
+
+def join(together: Together) -> None:
+    """In each process, once."""
+    global _together
+    _together = together
+    logging.getLogger("job").setLevel(logging.ERROR)  # a storm is as many warnings
+    _one_client_a_run()
+
+
+def stand_ready(_: int) -> None:
+    """Returns once every process has imported what it needs."""
+    assert _together is not None
+    _together.ready.wait(_WAIT)
 
 
 @dataclass
@@ -53,6 +101,7 @@ class Seen:
 
     lock: Any = field(default_factory=threading.Lock)
     beats: list[float] = field(default_factory=list)
+    """Unix times at which heartbeats were due."""
     committed: int = 0
     attempts: int = 0
     restored: int = 0
@@ -61,7 +110,8 @@ class Seen:
 
 def run_share(plan: Plan, numbers: Sequence[int]) -> dict[str, Any]:
     """Run these; returns counts, and what was found wrong."""
-    requests, seen = Requests(plan.storm), Seen()
+    assert _together is not None
+    requests, seen = Requests(partial(_together.storm, plan)), Seen()
     with ThreadPoolExecutor(len(numbers)) as pool:
         for number, future in [
             (n, pool.submit(_Run(plan, n, requests, seen).run)) for n in numbers
@@ -71,13 +121,28 @@ def run_share(plan: Plan, numbers: Sequence[int]) -> dict[str, Any]:
     return {
         "requests": [[*key, count] for key, count in requests.sent.items()],
         "begin": plan.begin,
-        "storm": plan.storm,
+        "storm": _together.storm(plan),
+        "settled": _together.settled,
         "beats": seen.beats,
         "committed": seen.committed,
         "attempts": seen.attempts,
         "restored": seen.restored,
         "violations": seen.violations,
     }
+
+
+def _one_client_a_run() -> None:
+    """All attempts of a run share a client, in this process only. Pods make three or four each;
+    making one costs as much of a processor as all the requests of a start, and would be most of
+    what is measured."""
+    make, made = open_client, dict[str, Any]()
+
+    def client_of(where: str, observer: Observer) -> Any:
+        if where not in made:
+            made[where] = make(where, observer)
+        return made[where]
+
+    vars(s3)["open_client"] = client_of
 
 
 def series_of_a_run() -> int:
@@ -153,6 +218,9 @@ class _Run:
         ledger = Ledger.claim(storage, self._id, version="bench", conditional_writes=conditional)
         with self._seen.lock:
             self._seen.attempts += 1
+        if ledger.attempt == 1:
+            assert _together is not None
+            _together.claimed(self._plan.runs)
         return ledger
 
     def _restore(self, storage: Storage, record: RunRecord) -> int:

@@ -105,13 +105,25 @@
 {{- end }}
 {{- end }}
 
-{{- define "forge-job.refuse" -}}
-{{- $problems := list
+{{/* Of one run. */}}
+{{- define "forge-job.refuseRun" -}}
+{{- list
   (include "forge-job.refuseUris" .)
-  (include "forge-job.refuseCredentials" .)
   (include "forge-job.refuseNames" .)
   (include "forge-job.refuseVolumes" .)
   (include "forge-job.refuseHardware" .)
   (include "forge-job.refuseDistributed" .) | join "" | trim -}}
+{{- end }}
+
+{{- define "forge-job.refuse" -}}
+{{- $problems := list (include "forge-job.refuseRuns" . | trim) -}}
+{{- $all := dict "root" . -}}
+{{- include "forge-job.contexts" $all -}}
+{{- range $all.list -}}
+{{- $own := include "forge-job.refuseRun" . -}}
+{{- if .entry }}{{ $own = regexReplaceAll "(?m)^- " $own (printf "- runs.%s: " .entry) }}{{ end -}}
+{{- $problems = concat $problems (list $own (include "forge-job.refuseCredentials" . | trim)) -}}
+{{- end -}}
+{{- $problems = $problems | compact | uniq | join "\n" -}}
 {{- if $problems }}{{ fail (printf "the values can't be used:\n%s" $problems) }}{{ end -}}
 {{- end }}

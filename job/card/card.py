@@ -9,7 +9,7 @@ from job.card.facts import CardFacts, hub_name
 from job.card.markdown import code, pairs, plain, table
 from job.card.metadata import metadata
 from job.card.results import results
-from job.card.serving import serving
+from job.card.serving import merged_serving, serving
 
 CURVE_NAME: Final = "training-curve.svg"
 """Beside the card, which shows it."""
@@ -19,6 +19,16 @@ _FILES: Final = 20
 _PROVENANCE: Final = (
     "`provenance.intoto.json` states from what, by what and when this was made (SLSA provenance "
     "v1, unsigned); `SHA256SUMS` has the digest of every file."
+)
+
+_MEASURED: Final = (
+    "Held-out tool calls were judged with the adapter on its base, not with these weights, which "
+    "round differently. Results, data and hyperparameters are in the adapter's card, "
+    "[`adapter/README.md`](../adapter/README.md) of the same run."
+)
+_MERGED_PROVENANCE: Final = (
+    "[`adapter/provenance.intoto.json`](../adapter/provenance.intoto.json) states from what the "
+    "adapter was made; `SHA256SUMS` has the digest of every file here."
 )
 
 
@@ -49,6 +59,35 @@ def model_card(facts: CardFacts) -> str:
             _PROVENANCE,
             "",
             *pairs(("", ""), facts.fingerprint),
+        ]
+    )
+
+
+def merged_card(facts: CardFacts) -> str:
+    """Markdown of the card beside merged weights. What was measured is the adapter's, and said in
+    its card: here are what a hub needs, how to use the model, and where the rest is."""
+    base_model, _ = hub_name(facts.base_model, facts.revision)
+    return "\n".join(
+        [
+            "---",
+            metadata(facts, merged=True).rstrip("\n"),
+            "---",
+            "",
+            f"# {plain(base_model)}, fine-tuned",
+            "",
+            f"The LoRA adapter of Forge Job's run {code(facts.run_uri)}",
+            f"at step {facts.step}, merged into its base model's 16-bit weights.",
+            "",
+            *merged_serving(facts),
+            "## Results and data",
+            "",
+            _MEASURED,
+            "",
+            *_licence(facts),
+            "## Provenance",
+            "",
+            _MERGED_PROVENANCE,
+            "",
         ]
     )
 

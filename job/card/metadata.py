@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from job.card.facts import CardFacts, hub_name, is_hub_id
+from job.measures import LABELS
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-MEASURES: Final = {
-    "well_formed": "well-formed calls",
-    "valid_arguments": "valid arguments",
-    "right_tool": "right tool",
-    "exact": "exactly right",
-    "refusal": "right refusals",
-}
 
-
-def metadata(facts: CardFacts) -> str:
-    """The YAML between the card's `---` lines, written by the hub's own client.
+def metadata(facts: CardFacts, *, merged: bool = False) -> str:
+    """The YAML between the card's `---` lines, written by the hub's own client. That of merged
+    weights has no results: they are the adapter's.
 
     Data sets are not named: those of a run are files in storage, which no hub knows.
     """
@@ -31,15 +25,15 @@ def metadata(facts: CardFacts) -> str:
     licence = facts.licence
     block = ModelCardData(
         base_model=base_model if on_a_hub else None,
-        base_model_relation="adapter" if on_a_hub else None,
-        library_name="peft",
+        base_model_relation=("finetune" if merged else "adapter") if on_a_hub else None,
+        library_name="transformers" if merged else "peft",
         license=licence.id if licence else None,
         license_name=licence.name if licence else None,
         license_link=licence.link if licence else None,
         pipeline_tag="text-generation",
         tags=["lora", "qlora", "tool-calling", "forge-job"],
         model_name=facts.name,
-        eval_results=list(_results(facts.evaluation)) or None,
+        eval_results=None if merged else list(_results(facts.evaluation)) or None,
     )
     return str(block.to_yaml())
 
@@ -47,7 +41,7 @@ def metadata(facts: CardFacts) -> str:
 def _results(evaluation: Mapping[str, Any] | None) -> Iterator[EvalResult]:
     from huggingface_hub import EvalResult
 
-    for measure, label in MEASURES.items():
+    for measure, label in LABELS.items():
         result = evaluation["adapter"].get(measure) if evaluation else None
         if result:
             yield EvalResult(

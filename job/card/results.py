@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from job.card.facts import CardFacts
 from job.card.markdown import plain, table
-from job.card.metadata import MEASURES
+from job.measures import LABELS
 
 _ROWS: Final = 20
 """Tools or scenarios that are listed; the report has all."""
@@ -31,7 +31,7 @@ def results(facts: CardFacts) -> list[str]:
 
 
 def _measures(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for measure, label in MEASURES.items():
+    for measure, label in LABELS.items():
         base, adapter = evaluation["base"].get(measure), evaluation["adapter"].get(measure)
         if base and adapter:
             yield label, _interval(base), _interval(adapter)

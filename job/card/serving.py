@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any, Final
 
 from job.card.facts import CardFacts, hub_name
@@ -12,6 +13,7 @@ _RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's `--max-lora-rank` takes (vllm/config/lora.py; newer ones 1 too); the default, 16,
 refuses more."""
 _FOLDER: Final = "./adapter"
+_MERGED: Final = "./merged"
 _REQUEST: Final[dict[str, Any]] = {
     "messages": [{"role": "user", "content": "What is the weather in Oslo?"}],
     "tools": [
@@ -51,6 +53,31 @@ def serving(facts: CardFacts) -> list[str]:
     ]
 
 
+def merged_serving(facts: CardFacts) -> list[str]:
+    flags = [
+        f"vllm serve {_MERGED}",
+        f"--served-model-name {shlex.quote(facts.name)}",
+        f"--chat-template {_MERGED}/chat_template.jinja",
+        *_calls(facts),
+    ]
+    return [
+        "## Use",
+        "",
+        f"This folder is taken to lie in `{_MERGED}`.",
+        "",
+        *_served(facts, flags),
+        "### transformers",
+        "",
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f'model = AutoModelForCausalLM.from_pretrained("{_MERGED}")',
+        f'tokenizer = AutoTokenizer.from_pretrained("{_MERGED}")',
+        "```",
+        "",
+    ]
+
+
 def _vllm(facts: CardFacts) -> list[str]:
     base_model, revision = hub_name(facts.base_model, facts.revision)
     name = shlex.quote(facts.name)
@@ -61,10 +88,20 @@ def _vllm(facts: CardFacts) -> list[str]:
         f"--lora-modules {name}={_FOLDER}",
         *_rank(facts),
         f"--chat-template {_FOLDER}/chat_template.jinja",
+        *_calls(facts),
+    ]
+    return _served(facts, flags, _mirrored(base_model))
+
+
+def _calls(facts: CardFacts) -> list[str]:
+    return [
         "--enable-auto-tool-choice",
         f"--tool-call-parser {facts.tool_call_parser}",
         *([f"--reasoning-parser {facts.reasoning_parser}"] if facts.reasoning_parser else []),
     ]
+
+
+def _served(facts: CardFacts, flags: list[str], note: Sequence[str] = ()) -> list[str]:
     request = json.dumps({"model": facts.name, **_REQUEST}, indent=1)
     return [
         "### vLLM",
@@ -73,7 +110,7 @@ def _vllm(facts: CardFacts) -> list[str]:
         " \\\n  ".join(flags),
         "```",
         "",
-        *_mirrored(base_model),
+        *note,
         "A request with tools; the answer has them in `choices[0].message.tool_calls`:",
         "",
         "```bash",

@@ -4,7 +4,7 @@
 names that are missing, and names that don't exist, each with the nearest one that does.
 """
 
-from job.config.load import load_settings
+from job.config.load import SETTINGS_VARIABLE, load_settings, settings_in
 from job.config.settings import PREFIX, Settings
 
-__all__ = ["PREFIX", "Settings", "load_settings"]
+__all__ = ["PREFIX", "SETTINGS_VARIABLE", "Settings", "load_settings", "settings_in"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from job.config.kinds import GateOn, PositiveInt, TextMatch
+from job.config.kinds import GateOn, PositiveInt, Promote, TextMatch
 from job.config.training import TrainingSettings
 
 
@@ -39,4 +39,9 @@ class EvaluationSettings(TrainingSettings):
     )
     gate_on: GateOn = Field(
         "rate", description="held against the rates, or against the lower ends of their intervals"
+    )
+    promote: Promote = Field(
+        "newest",
+        description="after a passed gate `promoted.json` names the newest run, the `best` of those "
+        "judged by the same held-out turns, or is left alone",
     )

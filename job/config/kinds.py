@@ -17,5 +17,8 @@ GateOn: TypeAlias = Literal["rate", "lower_bound"]
 """What the gate's thresholds are held against: the rates, or the lower ends of their 95%
 intervals."""
 
+Promote: TypeAlias = Literal["newest", "best", "never"]
+"""Which of the runs below one output is named in its `promoted.json`."""
+
 TextMatch: TypeAlias = Literal["off", "exact", "normalized"]
 """How the text of turns that expect no call is compared with what was expected."""

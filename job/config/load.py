@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -22,6 +23,11 @@ _SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 """The value of one more such variable, `FORGE_…_PORT`: told from a misspelled setting by it."""
 
 
+SETTINGS_VARIABLE: Final = "FORGE_SETTINGS"
+"""Any settings as one JSON object, which outranks their own variables: for templates that can't
+make a variable for each, such as Argo's."""
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment, with `overrides` (by field name) on top.
 
@@ -29,7 +35,11 @@ def load_settings(**overrides: Any) -> Settings:
     """
     problems = list(_unknown_names(os.environ))
     try:
-        settings = Settings(**overrides)
+        together = settings_in(os.environ.get(SETTINGS_VARIABLE) or "{}", SETTINGS_VARIABLE)
+    except SettingsError as error:
+        problems, together = [*problems, *error.problems], {}
+    try:
+        settings = Settings(**(together | overrides))
     except ValidationError as error:
         problems += [_as_problem(dict(details)) for details in error.errors()]
         raise SettingsError(problems) from None
@@ -43,22 +53,71 @@ def load_settings(**overrides: Any) -> Settings:
     return settings
 
 
+def settings_in(text: str, where: str) -> dict[str, str]:
+    """Settings of a JSON object, `{"learning_rate": 1e-4}`, as their variables would hold them.
+
+    Raises `SettingsError` with all that is wrong, `where` being what holds the text.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise SettingsError(Problem(where, f"is not JSON: {error}", _EXAMPLE)) from None
+    if not isinstance(found, dict):
+        raise SettingsError(Problem(where, "is no JSON object", _EXAMPLE))
+    problems = [problem for name, value in found.items() if (problem := _wrong(where, name, value))]
+    if problems:
+        raise SettingsError(problems)
+    return {name: held for name, value in found.items() if (held := _as_text(value))}
+
+
+_ALONE: Final = {
+    "run_id": "by which logs and pods are found",
+    "termination_log": "which is needed when the settings can't be read",
+}
+"""What is read before the settings are, or by others."""
+_EXAMPLE: Final = 'write {"learning_rate": 0.0001, "lora_r": 16}'
+
+
+def _wrong(where: str, name: str, value: object) -> Problem | None:
+    if name in _ALONE:
+        return Problem(where, f"holds {name}", f"set {PREFIX}{name.upper()}, {_ALONE[name]}")
+    if name not in Settings.model_fields:
+        return Problem(where, f"'{name}' is not a setting", _nearest(name, Settings.model_fields))
+    if _as_text(value) is None:
+        return Problem(where, f"{name} is neither text, number, truth nor a list", "mend it")
+    return None
+
+
+def _as_text(value: object) -> str | None:
+    """As a variable would hold it; None for what no variable can hold."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return ",".join(value)
+    return None
+
+
+def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    if nearest:
+        return f"did you mean {prefix}{nearest[0]}?"
+    return "see the settings table in README.md"
+
+
 def _unknown_names(environ: Mapping[str, str]) -> Iterator[Problem]:
     fields = {name.upper() for name in Settings.model_fields}
+    known = {*fields, SETTINGS_VARIABLE.removeprefix(PREFIX)}
     for name in sorted(environ):
         if (
             not name.startswith(PREFIX)
-            or name.removeprefix(PREFIX) in fields
+            or name.removeprefix(PREFIX) in known
             or _is_service_link(name, environ[name])
         ):
             continue
         # Without the prefix: it would make any two names alike.
-        nearest = difflib.get_close_matches(name.removeprefix(PREFIX), fields, n=1, cutoff=0.6)
-        hint = (
-            f"did you mean {PREFIX}{nearest[0]}?"
-            if nearest
-            else "see the settings table in README.md"
-        )
+        hint = _nearest(name.removeprefix(PREFIX), fields, PREFIX)
         yield Problem(name, "is not a setting", hint)
 
 

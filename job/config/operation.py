@@ -69,7 +69,15 @@ class OperationSettings(EvaluationSettings):
         (), description="transformers' integrations (`tensorboard`, `wandb`, `mlflow`)"
     )
     export: Annotated[Names, AfterValidator(values.exports)] = Field(
-        (), description="what is made besides the adapter: `merged_16bit` (docs/adapter.md)"
+        (), description="what is made besides the adapter: `merged_16bit`, `gguf` (docs/adapter.md)"
+    )
+    gguf_type: Literal["bf16", "f16", "q8_0"] = Field(
+        "bf16", description="type of the weights in the GGUF file"
+    )
+    gguf_converter: Path | None = Field(
+        None,
+        description="llama.cpp's `convert_hf_to_gguf.py`, which makes it; looked for on `PATH` "
+        "if unset",
     )
     export_base_model: Annotated[str | None, AfterValidator(values.model_name)] = Field(
         None, description="the base with 16-bit weights for it, where the model's are in 4 bits"

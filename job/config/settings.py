@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from job.config.operation import OperationSettings
 from job.families import FAMILIES, ModelFamily
-from job.profiles import PROFILES, Hyperparameters
+from job.profiles import PROFILES, Hyperparameters, resolved
 
 PREFIX: Final = "FORGE_"
 
@@ -46,17 +46,5 @@ class Settings(OperationSettings):
         return self.model_dump(mode="json", exclude={"pushgateway_url"})
 
     def hyperparameters(self) -> Hyperparameters:
-        """The profile with the overrides on top.
-
-        Epochs or a warm-up ratio given alone replace the profile's step counts: they would
-        otherwise be silently outranked by them.
-        """
-        profile = dict(vars(PROFILES[self.profile]))
-        given = {k: v for k in profile if (v := getattr(self, k)) is not None}
-        if "num_train_epochs" in given:
-            given.setdefault("max_steps", -1)
-        if "warmup_ratio" in given:
-            given.setdefault("warmup_steps", 0)
-        elif "warmup_steps" in given:
-            given["warmup_ratio"] = 0.0  # else no steps would mean the profile's ratio
-        return Hyperparameters(**(profile | given))
+        """The profile with the overrides on top."""
+        return resolved(PROFILES[self.profile], vars(self))

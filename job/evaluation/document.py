@@ -5,6 +5,7 @@
      "gain": {measure: {rate, low, high}},
      "tools": {name: {of, base, adapter}}, "scenarios": as tools,
      "examples": [{prompt, expected, base, adapter, right, cut_off, tool, scenario}],
+     "held_out_sha256": of the judged turns and how they are judged,
      "stopped_by": None or "seconds", "seconds": …}
 
 Free of torch: answers may come from a server as well.
@@ -12,6 +13,7 @@ Free of torch: answers may come from a server as well.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,9 +108,20 @@ def document(
             _example(judged[i], base[numbers[i]] if base else None, adapter[numbers[i]], after[i])
             for i in _worst_first(after)[:_EXAMPLES]
         ],
+        "held_out_sha256": _digest(judged, text_match),
         "stopped_by": stopped_by,
         "seconds": round(seconds, 3),
     }
+
+
+def _digest(turns: Sequence[Turn], text_match: TextMatch) -> str:
+    """The same where two evaluations judged the same turns in the same way: what their figures
+    need to be compared."""
+    digest = hashlib.sha256(text_match.encode())
+    for turn in turns:
+        asked = [turn.row.tools, turn.row.messages, turn.index]
+        digest.update(json.dumps(asked, sort_keys=True).encode() + b"\0")
+    return digest.hexdigest()
 
 
 def _worst_first(scores: Sequence[Score]) -> list[int]:

@@ -1,4 +1,5 @@
-"""What users may want besides the adapter: merged 16-bit weights, a copy on a model hub.
+"""What users may want besides the adapter: merged 16-bit weights, a GGUF file, a copy on a
+model hub.
 
 All of it is made after the adapter is verified in storage and before the run is recorded as
 succeeded, so that nobody who asked for it finds a run that ended well without it. Each is recorded

@@ -10,13 +10,15 @@ from typing import Final
 from job.config import Settings
 from job.engines import ModelSource, read_config, text_config
 from job.errors import AccessDenied, Problem, SettingsError
-from job.exports import hub
+from job.exports import gguf, hub
+from job.exports.room import COPIES, GGUF_COPIES
 from job.exports.room import problems as lacking_room
 from job.ledger import RunRecord
 from job.memory import Shape
 from job.model import BaseModel
 
 MERGED: Final = "merged_16bit"
+GGUF: Final = "gguf"
 HUB: Final = "hub"
 
 
@@ -38,7 +40,10 @@ def check(settings: Settings, model: BaseModel, work_dir: Path) -> str:
     Raises `SettingsError` or `AccessDenied` with everything that stands against it, and
     `Unavailable` where the hub can't be asked.
     """
-    problems = list(_merging(settings, model, work_dir)) if MERGED in settings.export else []
+    problems = list(_merging(settings, model, work_dir)) if settings.export else []
+    if GGUF in settings.export and not problems:
+        source = source_of(settings, model, work_dir)
+        problems += gguf.problems(settings, source.tokenizer_dir(), model.source.tokenizer_dir())
     problems += _offline(settings)
     denied = list(hub.denied(settings)) if settings.push_to_hub and not problems else []
     if problems:
@@ -77,4 +82,5 @@ def _merging(settings: Settings, model: BaseModel, work_dir: Path) -> Iterator[P
         hint = f"name the one that {settings.base_model} was made from"
         yield Problem(where, f"{source.name} has another shape than the model", hint)
     if shape is not None:
-        yield from lacking_room(shape.parameters * 2, work_dir)
+        copies = GGUF_COPIES if GGUF in settings.export else COPIES
+        yield from lacking_room(shape.parameters * 2, work_dir, copies=copies)

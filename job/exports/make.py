@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from job import publish
+from job.card import CardFacts, merged_card
 from job.checkpoint import MANIFEST_NAME, Rejected
 from job.checkpoint.manifest import parse, sha256_file
 from job.config import Settings
 from job.errors import JobError
-from job.exports import hub
-from job.exports.check import HUB, MERGED, source_of, wanted
+from job.exports import gguf, hub
+from job.exports.check import GGUF, HUB, MERGED, source_of, wanted
+from job.exports.gguf import GGUF_KEY
 from job.exports.merged import MERGED_KEY, build
 from job.ledger import Export, Ledger, RunRecord
 from job.lifecycle import StopToken
@@ -23,7 +25,8 @@ from job.storage import NotFound, Patience, Storage
 
 _log = logging.getLogger(__name__)
 
-_FOLDER: Final = "merged"
+_KEYS: Final = {MERGED: MERGED_KEY, GGUF: GGUF_KEY}
+"""Places of what goes to storage; on the work volume it lies in folders of the same names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class Making:
     model: BaseModel
     adapter: Path
     """The very folder that was published."""
+    facts: CardFacts
+    """Of the adapter's card."""
     step: int
     work_dir: Path
     own_dir: Path
@@ -49,7 +54,7 @@ def make(making: Making) -> dict[str, Export]:
 
     Raises what keeps one of them from being made; those before it are recorded by then.
     """
-    makers = {MERGED: _merged, HUB: _pushed}
+    makers = {MERGED: _merged, GGUF: _converted, HUB: _pushed}
     made = {}
     for name in wanted(making.settings):
         making.stop.check()
@@ -63,6 +68,7 @@ def make(making: Making) -> dict[str, Export]:
             _log.info("%s is made: %s", name, found.place)
             _tidy(making, name)
         made[name] = found
+    shutil.rmtree(making.own_dir / MERGED_KEY, ignore_errors=True)  # two of them may need it
     return made
 
 
@@ -70,7 +76,8 @@ def _origin(making: Making, name: str) -> str:
     weights = sha256_file(making.adapter / "adapter_model.safetensors")
     if name == HUB:
         return f"{weights} for {making.settings.push_to_hub}"
-    return f"{weights} on {making.settings.export_base_model or making.model.revision}"
+    origin = f"{weights} on {making.settings.export_base_model or making.model.revision}"
+    return f"{origin} as {making.settings.gguf_type}" if name == GGUF else origin
 
 
 def _record(making: Making, name: str, export: Export) -> None:
@@ -82,14 +89,15 @@ def _record(making: Making, name: str, export: Export) -> None:
 
 def _tidy(making: Making, name: str) -> None:
     """Only once it is recorded: until then a newer attempt may be at work there."""
-    if name != MERGED:
+    if (key := _KEYS.get(name)) is None:
         return
-    folder = making.own_dir / _FOLDER
+    folder = making.own_dir / key
     try:
-        publish.remove_leftovers(making.storage, MERGED_KEY, folder)
+        publish.remove_leftovers(making.storage, key, folder)
     except JobError as error:
         _log.warning("what earlier attempts have left stays in storage: %s", error)
-    shutil.rmtree(folder, ignore_errors=True)
+    if name != MERGED:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_there(making: Making, name: str, export: Export) -> bool:
@@ -106,24 +114,48 @@ def _is_there(making: Making, name: str, export: Export) -> bool:
 
 
 def _merged(making: Making, origin: str) -> Export:
-    settings = making.settings
-    base = source_of(settings, making.model, making.work_dir).model_dir()
-    folder = making.own_dir / _FOLDER
-    own = settings.export_base_model is None
-    trusts = settings.trusts_model and own
-    build(base, making.adapter, folder, making.stop, trust_remote_code=trusts)
+    _merged_folder(making)
+    return _stored(making, MERGED, origin)
+
+
+def _converted(making: Making, origin: str) -> Export:
+    folder = making.own_dir / GGUF_KEY
+    gguf.build(making.settings, _merged_folder(making), folder, making.stop)
+    return _stored(making, GGUF, origin)
+
+
+def _merged_folder(making: Making) -> Path:
+    """Merged by this attempt, now or for another export."""
+    settings, folder = making.settings, making.own_dir / MERGED_KEY
+    if not (folder / publish.CHECKSUMS_NAME).exists():
+        base = source_of(settings, making.model, making.work_dir).model_dir()
+        trusts = settings.trusts_model and settings.export_base_model is None
+        card = merged_card(_merged_facts(making))
+        build(base, making.adapter, folder, making.stop, card=card, trust_remote_code=trusts)
+    return folder
+
+
+def _merged_facts(making: Making) -> CardFacts:
+    """Those of the adapter, on the base that was merged into."""
+    base = making.settings.export_base_model
+    if base is None:
+        return making.facts
+    name, _, revision = base.partition("@")
+    return replace(making.facts, base_model=name, revision=revision)
+
+
+def _stored(making: Making, name: str, origin: str) -> Export:
+    key = _KEYS[name]
     stored = making.patiently(
         publish.upload,
         making.storage,
         making.ledger,
-        MERGED_KEY,
-        folder,
+        key,
+        making.own_dir / key,
         step=making.step,
         scratch=making.own_dir / "verify",
     )
-    return Export(
-        place=MERGED_KEY, made_from=origin, digest=stored.manifest_sha256, bytes=stored.bytes
-    )
+    return Export(place=key, made_from=origin, digest=stored.manifest_sha256, bytes=stored.bytes)
 
 
 def _pushed(making: Making, origin: str) -> Export:

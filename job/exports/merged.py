@@ -36,9 +36,11 @@ def build(
     into: Path,
     stop: StopToken,
     *,
+    card: str,
     trust_remote_code: bool,
 ) -> None:
-    """Merge, with the adapter's tokenizer and template beside the weights, and their digests.
+    """Merge, with the adapter's tokenizer and template beside the weights, a card, and the digests
+    of all.
 
     Raises `OutOfDisk` or `SettingsError` where there is no room, `JobError` where merging fails,
     and what `stop` raises.
@@ -46,10 +48,10 @@ def build(
     shutil.rmtree(into, ignore_errors=True)
     _refuse_without_room(base, into.parent)
     trust = "trust" if trust_remote_code else "no"
-    _run(["-m", "job.exports.merge", str(base), str(adapter), str(into), trust], stop)
-    for pattern in _TOKENIZER:
-        for path in adapter.glob(pattern):
-            shutil.copy(path, into / path.name)
+    merging = ["-m", "job.exports.merge", str(base), str(adapter), str(into), trust]
+    run_python("merging", merging, stop)
+    copy_tokenizer(adapter, into)
+    (into / "README.md").write_text(redact(card), encoding="utf-8")
     digests = {path.relative_to(into).as_posix(): sha256_file(path) for path in files_of(into)}
     write_checksums(into, digests)
 
@@ -66,10 +68,20 @@ def _refuse_without_room(base: Path, work_dir: Path) -> None:
         raise SettingsError(found)
 
 
-def _run(arguments: list[str], stop: StopToken) -> None:
+def copy_tokenizer(folder: Path, into: Path) -> None:
+    """The tokenizer's files and the chat template."""
+    for pattern in _TOKENIZER:
+        for path in folder.glob(pattern):
+            shutil.copy(path, into / path.name)
+
+
+def run_python(what: str, arguments: list[str], stop: StopToken) -> None:
+    """A process of its own with our interpreter, without a GPU and without the hub. Raises
+    `JobError` with its last words where it fails, and what `stop` raises."""
     with subprocess.Popen(
         [sys.executable, *arguments],
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},  # the trained model holds the GPU
+        # The trained model holds the GPU.
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,10 +92,10 @@ def _run(arguments: list[str], stop: StopToken) -> None:
             process.kill()
     if process.returncode == _KILLED:
         hint = "raise the memory limit and start the run again: only its exports are missing"
-        raise JobError(Problem("FORGE_EXPORT", "merging was killed, for want of memory", hint))
+        raise JobError(Problem("FORGE_EXPORT", f"{what} was killed, for want of memory", hint))
     if process.returncode:
         reason = redact(said) or f"exit {process.returncode}"
-        raise JobError(Problem("FORGE_EXPORT", f"merging failed: {reason}"))
+        raise JobError(Problem("FORGE_EXPORT", f"{what} failed: {reason}"))
 
 
 def _last_words(process: subprocess.Popen[str], stop: StopToken) -> str:

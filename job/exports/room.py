@@ -10,19 +10,23 @@ from typing import Final
 from job.errors import Problem
 
 _GB: Final = 10**9
-_COPIES: Final = 2
+COPIES: Final = 2
 """On the volume: the merged model, and what is read back of it to verify it."""
+GGUF_COPIES: Final = 3
+"""The merged model, the file made of it, and what is read back of that."""
 _SPARE: Final = 1.2
 """Memory: the weights, a layer's difference in fp32, and the libraries."""
 _LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 """Of the container (cgroup-v2.rst)."""
 
 
-def problems(weights: int, work_dir: Path, limit_file: Path = _LIMIT) -> Iterator[Problem]:
+def problems(
+    weights: int, work_dir: Path, limit_file: Path = _LIMIT, *, copies: int = COPIES
+) -> Iterator[Problem]:
     """`weights` are bytes in 16 bits."""
     free = shutil.disk_usage(work_dir).free
-    if free < weights * _COPIES:
-        found = f"{free / _GB:.1f} GB are free, merging takes {weights * _COPIES / _GB:.1f} GB"
+    if free < weights * copies:
+        found = f"{free / _GB:.1f} GB are free, merging takes {weights * copies / _GB:.1f} GB"
         yield Problem("FORGE_WORK_DIR", found, "give it a larger volume, or drop FORGE_EXPORT")
     limit = _memory_limit(limit_file)
     if limit is not None and limit < weights * _SPARE:

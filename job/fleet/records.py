@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from job.errors import AccessDenied, JobError, Unavailable
 from job.ledger import RunRecord, read_record
+from job.profiles import PROFILES, resolved
 from job.redact import redact
 from job.report.timeline import held_seconds
 from job.storage import Patience, Storage
@@ -46,12 +47,17 @@ class Row:
     age_seconds: float | None = None
     silent: bool = False
     """It says that it runs, and has missed three heartbeats."""
+    promoted: bool = False
+    """It is the one that the output's `promoted.json` names."""
     settings: dict[str, Any] = field(default_factory=dict)
+    """As they took effect: what was left to the profile has the profile's value."""
 
 
-def scan(storage: Storage, now: datetime | None = None) -> Iterator[Row | None]:
-    """A row for each folder directly below the root, in the order of their names; None for a
-    folder that holds no run.
+def scan(
+    storage: Storage, now: datetime | None = None, *, prefix: str = ""
+) -> Iterator[Row | None]:
+    """A row for each folder directly below the root whose name begins with `prefix`, in the order
+    of their names; None for a folder that holds no run.
 
     A record that can't be used is a row that says so. Raises `Unavailable` where storage can't be
     reached, since a summary that leaves runs out would be wrong, and what a listing raises.
@@ -59,7 +65,7 @@ def scan(storage: Storage, now: datetime | None = None) -> Iterator[Row | None]:
     read = partial(_row, storage, now=now or datetime.now(UTC))
     with ThreadPoolExecutor(READERS, thread_name_prefix="fleet") as pool:
         try:
-            yield from pool.map(read, storage.folders())
+            yield from pool.map(read, (f for f in storage.folders() if f.startswith(prefix)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -80,6 +86,14 @@ def _row(storage: Storage, folder: str, now: datetime) -> Row | None:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # It has the record's shape and not its meaning, such as a time that is none.
         return Row(run_id, UNREADABLE, redact(f"{type(error).__name__}: {error}"))
+
+
+def effective(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings with the profile's values in the place of those that were not given."""
+    profile = PROFILES.get(str(settings.get("profile")))
+    if profile is None:
+        return dict(settings)
+    return {**settings, **vars(resolved(profile, settings))}
 
 
 def row_of(run_id: str, record: RunRecord, now: datetime) -> Row:
@@ -105,7 +119,7 @@ def row_of(run_id: str, record: RunRecord, now: datetime) -> Row:
         updated_at=record.updated_at,
         age_seconds=age,
         silent=silent,
-        settings=record.settings,
+        settings=effective(record.settings),
     )
 
 

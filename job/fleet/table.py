@@ -11,6 +11,7 @@ from typing import Any, Final, Self, get_args
 from job.errors import Problem, SettingsError
 from job.fleet.records import UNREADABLE, Row
 from job.ledger import Status
+from job.terminal import printable
 
 STATUSES: Final = (*get_args(Status), UNREADABLE)
 _ORDER: Final = ("running", UNREADABLE, "failed", "gate_failed", "preempted", "succeeded")
@@ -72,7 +73,7 @@ class Selection:
 def table(rows: Sequence[Row], columns: Sequence[str]) -> str:
     """Aligned columns under a header; numbers to the right."""
     head = ["RUN", "STATUS", "STEP", "LOSS", "EXACT", *(name.upper() for name in columns)]
-    head += ["ATTEMPTS", "GPU-H", "UPDATED", "REASON"]
+    head += ["ATTEMPTS", "GPU-H", "UPDATED", "NOTE"]
     lines = [head, *([*_cells(row, columns)] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     left = {0, 1, len(head) - 1}
@@ -97,13 +98,14 @@ def totals(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row, columns: Sequence[str]) -> list[str]:
     steps = "–" if row.step is None else f"{row.step}/{row.max_steps or '?'}"
-    cut = len(row.reason) > _REASON_WIDTH
-    reason = row.reason[: _REASON_WIDTH - 1] + "…" if cut else row.reason
+    reason = "promoted" if row.promoted else row.reason
+    if len(reason) > _REASON_WIDTH:
+        reason = reason[: _REASON_WIDTH - 1] + "…"
     cells = [row.run_id, row.status, steps, _number(row.loss, ".4f"), _number(row.exact, ".1%")]
     cells += [_setting(row.settings.get(name)) for name in columns]
     cells += ["–" if row.attempts is None else str(row.attempts)]
     cells += [_number(row.gpu_hours, ".2f"), _age(row.age_seconds), reason]
-    return [_printable(cell) for cell in cells]
+    return [printable(cell) for cell in cells]
 
 
 def _number(value: float | None, form: str) -> str:
@@ -111,6 +113,8 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _setting(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
     return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -121,11 +125,6 @@ def _age(seconds: float | None) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _printable(text: str) -> str:
-    """Names and reasons come from storage: they must not move the cursor."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _names(text: str) -> tuple[str, ...]:

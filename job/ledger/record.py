@@ -194,6 +194,11 @@ class RunRecord(_Part):
         return max((checkpoint.step for checkpoint in self.checkpoints), default=0)
 
     @property
+    def resumed_at(self) -> list[int]:
+        """The steps that attempts went on from, oldest first."""
+        return [attempt.from_step for attempt in self.attempts if attempt.from_step]
+
+    @property
     def current(self) -> Attempt:
         """The attempt that owns the run."""
         return self.attempts[-1]

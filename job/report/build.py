@@ -41,7 +41,7 @@ def build(
             document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         ),
         "metrics.jsonl": b"".join(_line(entry) for entry in history),
-        "report.html": render(document, history, samples).encode(),
+        "report.html": render(document, history, samples, record.resumed_at).encode(),
     }
 
 

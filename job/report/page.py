@@ -7,18 +7,12 @@ from typing import Any, Final
 
 from job.dataset.review.visible import visible
 from job.ledger import flatten
+from job.measures import LABELS
 from job.pages import environment
 from job.plots import FEWEST_SMOOTHED, smoothing_weight
 from job.report import drawings
 from job.report.examples import view
 
-_MEASURES: Final = {
-    "well_formed": "well-formed",
-    "valid_arguments": "valid arguments",
-    "right_tool": "right tool",
-    "exact": "exactly right",
-    "refusal": "right refusal",
-}
 _VERDICTS: Final = {
     "succeeded": ("good", "Succeeded: the adapter is published."),
     "gate_failed": ("bad", "Gate failed: the candidate is kept, nothing was promoted."),
@@ -35,9 +29,10 @@ def render(
     document: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
     samples: Sequence[Mapping[str, Any]] = (),
+    resumed_at: Sequence[int] = (),
 ) -> str:
     """The page of a `report.json` document and the trainer's log. `samples` are conversations as
-    `conversation.html.jinja` takes them."""
+    `conversation.html.jinja` takes them, `resumed_at` steps that the curves mark."""
     templates = environment(__package__ or "")
     templates.filters |= {
         "duration": _duration,
@@ -45,7 +40,6 @@ def render(
         "moment": _moment,
         "shown": lambda value: visible(str(value)),
     }
-    resumed = [attempt["from_step"] for attempt in document["attempts"] if attempt["from_step"]]
     evaluation = document["evaluation"] or {}
     logged = sum("loss" in entry for entry in history)
     measures = _measures(evaluation)
@@ -53,13 +47,13 @@ def render(
         run=document,
         verdict=_VERDICTS[document["status"]],
         end=_end(document),
-        loss=drawings.loss(history, resumed),
+        loss=drawings.loss(history, resumed_at),
         smoothing=smoothing_weight(logged) if logged >= FEWEST_SMOOTHED else None,
-        curves=drawings.small_curves(history, resumed),
+        curves=drawings.small_curves(history, resumed_at),
         timeline=drawings.attempts(document, document["training"]["step_seconds"]),
         measures=measures,
         measured=drawings.measures(measures),
-        gains=[(_MEASURES.get(k, k), v) for k, v in (evaluation.get("gain") or {}).items() if v],
+        gains=[(LABELS.get(k, k), v) for k, v in (evaluation.get("gain") or {}).items() if v],
         parts=[
             (title, column, list((evaluation.get(name) or {}).items()))
             for title, column, name in (
@@ -96,9 +90,9 @@ def _measures(evaluation: Mapping[str, Any] | None) -> list[tuple[str, Any, Any]
     """(label, result of the base, result of the adapter), those that either has."""
     base = (evaluation or {}).get("base") or {}
     adapter = (evaluation or {}).get("adapter") or {}
-    names = [*_MEASURES, *sorted((base.keys() | adapter.keys()) - _MEASURES.keys())]
+    names = [*LABELS, *sorted((base.keys() | adapter.keys()) - LABELS.keys())]
     return [
-        (_MEASURES.get(name, name), base.get(name), adapter.get(name))
+        (LABELS.get(name, name), base.get(name), adapter.get(name))
         for name in names
         if name in base or name in adapter
     ]

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-from transformers.integrations import get_reporting_integration_callbacks
+from transformers.integrations import MLflowCallback, get_reporting_integration_callbacks
+
+from job import trackers
 
 _log = logging.getLogger(__name__)
 
@@ -22,12 +24,27 @@ _EVENTS = (
 )
 
 
-def guard(trainer: Any, names: Sequence[str]) -> None:
-    """A tracker that fails is left out from then on, with one warning."""
+def guard(trainer: Any, names: Sequence[str], run_uri: str) -> None:
+    """A tracker that fails is left out from then on, with one warning; MLflow goes on in the run
+    of earlier attempts."""
     kinds = tuple(get_reporting_integration_callbacks(list(names))) if names else ()
     for callback in list(trainer.callback_handler.callbacks):
         if isinstance(callback, kinds):
+            if isinstance(callback, MLflowCallback):
+                _go_on(callback, run_uri)
             _guard(callback)
+
+
+def _go_on(mlflow: Any, run_uri: str) -> None:
+    setup = mlflow.setup
+
+    @wraps(setup)
+    def go_on(*args: Any, **kwargs: Any) -> None:
+        with trackers.mlflow_run(run_uri):
+            setup(*args, **kwargs)
+        mlflow._auto_end_run = False  # the job says how it ended, once it knows
+
+    mlflow.setup = go_on
 
 
 def _guard(tracker: Any) -> None:

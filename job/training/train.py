@@ -232,7 +232,7 @@ def _build(
     if trainer.args.device.type == "cpu":
         # Among ranks accelerate calls it "cpu:0", where torch.load can't bring an optimizer back.
         vars(trainer.args)["_setup_devices"] = torch.device("cpu")
-    guard(trainer, settings.report_to)
+    guard(trainer, settings.report_to, settings.run_uri)
     trainer.remove_callback(PrinterCallback)  # our log says it
     for callback in own:
         callback.trainer = trainer

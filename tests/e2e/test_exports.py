@@ -6,13 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
+from huggingface_hub import ModelCard
 
 from job.ledger import read_record
 from job.storage import open_storage
 from tests.e2e.jobs import run
 from tests.engines.hub import COMMIT, serving
+from tests.exports import converter
+from tests.tiny import build_model, llama_2_tokenizer
 
 TIMEOUT = 600
+CONVERTER = converter.found()
+"""Where there is none the export to GGUF is left out."""
 
 
 @pytest.mark.slow
@@ -21,12 +27,17 @@ def test_only_what_is_missing_is_made_again(
     job_env: dict[str, str], bucket: str, tmp_path: Path
 ) -> None:
     storage = open_storage(f"{bucket}/out/run")
+    made = (
+        {"merged_16bit": "merged/", "gguf": "gguf/"} if CONVERTER else {"merged_16bit": "merged/"}
+    )
     with serving() as hub:
         hub.user = {"name": "me", "auth": {"accessToken": {"role": "write"}}}
         env = {
             **job_env,
             "FORGE_MAX_STEPS": "3",
-            "FORGE_EXPORT": "merged_16bit",
+            "FORGE_EXPORT": ",".join(made),
+            "FORGE_MODEL": str(build_model(tmp_path / "model", llama_2_tokenizer())),
+            **({"FORGE_GGUF_CONVERTER": str(CONVERTER)} if CONVERTER else {}),
             "FORGE_PUSH_TO_HUB": "me/adapter",
             "HF_ENDPOINT": hub.url,
             "HF_HUB_DISABLE_XET": "1",
@@ -39,19 +50,20 @@ def test_only_what_is_missing_is_made_again(
         assert first.code == 77, first.log
         found = read_record(storage)
         assert found is not None
-        assert (found[0].status, set(found[0].exports)) == ("failed", {"merged_16bit"})
+        assert (found[0].status, set(found[0].exports)) == ("failed", set(made))
         hub.refused = None
         second = run(env, tmp_path / "second.log")
         assert second.code == 0, second.log
         third = run(env, tmp_path / "third.log")
         assert third.code == 0, third.log
-    assert "merged_16bit is made: merged/" in first.log
-    assert "merged_16bit was made by an earlier attempt: merged/" in second.log
+    for name, place in made.items():
+        assert f"{name} is made: {place}" in first.log
+        assert f"{name} was made by an earlier attempt: {place}" in second.log
     found = read_record(storage)
     assert found is not None
     record = found[0]
     assert record.exports["hub"].digest == COMMIT
-    exports = {"merged_16bit": "merged/", "hub": f"{hub.url}/me/adapter"}
+    exports = {**made, "hub": f"{hub.url}/me/adapter"}
     assert record.results["exports"] == exports
     report = json.loads(storage.read("report/report.json")[0])
     assert report["results"]["exports"] == exports
@@ -59,4 +71,14 @@ def test_only_what_is_missing_is_made_again(
     assert commit.files["manifest.json"] == storage.read("adapter/manifest.json")[0]
     keys = {info.key for info in storage.list("merged/")}
     assert {"merged/config.json", "merged/model.safetensors", "merged/tokenizer.json"} <= keys
+    card = ModelCard(storage.read("merged/README.md")[0].decode())
+    said = yaml.safe_load(str(card.data))
+    assert (said["library_name"], said["pipeline_tag"]) == ("transformers", "text-generation")
+    assert "../adapter/README.md" in card.text
+    if CONVERTER:
+        names = {info.key for info in storage.list("gguf/")}
+        assert names == {
+            f"gguf/{name}" for name in ("run-bf16.gguf", "SHA256SUMS", "manifest.json")
+        }
+        assert storage.read("gguf/run-bf16.gguf")[0].startswith(b"GGUF")
     assert "hf_secret_of_the_test" not in first.log + second.log

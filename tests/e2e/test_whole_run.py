@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from safetensors.torch import load, load_file
 
 from job import Progress, load_settings, run_job
-from job.ledger import RunRecord, read_record
+from job.errors import Fenced
+from job.ledger import Ledger, RunRecord, read_record
 from job.storage import Storage, open_storage
 from tests.e2e.jobs import preempted, run, started
 
@@ -249,7 +250,7 @@ def test_the_same_run_as_a_call(
     for name, value in job_env.items():
         monkeypatch.setenv(name, value)
     seen: list[Progress] = []
-    settings = load_settings(max_steps=3, metrics_port=0, gate_min_gain=-1)
+    settings = load_settings(max_steps=3, metrics_port=0, gate_min_gain=-1, promote="best")
     result = run_job(settings, on_progress=seen.append)
     assert [progress.step for progress in seen] == [1, 2, 3]
     assert {progress.total_steps for progress in seen} == {3}
@@ -260,10 +261,31 @@ def test_the_same_run_as_a_call(
     assert result.attempts == 1
 
     outputs = open_storage(f"{bucket}/out")
-    assert json.loads(outputs.read("promoted.json")[0])["adapter_uri"] == result.adapter_uri
+    promoted = json.loads(outputs.read("promoted.json")[0])
+    assert promoted["adapter_uri"] == result.adapter_uri
+    assert len(promoted["held_out_sha256"]) == 64
+    assert promoted["exact"]["of"] > 0
     outputs.delete(["promoted.json"])  # as if the attempt had been killed before it
     assert run_job(settings).attempts == 1
     assert json.loads(outputs.read("promoted.json")[0])["adapter_uri"] == result.adapter_uri
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT)
+def test_an_attempt_that_was_replaced_just_before_its_end_promotes_nothing(
+    job_env: dict[str, str], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in job_env.items():
+        monkeypatch.setenv(name, value)
+
+    def replaced(*_: object, **__: object) -> None:
+        storage = open_storage(f"{bucket}/out/run")
+        Ledger.claim(storage, "run", version="newer", conditional_writes=True)
+
+    monkeypatch.setattr("job.finish.send_report", replaced)  # the last thing before the last swap
+    with pytest.raises(Fenced):
+        run_job(load_settings(max_steps=1, metrics_port=0, gate_min_gain=-1))
+    assert "promoted.json" not in {info.key for info in open_storage(f"{bucket}/out").list()}
 
 
 @pytest.mark.slow

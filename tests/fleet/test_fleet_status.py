@@ -115,12 +115,26 @@ def test_a_sweep_is_one_table_the_best_first(directory: Storage) -> None:
         record = a_record(name, "succeeded", results=exact(rate), settings=settings)
         store(directory, record)
     store(directory, a_record("unscored", "failed"))
+    directory.write("promoted.json", b'{"run_id": "z"}')
 
     lines = shown(directory, sort="exact", columns="learning_rate,lora_r")
 
     assert "LEARNING_RATE  LORA_R" in lines[0]
     assert [line.split()[0] for line in lines[1:5]] == ["y", "z", "x", "unscored"]
     assert lines[1].split()[5:7] == ["0.0002", "–"]
+    assert [line.split()[-1] == "promoted" for line in lines[1:4]] == [False, True, False]
+
+
+def test_a_setting_that_was_left_to_the_profile_has_its_value(directory: Storage) -> None:
+    """Half of a sweep says so by giving nothing."""
+    for name, given in (("x", {"lora_r": 32}), ("y", {"lora_r": None, "num_train_epochs": 2.0})):
+        settings = {"profile": "fast_dev", "dataset_uri": ["s3://b/x/", "s3://b/y/"], **given}
+        store(directory, a_record(name, "succeeded", settings=settings))
+    lines = shown(directory, sort="run_id", columns="lora_r,learning_rate,max_steps,dataset_uri")
+    assert [line.split()[5:9] for line in lines[1:3]] == [
+        ["32", "0.0002", "60", "s3://b/x/,s3://b/y/"],
+        ["8", "0.0002", "-1", "s3://b/x/,s3://b/y/"],
+    ]
 
 
 def test_for_machines_a_line_of_json_a_run(
@@ -213,3 +227,14 @@ def test_an_outage_is_no_shorter_table(
     interpose(lambda call: s3_error(503, "SlowDown") if "/b/" in call.path else None)
     with pytest.raises(Unavailable):
         shown(open_storage(f"{bucket}/runs"))
+
+
+def test_only_the_runs_of_one_sweep(directory: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("sweep-1-a", "sweep-1-b", "sweep-2-a"):
+        store(directory, a_record(name))
+    arguments = ["status", directory.uri, "--all", "--json", "--prefix"]
+    assert main([*arguments, "sweep-1-"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["run_id"] for row in rows] == ["sweep-1-a", "sweep-1-b"]
+    assert main([*arguments, "sweep-3-"]) == 78
+    assert "there are no runs sweep-3-… here" in capsys.readouterr().err

@@ -96,6 +96,7 @@ ELSEWHERE = {
     "profile": "test_chart_matrix",
     "datasetUri": "test_every_setting_is_a_value",
     "outputUri": "test_every_setting_is_a_value",
+    "runs": "test_chart_fleets",
     "runId": "test_a_run_id_of_ones_own_fixes_the_name",
     "modelFamily": "test_every_setting_is_a_value",
     "model": "test_every_setting_is_a_value",

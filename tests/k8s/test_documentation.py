@@ -1,4 +1,4 @@
-"""docs/kubernetes.md: its commands are run or rendered, as far as that needs no cluster."""
+"""docs/kubernetes.md and docs/fleets.md: commands run or rendered, as far as needs no cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from job.errors import EXIT_CODES
 from tests.k8s.chart import ROOT, only, pod_of, run
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
-PAGES = PAGE + (ROOT / "helm" / "README.md").read_text() + (ROOT / "README.md").read_text()
+FLEETS = (ROOT / "docs" / "fleets.md").read_text()
+PAGES = PAGE + FLEETS + "".join((ROOT / d / "README.md").read_text() for d in ("helm", "."))
 
 
 def _commands(program: str) -> list[str]:
@@ -90,7 +91,7 @@ def test_values_that_the_pages_name_are_there() -> None:
     settings = schema["properties"]["settings"]["properties"]
     known = {v.path for v in values()} | set(OWN_VALUES.values())
     roots = {path.partition(".")[0] for path in known if "." in path}
-    for named in re.findall(r"`([a-z]\w*(?:\.\w+)+)(?:=[^`]*)?`", PAGE):
+    for named in re.findall(r"`([a-z]\w*(?:\.\w+)+)(?:=[^`]*)?`", PAGE + FLEETS):
         root, _, rest = named.partition(".")
         if root == "settings":
             assert rest in settings, named
@@ -105,7 +106,7 @@ def test_every_exit_code_that_ends_in_trouble_has_a_line() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", PAGE):
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", PAGE + FLEETS):
         assert (ROOT / "docs" / link).exists(), link
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from job.config import load_settings
 from job.profiles import PROFILES
+from tests.k8s import kueue
 from tests.k8s.chart import ROOT, Manifest, env_of, only, pod_of, render, run
 from tests.k8s.custom import check
 
@@ -125,22 +126,78 @@ def test_the_nightly_workflow_names_parameters_that_there_are() -> None:
     assert {p["name"] for p in cron["arguments"]["parameters"]} <= known
 
 
-def test_kueues_queue_covers_what_the_jobs_ask_for() -> None:
-    """A resource that the queue doesn't cover leaves a Job waiting for ever."""
-    queues = {m["kind"]: m for m in _load(K8S / "kueue" / "queues.yaml")}
-    group = queues["ClusterQueue"]["spec"]["resourceGroups"][0]
-    assert group["flavors"][0]["name"] == queues["ResourceFlavor"]["metadata"]["name"]
-    names = {resource["name"] for resource in group["flavors"][0]["resources"]}
-    assert names == set(group["coveredResources"])
-    assert (
-        queues["LocalQueue"]["spec"]["clusterQueue"] == queues["ClusterQueue"]["metadata"]["name"]
-    )
-    for example in ("kueue-experiment", "kueue-release"):
-        job = only(render(ROOT / "helm" / "examples" / f"{example}.yaml"), "Job")
-        labels = job["metadata"]["labels"]
-        assert labels["kueue.x-k8s.io/queue-name"] == queues["LocalQueue"]["metadata"]["name"]
-        assert pod_of(job)["containers"][0]["resources"]["requests"].keys() <= names
-        assert labels["kueue.x-k8s.io/priority-class"] in {"experiment", "release"}
+@pytest.mark.parametrize("path", sorted((K8S / "kueue").glob("*.yaml")), ids=lambda path: path.stem)
+def test_kueue_takes_its_objects(path: Path) -> None:
+    manifests = _load(path)
+    for manifest in manifests:
+        kueue.check(manifest)
+    names = {kind: {m["metadata"]["name"] for m in _of(manifests, kind)} for kind in QUEUES}
+    for queue in _of(manifests, "ClusterQueue"):
+        flavors = queue["spec"]["resourceGroups"][0]["flavors"]
+        assert {flavor["name"] for flavor in flavors} <= names["ResourceFlavor"]
+    for local in _of(manifests, "LocalQueue"):
+        assert local["spec"]["clusterQueue"] in names["ClusterQueue"]
+
+
+QUEUES = ("ClusterQueue", "ResourceFlavor", "LocalQueue", "WorkloadPriorityClass")
+
+
+def _of(manifests: list[Manifest], kind: str) -> list[Manifest]:
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+@pytest.mark.parametrize(
+    ("queues", "example"),
+    [
+        ("queues", "kueue-experiment"),
+        ("queues", "kueue-release"),
+        ("fleet", "fleet"),
+    ],
+)
+def test_kueues_queues_admit_the_examples(queues: str, example: str) -> None:
+    """A resource that the queue doesn't cover leaves a Job waiting for ever, and so does a run
+    that asks for more than there is."""
+    manifests = _load(K8S / "kueue" / f"{queues}.yaml")
+    locals_ = {m["metadata"]["name"] for m in _of(manifests, "LocalQueue")}
+    classes = {m["metadata"]["name"] for m in _of(manifests, "WorkloadPriorityClass")}
+    jobs = _of(render(ROOT / "helm" / "examples" / f"{example}.yaml"), "Job")
+    assert jobs
+    for queue in _of(manifests, "ClusterQueue"):
+        group = queue["spec"]["resourceGroups"][0]
+        quota = {q["name"]: q["nominalQuota"] for q in group["flavors"][0]["resources"]}
+        for job in jobs:
+            labels = job["metadata"]["labels"]
+            assert labels["kueue.x-k8s.io/queue-name"] in locals_
+            assert labels["kueue.x-k8s.io/priority-class"] in classes
+            asked = pod_of(job)["containers"][0]["resources"]["requests"]
+            for name, amount in asked.items():
+                assert int(re.sub(r"Gi$", "", amount)) <= int(re.sub(r"Gi$", "", quota[name]))
+
+
+def test_teams_share_one_cohort_and_a_release_outranks_an_experiment() -> None:
+    manifests = _load(K8S / "kueue" / "fleet.yaml")
+    queues = _of(manifests, "ClusterQueue")
+    assert len({queue["spec"]["cohortName"] for queue in queues}) == 1 < len(queues)
+    value = {m["metadata"]["name"]: m["value"] for m in _of(manifests, "WorkloadPriorityClass")}
+    for queue in queues:
+        preemption = queue["spec"]["preemption"]
+        threshold = preemption["borrowWithinCohort"]["maxPriorityThreshold"]
+        assert value["experiment"] <= threshold < value["release"]
+        [team] = queue["spec"]["namespaceSelector"]["matchLabels"].values()
+        spaces = {m["metadata"]["namespace"]: m for m in _of(manifests, "LocalQueue")}
+        assert spaces[team]["spec"]["clusterQueue"] == queue["metadata"]["name"]
+
+
+def test_the_fleets_jobs_are_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (K8S / "fleet" / "jobs.yaml").read_text()
+    jobs = list(yaml.safe_load_all(PLACEHOLDER.sub("x", text)))
+    example = yaml.safe_load((ROOT / "helm" / "examples" / "fleet.yaml").read_text())
+    assert [env_of(pod_of(job)["containers"][0])["FORGE_DATASET_URI"] for job in jobs] == [
+        entry["datasetUri"] for entry in example["runs"]
+    ]
+    for job, entry in zip(jobs, example["runs"], strict=True):
+        with monkeypatch.context() as patched:
+            _is_sound(job, entry.get("profile", "balanced"), patched)
 
 
 def test_the_examples_for_ci_give_values_that_there_are() -> None:

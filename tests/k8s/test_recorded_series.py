@@ -17,6 +17,7 @@ ALERTS = (ROOT / "helm" / "files" / "alerts.yaml").read_text()
 FIRE: dict[str, set[str]] = {
     "healthy": set(),
     "diverging": {"ForgeJobFailed", "ForgeJobLossNotFinite"},
+    "overfitting": {"ForgeJobOverfitting"},
     "grace_too_short": {"ForgeJobGraceTooShort"},
     "hanging": {"ForgeJobStalled", "ForgeJobNotDurable"},
     "damaged": {"ForgeJobCheckpointRejected"},

@@ -1,0 +1,126 @@
+"""`plan`: one text in, runs out, each of which a pod's environment takes as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from job.__main__ import main
+from job.config import load_settings
+from job.errors import SettingsError
+from job.fleet.plan import columns, plan
+from tests.settings import REQUIRED
+
+
+@pytest.fixture(autouse=True)
+def env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_named_runs_and_what_they_share(env: pytest.MonkeyPatch) -> None:
+    env.setenv("FORGE_SETTINGS", '{"lora_r": 16, "seed": 1}')
+    runs = plan(
+        '[{"name": "oslo", "dataset_uri": ["s3://b/a/", "s3://b/c/"]}, {"name": "x", "lora_r": 8}]',
+        promote="best",
+    )
+    assert [run.run_id for run in runs] == ["run-1-oslo", "run-1-x"]
+    assert columns(runs) == "dataset_uri,lora_r"
+    found = []
+    for item in (run.as_item() for run in runs):  # as a template fills them in
+        env.setenv("FORGE_RUN_ID", item["run-id"])
+        env.setenv("FORGE_SETTINGS", item["settings"])
+        settings = load_settings()
+        found.append((settings.dataset_uri, settings.lora_r, settings.seed, settings.promote))
+    assert found == [
+        (("s3://b/a/", "s3://b/c/"), 16, 1, "best"),
+        (("s3://data/train.jsonl",), 8, 1, "best"),
+    ]
+
+
+def test_all_combinations_under_names_that_stay() -> None:
+    text = '{"learning_rate": [1e-4, 2e-4], "lora_r": [8, 16, 32], "promote": ["never"]}'
+    runs = plan(text, promote="best")
+    assert {(run.settings["learning_rate"], run.settings["lora_r"]) for run in runs} == {
+        (rate, r) for rate in ("0.0001", "0.0002") for r in ("8", "16", "32")
+    }
+    assert {run.settings["promote"] for run in runs} == {"never"}, "their own word counts"
+    again = plan('[{"lora_r": 16, "promote": "never", "learning_rate": 0.0001}]')
+    assert again[0].run_id in {run.run_id for run in runs}, "whatever the order, or what else is"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", r"the runs: are not JSON"),
+        ("[1]", r"are neither objects nor lists of values"),
+        ("[]", r"are 0; there may be 1 to 1000"),
+        ('{"lora_r": 8}', r"lora_r: of an object each value is a list"),
+        ('[{"lora_rr": 8}]', r"run 1: 'lora_rr' is not a setting \(did you mean lora_r\?\)"),
+        ('[{"run_id": "x"}]', r"run 1: holds run_id"),
+        ('[{"lora_r": {}}]', r"run 1: lora_r is neither text"),
+        ('[{"lora_r": null}]', r"run 1: lora_r is neither text"),
+        ('[{"name": 7}]', r"run 1: its name is no text"),
+        ('[{"name": "Oslo_1"}]', r"run 1, FORGE_RUN_ID: must be a DNS-1123 label"),
+        ('[{"lora_r": 8}, {"lora_r": true}]', r"run 2, FORGE_LORA_R: .*found 'true'"),
+        ('[{"name": "a"}, {"name": "a", "seed": 2}]', r"run-1-a is there 2 times"),
+        ('[{"lora_r": 8}, {"lora_r": 8}]', r"is there 2 times"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(text: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        plan(text)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as refused:
+        plan('[{"lora_rr": 8}, {"lora_r": 0, "promote": "worst"}, {"seed": 1}]')
+    assert [problem.where for problem in refused.value.problems] == [
+        "run 1",
+        "run 2, FORGE_LORA_R",
+        "run 2, FORGE_PROMOTE",
+    ]
+
+
+def test_the_command_writes_what_a_workflow_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["plan", '{"seed": [1, 2]}', "--json", "--into", str(tmp_path / "plan")]
+    assert main(arguments) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "plan" / "runs.json").read_text()) == printed
+    assert [json.loads(item["settings"]) for item in printed] == [{"seed": "1"}, {"seed": "2"}]
+    assert (tmp_path / "plan" / "columns").read_text() == "seed"
+
+
+def test_the_command_refuses_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", '[{"sed": 1}]', "--into", str(tmp_path / "plan")]) == 78
+    assert "did you mean seed?" in capsys.readouterr().err
+    assert not (tmp_path / "plan").exists()
+    (tmp_path / "file").touch()
+    assert main(["plan", '[{"seed": 1}]', "--into", str(tmp_path / "file" / "x")]) == 78
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings", "told"),
+    [
+        ("best", {}, True),
+        ("best", {"gate_min_gain": 0}, False),
+        ("never", {}, False),
+    ],
+)
+def test_what_no_gate_lets_through_is_told_before_it_is_trained(
+    rule: str, settings: dict[str, int], told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", json.dumps([settings]), "--promote", rule]) == 0
+    assert ("no gate is set" in capsys.readouterr().err) is told
+
+
+def test_a_password_is_not_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", '[{"pushgateway_url": "http://me:hunter2@gateway:9091"}]']) == 0
+    printed = capsys.readouterr().out
+    assert "gateway:9091" in printed
+    assert "hunter2" not in printed
