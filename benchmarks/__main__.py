@@ -33,6 +33,7 @@ SUITE: Final = {
     "checkpoint": ["benchmarks.checkpoint", "--sizes", "33", "250"],
     "goodput": ["benchmarks.goodput"],
     "evaluation": ["benchmarks.evaluation"],
+    "ranks": ["benchmarks.ranks"],
 }
 
 

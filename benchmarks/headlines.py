@@ -96,6 +96,11 @@ def _evaluation(result: Mapping[str, Any]) -> Iterator[Headline]:
     yield Headline("held-out answers: one by one / in batches", result["ratio"], 3, at_least=True)
 
 
+def _ranks(result: Mapping[str, Any]) -> Iterator[Headline]:
+    share = result["share_of_a_short_micro_batch"]
+    yield Headline("two ranks agree on a stop / a micro-batch of 100 ms", share, 0.005)
+
+
 READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[Headline]]]] = {
     "startup": _startup,
     "overhead-smollm2": _overhead,
@@ -105,4 +110,5 @@ READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[Headline]]]] 
     "checkpoint": _checkpoint,
     "growth": _growth,
     "evaluation-smollm2": _evaluation,
+    "ranks": _ranks,
 }

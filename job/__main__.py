@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     command = arguments.command or "run"
     if command == "run":
-        return _run()
+        return _launch_or_run()
     if command == "validate":
         return _validate(arguments)
     if command == "doctor":
@@ -49,6 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "evaluate":
         return _evaluate(arguments)
     return _demo(arguments)
+
+
+def _launch_or_run() -> int:
+    from job.ranks.launch import launch, wanted
+
+    try:
+        node = wanted(os.environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        _write_termination_message(error.exit_code, f"{error.title}: {error}", {})
+        return error.exit_code
+    if node is None:
+        return _run()
+    code, said = launch(node)
+    if said:
+        _write_termination_message(code, said, {})
+    return code
 
 
 def _run() -> int:
@@ -72,7 +89,7 @@ def _run() -> int:
         logging.getLogger("job").exception("unexpected error (exit code %d)", code)
     else:
         stop.settle()
-        code, message = 0, f"succeeded: step {result.step}, adapter at {result.adapter_uri}"
+        code, message = 0, result
     _write_termination_message(code, message, watch.progress())
     watch.end()
     return code
@@ -86,7 +103,7 @@ def _leave(cause: BaseException, progress: Mapping[str, Any] | None = None) -> N
     _exit(code)
 
 
-def _configured_run(stop: StopToken, watch: Watch) -> RunResult:
+def _configured_run(stop: StopToken, watch: Watch) -> str:
     from job.config import load_settings
     from job.logs import configure
 
@@ -95,9 +112,21 @@ def _configured_run(stop: StopToken, watch: Watch) -> RunResult:
     if settings.log_format != "auto":
         context = configure(settings.log_format, settings.run_id)
 
-    from job.run import run_job
+    from job.ranks import own_place
 
-    return run_job(settings, stop=stop, context=context, watch=watch)
+    place = own_place(os.environ)
+    if place is None:
+        from job.run import run_job
+
+        return _said(run_job(settings, stop=stop, context=context, watch=watch))
+    from job.together import run_together
+
+    result = run_together(settings, place, stop=stop, context=context, watch=watch)
+    return result if isinstance(result, str) else _said(result)
+
+
+def _said(result: RunResult) -> str:
+    return f"succeeded: step {result.step}, adapter at {result.adapter_uri}"
 
 
 def _validate(arguments: argparse.Namespace) -> int:
@@ -256,6 +285,8 @@ def _write_termination_message(code: int, message: str, progress: Mapping[str, A
     and what `/progress` says; only where the kubelet has put the file."""
     from job.redact import redact
 
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # one line a pod: that of its first rank
     path = Path(os.environ.get("FORGE_TERMINATION_LOG") or _DEFAULT_TERMINATION_LOG)
     line = redact(f"exit {code}: " + " ".join(message.split()))
     ending = f" | {json.dumps(progress, separators=(',', ':'))}\n" if progress else "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count, takewhile
@@ -9,7 +10,10 @@ from typing import Any
 
 from job.config import Settings
 from job.dataset import DataFile, DataObject
+from job.errors import Problem, SettingsError
 from job.ledger import RunRecord, compare, flatten
+
+_log = logging.getLogger(__name__)
 
 _LIBRARIES = (
     "accelerate",
@@ -24,7 +28,7 @@ _LIBRARIES = (
 )
 
 
-def of_settings(settings: Settings) -> dict[str, Any]:
+def of_settings(settings: Settings, ranks: int = 1) -> dict[str, Any]:
     """The part that is known before anything is fetched."""
     h = settings.hyperparameters()
     return flatten(
@@ -42,7 +46,8 @@ def of_settings(settings: Settings) -> dict[str, Any]:
             "eval_steps": settings.eval_steps,
             "early_stopping_patience": settings.early_stopping_patience,
             "lora": {"r": h.lora_r, "alpha": h.lora_alpha, "dropout": h.lora_dropout},
-            "effective_batch_size": h.effective_batch_size,
+            "effective_batch_size": h.effective_batch_size * ranks,
+            "world_size": ranks,
             "max_seq_length": h.max_seq_length,
             "max_steps": h.max_steps,
             "num_train_epochs": h.num_train_epochs,
@@ -65,10 +70,11 @@ def of_run(
     engine: str,
     precision: str,
     rows: dict[str, int],
+    ranks: int = 1,
 ) -> dict[str, Any]:
     """The whole fingerprint. Compare with `job.ledger.compare`."""
     sources = [file.source for file in files]
-    return of_settings(settings) | flatten(
+    return of_settings(settings, ranks) | flatten(
         {
             "data": [{"uri": s.uri, "sha256": s.sha256, "size": s.size} for s in sources],
             "rows": rows,
@@ -85,28 +91,53 @@ def of_run(
     )
 
 
-def refuse_other_settings(record: RunRecord, settings: Settings) -> None:
+def recorded(record: RunRecord) -> dict[str, Any]:
+    """The record's fingerprint; one of an earlier release was made by a single process."""
+    return {"world_size": 1} | record.fingerprint if record.fingerprint else {}
+
+
+def at_same_batch(settings: Settings, record: RunRecord, ranks: int) -> Settings:
+    """With another number of ranks that is accepted: the accumulation that leaves an optimizer step
+    what it was. Raises `SettingsError` where there is none."""
+    before = recorded(record).get("world_size", ranks)
+    accepted = "world_size" in settings.allow_fingerprint_change
+    if before == ranks or not accepted or not record.checkpoints:
+        return settings
+    size = settings.hyperparameters().per_device_train_batch_size * ranks
+    accumulation, rest = divmod(record.effective_batch_size, size)
+    if rest or not accumulation:
+        found = (
+            f"a step of this run has {record.effective_batch_size} conversations, which {ranks} "
+            f"processes with micro-batches of {size // ranks} can't share"
+        )
+        hint = "set FORGE_PER_DEVICE_TRAIN_BATCH_SIZE to what divides it, or change the processes"
+        raise SettingsError(Problem("FORGE_ALLOW_FINGERPRINT_CHANGE", found, hint))
+    _log.info("%d processes, %d before: %d micro-batches a step", ranks, before, accumulation)
+    return settings.model_copy(update={"gradient_accumulation_steps": accumulation})
+
+
+def refuse_other_settings(record: RunRecord, settings: Settings, ranks: int = 1) -> None:
     """Hold against a run's record what is known before anything is fetched.
 
     Raises `FingerprintMismatch`. Fields that only one release knows are left to the whole.
     """
-    current = of_settings(settings)
-    known = current.keys() & record.fingerprint.keys()
+    current, before = of_settings(settings, ranks), recorded(record)
+    known = current.keys() & before.keys()
     compare(
-        {name: record.fingerprint[name] for name in known},
+        {name: before[name] for name in known},
         {name: current[name] for name in known},
         settings.allow_fingerprint_change,
     )
 
 
-def pins(record: RunRecord, settings: Settings) -> list[DataObject]:
+def pins(record: RunRecord, settings: Settings, ranks: int = 1) -> list[DataObject]:
     """The data objects that a run with checkpoints has to go on with; none where they may differ.
 
     Raises `FingerprintMismatch` for other settings, which are told before other data.
     """
     if not record.checkpoints:
         return []
-    refuse_other_settings(record, settings)
+    refuse_other_settings(record, settings, ranks)
     here = record.fingerprint.get("dataset_uri") == ",".join(settings.dataset_uri)
     free = any(name.split(".")[0] == "data" for name in settings.allow_fingerprint_change)
     return recorded_data(record.fingerprint) if here and not free else []

@@ -41,7 +41,7 @@ def judge_of(
                 loaded.tokenizer,
                 chat,
                 data.evaluation_rows[: settings.eval_generate_rows],
-                lambda: run.stop.requested,
+                lambda: run.asked_to_stop,
                 alive=run.metrics.micro_step_done,
                 text_match=settings.eval_text_match,
             )

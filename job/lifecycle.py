@@ -110,8 +110,14 @@ class StopToken:
         """The work has ended; what is left is to save and to say why."""
         self._leaving = True
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the end is decided, or being recorded."""
+        return self._leaving
+
     def settle(self) -> None:
         """How the process ends is decided: from now on a signal only sets the flag."""
+        self._leaving = True
         self._deferred += 1
 
     def install(self) -> None:

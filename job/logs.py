@@ -52,8 +52,13 @@ class LogContext:
         """Whether a person watches a terminal: the progress bar is shown only then."""
         self.step: int | None = None
         self.attempt: int | None = None
+        self.rank: int | None = None
+        """None for a single process."""
 
-    def update(self, *, step: int | None = None, attempt: int | None = None) -> None:
+    def update(
+        self, *, step: int | None = None, attempt: int | None = None, rank: int | None = None
+    ) -> None:
+        self.rank = rank if rank is not None else self.rank
         self.step = step if step is not None else self.step
         self.attempt = attempt if attempt is not None else self.attempt
 
@@ -112,6 +117,8 @@ class _JsonFormatter(logging.Formatter):
             "attempt": self._context.attempt,
             "step": self._context.step,
         }
+        if self._context.rank is not None:
+            line["rank"] = self._context.rank
         if error := _exception(self, record):
             line["exception"] = error
         return orjson.dumps(self._redactor.plain(line)).decode()

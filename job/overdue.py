@@ -46,6 +46,7 @@ class Watch:
         self._leave = leave
         self._main = threading.main_thread().ident
         self.last_words: Callable[[BaseException], None] = lambda _cause: None
+        self._first_words: Callable[[BaseException], None] = lambda _cause: None
         self.progress: Callable[[], dict[str, Any]] = dict
         """How far the run is, for the termination message; nothing before it has begun."""
         self._readable, self._writable = os.pipe()
@@ -60,6 +61,22 @@ class Watch:
         signal.set_wakeup_fd(-1)
         os.close(self._writable)
 
+    def before_leaving(self, say: Callable[[BaseException], None]) -> None:
+        """What comes before `last_words`, in the same time."""
+        self._first_words = say
+
+    def leave(self, cause: BaseException) -> NoReturn:
+        """End the process now, after the last words."""
+        self._log_where()
+        talk = threading.Thread(target=self._talk, args=(cause,), daemon=True)
+        talk.start()
+        talk.join(_LAST_WORDS_SECONDS)
+        self._leave(cause)
+
+    def _talk(self, cause: BaseException) -> None:
+        self._first_words(cause)
+        self.last_words(cause)
+
     def _run(self) -> None:
         number = self._received()
         if number is None:
@@ -67,12 +84,7 @@ class Watch:
         self._stop.preempt(number)  # its handler may not run for long
         while not self._is_overdue():
             time.sleep(_TICK_SECONDS)
-        cause = self._stop.cause or Preempted()
-        self._log_where()
-        talk = threading.Thread(target=self.last_words, args=(cause,), daemon=True)
-        talk.start()
-        talk.join(_LAST_WORDS_SECONDS)
-        self._leave(cause)
+        self.leave(self._stop.cause or Preempted())
 
     def _received(self) -> int | None:
         """The first of our signals; None at the end."""

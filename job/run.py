@@ -10,12 +10,10 @@ Everything that a CPU can refuse comes before the model's weights are fetched. T
 
 from __future__ import annotations
 
-import errno
 import logging
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
 from job.dataset import fetch
 from job.engines import choose_engine, prepare_environment
-from job.errors import GateFailed, JobError, OutOfDisk, Problem, SettingsError
+from job.errors import GateFailed, JobError, Problem
 from job.finish import publish_adapter
 from job.judging import evaluate_model, judge_of
 from job.ledger import (
@@ -43,6 +41,7 @@ from job.model import look_at, recorded_revision
 from job.monitor import Monitor, OnProgress
 from job.overdue import Watch
 from job.promotion import promote
+from job.ranks import Fellowship
 from job.reporting import report_failure
 from job.stages import (
     Run,
@@ -54,7 +53,9 @@ from job.stages import (
     train_model,
 )
 from job.storage import Storage, open_storage, probe
+from job.telling import tell_sources, tell_start
 from job.version import __version__
+from job.workdir import work_dir
 
 _log = logging.getLogger(__name__)
 
@@ -79,25 +80,28 @@ def run_job(
     stop: StopToken | None = None,
     context: LogContext | None = None,
     watch: Watch | None = None,
+    ranks: Fellowship | None = None,
 ) -> RunResult:
     """Run, or resume, the run that `settings` describes.
 
     `on_progress` is called on the training thread after each optimizer step. Raises what
     `job.errors` lists; the record has been closed accordingly by then. Handles no signals itself:
-    whoever owns the process calls `stop.install()`, and may have a `watch` over it.
+    whoever owns the process calls `stop.install()`, and may have a `watch` over it. With
+    `ranks`, this is rank 0 of several, which the others follow (`job.follow`).
     """
     stop = stop or StopToken()
     stop.grace_seconds = settings.grace_seconds
     context = context or LogContext(settings.run_id, interactive=False)
-    with _work_dir(settings) as work_dir:
-        prepare_environment(work_dir)
+    with work_dir(settings) as folder:
+        prepare_environment(folder)
         metrics = Metrics(_build_info(settings))
         storage = open_storage(settings.run_uri, metrics)
-        if (record := _already_finished(settings, storage, work_dir)) is not None:
+        if (record := _already_finished(settings, storage, folder, ranks)) is not None:
             return _result(record, storage)
         health = Health(metrics, settings.stall_seconds)
         with MetricsServer(metrics, settings.metrics_port, metrics.progress, health):
-            run = _claim(settings, work_dir, storage, metrics, stop, context, on_progress)
+            run = _claim(settings, folder, storage, metrics, stop, context, on_progress)
+            run = replace(run, ranks=ranks)
             if watch is not None:
                 watch.last_words = last_words(run.ledger, metrics)
                 watch.progress = metrics.progress
@@ -125,7 +129,9 @@ def _stages(run: Run) -> RunRecord:
 
     metrics.phase("data")
     record = run.ledger.record
-    pins = fingerprint.pins(record, settings)
+    run = replace(run, settings=fingerprint.at_same_batch(settings, record, run.size))
+    settings = run.settings
+    pins = fingerprint.pins(record, settings, run.size)
     model = look_at(
         settings,
         run.work_dir,
@@ -137,12 +143,14 @@ def _stages(run: Run) -> RunRecord:
         exports.check(settings, model, run.work_dir)
         _log.info("besides the adapter there will be made: %s", ", ".join(wanted))
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins)
+    tell_sources(run, files, model)
     data = prepare_data(run, files, model)
 
     engine = choose_engine(settings.engine, settings.trusts_model)
     metrics.engine_chosen(engine.name)
     agree_on_fingerprint(run, files, model, engine, data)
     restored = restore(run)
+    tell_start(run, restored, model)
 
     metrics.phase("model")
     loaded = load_model(run, engine, model)
@@ -158,13 +166,17 @@ def _stages(run: Run) -> RunRecord:
     return publish_adapter(run, model, loaded, data, trained, evaluation)
 
 
-def _already_finished(settings: Settings, storage: Storage, work_dir: Path) -> RunRecord | None:
+def _already_finished(
+    settings: Settings, storage: Storage, work_dir: Path, ranks: Fellowship | None
+) -> RunRecord | None:
     """A finished run is not run again: its adapter is verified, and that is all."""
     found = read_record(storage)
     if found is None or found[0].status not in FINISHED or found[0].adapter is None:
         return None
     record, adapter = found[0], found[0].adapter
-    fingerprint.refuse_other_settings(record, settings)
+    size = ranks.size if ranks else 1
+    settings = fingerprint.at_same_batch(settings, record, size)
+    fingerprint.refuse_other_settings(record, settings, size)
     try:
         publish.verify(storage, adapter.key, adapter.manifest_sha256, work_dir / "verify")
     except Rejected as reason:
@@ -238,23 +250,6 @@ def _background(run: Run) -> Iterator[None]:
     seconds = run.settings.heartbeat_seconds
     with run.uploader, Heartbeat(run.ledger, progress, run.stop, seconds):
         yield
-
-
-@contextmanager
-def _work_dir(settings: Settings) -> Iterator[Path]:
-    if settings.work_dir is None:
-        with tempfile.TemporaryDirectory(prefix="forge-job-") as temporary:
-            yield Path(temporary)
-        return
-    folder = settings.work_dir / settings.run_id
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"\0" * 4096)
-    except OSError as error:
-        problem = Problem("FORGE_WORK_DIR", f"{folder} can't be written: {error.strerror}")
-        raise (OutOfDisk if error.errno == errno.ENOSPC else SettingsError)(problem) from error
-    yield folder
 
 
 def _build_info(settings: Settings) -> BuildInfo:

@@ -38,6 +38,7 @@ from job.lifecycle import StopToken
 from job.metrics import Metrics
 from job.model import BaseModel
 from job.monitor import Monitor
+from job.ranks import ALONE, Fellowship
 from job.redact import redact
 from job.storage import Patience, Storage
 
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PREPARED = "prepared"
+PREPARED = "prepared"
+RESTORED = "restored"
 
 _RECORD_SECONDS = 30.0
 
@@ -72,6 +74,17 @@ class Run:
     ledger: Ledger
     uploader: CheckpointUploader
     monitor: Monitor
+    ranks: Fellowship | None = None
+    """Of which this is the first; None for a single process."""
+
+    @property
+    def size(self) -> int:
+        return self.ranks.size if self.ranks else 1
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether this rank was, or another one that waits for it."""
+        return self.stop.requested or (self.ranks is not None and self.ranks.others_asked)
 
     @property
     def own_dir(self) -> Path:
@@ -81,13 +94,13 @@ class Run:
 
     def replace_older_attempts(self) -> None:
         """Their tokenized data, where they are whole, become ours; all else of theirs goes."""
-        own = self.own_dir / _PREPARED
+        own = self.own_dir / PREPARED
         for folder in sorted(self.work_dir.glob("attempt-*"), reverse=True):
             if int(folder.name.rpartition("-")[2]) >= self.ledger.attempt:
                 continue
-            if is_prepared(folder / _PREPARED) and not own.exists():
+            if is_prepared(folder / PREPARED) and not own.exists():
                 own.parent.mkdir(exist_ok=True)
-                (folder / _PREPARED).rename(own)
+                (folder / PREPARED).rename(own)
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -120,7 +133,7 @@ def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedD
     if options.max_seq_length < run.settings.hyperparameters().max_seq_length:
         _log.warning("the model has %d positions: longer rows don't fit", options.max_seq_length)
     try:
-        data = prepare(files, model.chat, options, run.own_dir / _PREPARED)
+        data = prepare(files, model.chat, options, run.own_dir / PREPARED)
     except DataRejected as rejection:
         _report_data(run, rejection.report)
         raise
@@ -157,16 +170,17 @@ def agree_on_fingerprint(
         engine.name,
         _precision(engine),
         data.report.counts,
+        run.size,
     )
     record = run.ledger.record
     if record.fingerprint and record.checkpoints:
         accepted = run.settings.allow_fingerprint_change
-        for difference in compare(record.fingerprint, current, accepted):
+        for difference in compare(fingerprint.recorded(record), current, accepted):
             _log.warning("the run goes on with a difference: %s", difference)
     run.ledger.set_fields(
         fingerprint=current,
         settings=run.settings.public(),
-        effective_batch_size=run.settings.hyperparameters().effective_batch_size,
+        effective_batch_size=run.settings.hyperparameters().effective_batch_size * run.size,
     )
 
 
@@ -193,7 +207,7 @@ def restore(run: Run) -> Restored | None:
     restored = restore_newest(
         run.storage,
         list(run.ledger.record.checkpoints),
-        run.own_dir / "restored",
+        run.own_dir / RESTORED,
         rejected,
         check=check_loadable,
         patiently=Patience(
@@ -246,9 +260,12 @@ def train_model(
                 run.own_dir / "checkpoints",
                 restored.path if restored else None,
                 restored.checkpoint.next_loss if restored else None,
-                fit=_recorded_fit(run.ledger.record),
+                fit=recorded_fit(run.ledger.record),
                 judge=judge,
+                ranks=run.ranks or ALONE,
             )
+        if run.ranks:
+            run.ranks.trained()
     except MicroBatchTooLarge:
         run.uploader.flush(_RECORD_SECONDS)  # the next attempt has to know
         raise
@@ -264,7 +281,7 @@ def train_model(
     return Trained(_take_best(run, loaded, result.step), result.history)
 
 
-def _recorded_fit(record: RunRecord) -> Fit | None:
+def recorded_fit(record: RunRecord) -> Fit | None:
     from job.training import Fit
 
     found = record.micro_batch

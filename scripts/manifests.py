@@ -29,6 +29,11 @@ _PLAIN: Final = f"""{_MADE} Fill in the three values marked with <...>, make
 # the Secret {_SECRET} (docs/kubernetes.md), and `kubectl apply -f` this file.
 # The same file started again resumes the run, or exits 0 at once where it is finished.
 """
+_DISTRIBUTED: Final = f"""{_MADE} Two nodes with four cards each
+# (docs/distributed.md). Fill in what is marked with <...>, and make the Secret {_SECRET}.
+"""
+_KINDS: Final = {"jobset": ("JobSet",), "trainjob": ("TrainingRuntime", "TrainJob")}
+"""What `distributed.kind` renders, in the order in which it has to be applied."""
 _PROFILE: Final = f"{_MADE} The values come from run.yaml: `kubectl apply -k` the folder.\n"
 _ARGO: Final = f"""{_MADE} Fill in the image; docs/kubernetes.md shows how
 # it is submitted.
@@ -64,6 +69,8 @@ def _files() -> Iterator[tuple[Path, str]]:
         run = f"{profile.replace('_', '-')}-1"
         yield K8S / "plain" / f"{profile}.yaml", _PLAIN + _job(profile, run, "<", ">")
         yield K8S / "profiles" / profile / "job.yaml", _PROFILE + _job(profile, run, "", "")
+    for kind in _KINDS:
+        yield K8S / "distributed" / f"{kind}.yaml", _DISTRIBUTED + _distributed(kind)
     yield K8S / "argo" / "workflowtemplate.yaml", _ARGO + _workflow_template("WorkflowTemplate")
     cluster = _ARGO + _workflow_template("ClusterWorkflowTemplate")
     yield K8S / "argo" / "clusterworkflowtemplate.yaml", cluster
@@ -91,6 +98,21 @@ def _fleet() -> str:
     """The Jobs of the example, with a placeholder for the registry."""
     values = {"image": {"repository": "<registry>/forge-job"}, "job": {"keep": False}}
     return _text(*_rendered(["examples/fleet.yaml"], values, "Job"))
+
+
+def _distributed(kind: str) -> str:
+    values = {
+        "runId": "forge-job-distributed-1",
+        "datasetUri": "s3://<bucket>/data/",
+        "outputUri": "s3://<bucket>/runs",
+        "image": {"repository": "<registry>/forge-job"},
+        "credentials": {"existingSecret": _SECRET},
+        "gpu": {"count": 4},
+        "distributed": {"kind": kind, "nodes": 2},
+        "job": {"keep": False},
+    }
+    found = (_rendered(["values-balanced.yaml"], values, one) for one in _KINDS[kind])
+    return _text(*(manifest for manifests in found for manifest in manifests))
 
 
 def _workflow_template(kind: str, name: str = "forge-job") -> str:
@@ -137,6 +159,7 @@ class _Indented(yaml.SafeDumper):
 def _without_helm(metadata: dict[str, Any]) -> None:
     """Whoever applies a file by hand has no release."""
     metadata.pop("namespace", None)
+    metadata.pop("annotations", None)
     for label in _HELMS_OWN:
         metadata["labels"].pop(label)
 

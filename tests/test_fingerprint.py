@@ -11,8 +11,15 @@ import pytest
 
 from job.config import Settings, load_settings
 from job.dataset import DataFile, DataObject
-from job.errors import FingerprintMismatch
-from job.fingerprint import library_versions, of_run, of_settings, pins, recorded_data
+from job.errors import FingerprintMismatch, SettingsError
+from job.fingerprint import (
+    at_same_batch,
+    library_versions,
+    of_run,
+    of_settings,
+    pins,
+    recorded_data,
+)
 from job.ledger import Checkpoint, RunRecord, compare
 from tests.settings import GIVEN
 
@@ -159,7 +166,12 @@ def record(*, checkpoints: int = 1) -> RunRecord:
     listed = [
         Checkpoint(step=8, attempt=1, key="checkpoints/8/", manifest_sha256="0" * 64, bytes=1)
     ]
-    return RunRecord(run_id="run-1", fingerprint=whole(), checkpoints=listed * checkpoints)
+    return RunRecord(
+        run_id="run-1",
+        fingerprint=whole(),
+        effective_batch_size=8,
+        checkpoints=listed * checkpoints,
+    )
 
 
 def test_a_run_with_checkpoints_goes_on_with_its_data() -> None:
@@ -195,6 +207,36 @@ def test_a_field_of_another_release_is_left_to_the_whole() -> None:
     del older.fingerprint["early_stopping_patience"]
     older.fingerprint["a_field_of_a_newer_one"] = 1
     assert pins(older, settings()) == [FILE]
+
+
+def test_another_number_of_processes_is_refused_and_the_hint_names_it_alone() -> None:
+    with pytest.raises(FingerprintMismatch) as caught:
+        pins(record(), settings(), ranks=2)
+    told = [(problem.where, problem.found) for problem in caught.value.problems[:-1]]
+    assert told == [
+        ("effective_batch_size", "was 8, is now 16"),
+        ("world_size", "was 1, is now 2"),
+    ]
+    assert caught.value.problems[-1].hint.endswith("FORGE_ALLOW_FINGERPRINT_CHANGE=world_size")
+
+
+ACCEPTED: dict[str, Any] = {"allow_fingerprint_change": "world_size"}
+
+
+def test_another_number_of_processes_by_name_keeps_the_batch_of_a_step() -> None:
+    before = record()
+    two = at_same_batch(settings(**ACCEPTED), before, 2)
+    assert two.hyperparameters().gradient_accumulation_steps == 2
+    assert pins(before, two, ranks=2) == [FILE]
+    unnamed = settings()
+    assert at_same_batch(unnamed, before, 2) is unnamed
+    one = settings(**ACCEPTED)
+    assert at_same_batch(one, before, 1) is one
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
+    with pytest.raises(SettingsError, match="which 3 processes with micro-batches of 2 can't"):
+        at_same_batch(settings(**ACCEPTED), record(), 3)
 
 
 def test_it_survives_the_record() -> None:

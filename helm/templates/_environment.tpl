@@ -33,6 +33,7 @@ million would be written as 1e+06, which is no whole number to the job. */}}
   "HOME" $values.scratch.mountPath
   "TMPDIR" $values.scratch.mountPath
 -}}
+{{- if and $values.gpu.enabled (gt (int $values.gpu.count) 1) }}{{ $_ := set $variables "PET_NPROC_PER_NODE" (include "forge-job.value" $values.gpu.count) }}{{ end -}}
 {{- with $values.model }}{{ $_ := set $variables "FORGE_MODEL" . }}{{ end -}}
 {{- with $values.s3.endpointUrl }}{{ $_ := set $variables "AWS_ENDPOINT_URL_S3" . }}{{ end -}}
 {{- with $values.s3.region }}{{ $_ := set $variables "AWS_DEFAULT_REGION" . }}{{ end -}}

@@ -11,6 +11,7 @@ same values name the same run, at every upgrade and in every cluster. */}}
 {{ .Values.runId }}
 {{- else -}}
 {{- $spec := include "forge-job.jobSpec" (dict "root" . "runId" "derived") -}}
+{{- if ne .Values.distributed.kind "none" }}{{ $spec = printf "%s/%d nodes" $spec (int .Values.distributed.nodes) }}{{ end -}}
 {{- $hash := printf "%s/%s" .Release.Namespace $spec | sha256sum | trunc 8 -}}
 {{ printf "%s-%s-%s" (include "forge-job.runPrefix" .) (.Values.profile | replace "_" "-") $hash }}
 {{- end -}}

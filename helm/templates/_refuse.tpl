@@ -37,6 +37,22 @@
 {{- end }}
 {{- end }}
 
+{{- define "forge-job.refuseDistributed" -}}
+{{- if and (eq .Values.distributed.kind "none") (gt (int .Values.distributed.nodes) 1) }}
+- distributed: nodes is {{ .Values.distributed.nodes }} with kind none; set distributed.kind=jobset
+{{- end }}
+{{- if ne .Values.distributed.kind "none" }}
+{{- if and .Values.argo.enabled (not .Values.job.enabled) }}
+- distributed: the Argo template runs one pod; submit the JobSet, or set distributed.kind=none
+{{- end }}
+{{- $name := include "forge-job.jobName" . }}
+{{- $room := sub 63 (len (printf "-node-0-%d-abcde" (sub (int .Values.distributed.nodes) 1))) | int }}
+{{- if or (gt (len $name) $room) (not (regexMatch "^[a-z]" $name)) }}
+- distributed: {{ $name }} can't name {{ .Values.distributed.nodes }} pods: it has to begin with a letter and have at most {{ $room }} characters; set another runId
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "forge-job.refuseNames" -}}
 {{- if not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" (include "forge-job.runId" .)) }}
 - runId: {{ include "forge-job.runId" . }} is not made of a-z, 0-9 and -, without a - at either end
@@ -95,7 +111,8 @@
   (include "forge-job.refuseUris" .)
   (include "forge-job.refuseNames" .)
   (include "forge-job.refuseVolumes" .)
-  (include "forge-job.refuseHardware" .) | join "" | trim -}}
+  (include "forge-job.refuseHardware" .)
+  (include "forge-job.refuseDistributed" .) | join "" | trim -}}
 {{- end }}
 
 {{- define "forge-job.refuse" -}}

@@ -44,6 +44,12 @@ class OperationSettings(EvaluationSettings):
         ge=0,
         description="so many attempts in a row that end where they began end the run; 0: never",
     )
+    rank_join_seconds: Seconds = Field(
+        900, description="several processes: how long they wait for each other at the start"
+    )
+    rank_timeout_seconds: Seconds = Field(
+        120, description="several processes: one without a life sign for so long ends all"
+    )
     heartbeat_seconds: Seconds = Field(30, description="how often progress goes into `run.json`")
     allow_fingerprint_change: Names = Field(
         (), description="fields whose change on resume is accepted"

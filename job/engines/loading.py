@@ -66,6 +66,8 @@ def quiet_libraries() -> None:
     # Said at import on CPUs with AVX512-BF16. That kernel is for re-packed weights, which we
     # never have (see `disable_avx512_repacking`).
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_the_kernel)
+    # Several times at the end of each epoch of several ranks: that all is well.
+    logging.getLogger("accelerate.accelerator").setLevel(logging.WARNING)
 
 
 def _not_about_the_kernel(record: logging.LogRecord) -> bool:

@@ -180,7 +180,8 @@ def _nf4() -> Any:
 def _device() -> str:
     import torch
 
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+    # With several ranks on a node, each has made its own card the current one.
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
 def _compute_dtype() -> Any:

@@ -15,6 +15,8 @@ from job.errors import FingerprintMismatch, Problem
 _MAY_DIFFER = ("versions.", "provenance.")
 _FOLLOWS = {"data": "rows"}
 """Whoever accepts the one accepts the other: other data have other numbers of rows."""
+_SETTLES = {"world_size": "effective_batch_size"}
+"""Whoever accepts the one gets the other back: the accumulation follows the number of ranks."""
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -53,7 +55,9 @@ def compare(
         else:
             refused.append(Problem(name, f"was {before!r}, is now {after!r}"))
     if refused:
-        fields = ",".join(problem.where for problem in refused)
+        names = [problem.where for problem in refused]
+        settled = {_SETTLES[name] for name in names if name in _SETTLES}
+        fields = ",".join(name for name in names if name not in settled)
         refused.append(
             Problem(
                 "to mend it",

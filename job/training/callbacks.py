@@ -4,6 +4,9 @@ Stopping is exact. A checkpoint written between two micro-batches holds the stat
 whole step, with the random state of that moment; one written while the evaluation of a step is
 under way is marked, and the evaluation is made again before the next step. Either way a resumed
 run does what an uninterrupted one would have done.
+
+With several ranks each of these decisions is one exchange of a few numbers, made by all at the same
+boundary: whichever rank was asked to stop, all do, and there.
 """
 
 from __future__ import annotations
@@ -21,9 +24,21 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from job.errors import Diverged, Preempted, Problem
 from job.lifecycle import StopToken
+from job.ranks import ALONE, Ranks
 from job.training.observer import Judge, Saved, Step, TrainingObserver
-from job.training.randomness import random_state, restore_random_state
+from job.training.randomness import keep_random_states, random_state, restore_random_state
 from job.training.state import TrainingState
+
+_GO_ON, _SAVE_AND_STOP, _STOP = range(3)
+"""What a rank wants at a boundary; the highest holds. A failure goes before a preemption: what
+there would be to save is somebody else's by then, or can't be saved."""
+
+
+class StoppedTogether(Preempted):
+    """Another rank was asked to stop: it says why."""
+
+    def __init__(self) -> None:
+        super().__init__("another rank was asked to stop")
 
 
 class TrainingOver(Exception):
@@ -57,6 +72,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         resumed: TrainingState,
         expected_loss: float | None = None,
         judge: Judge | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.trainer: Any = None
         """Set once the trainer is built, which needs its callbacks first."""
@@ -64,6 +80,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self.pending_evaluation = resumed.evaluation_pending
         self._observer = observer
         self._stop = stop
+        self._ranks = ranks
         self._save_seconds = save_seconds
         self._evaluates = evaluates
         self._evaluating = False
@@ -111,13 +128,13 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._stop_if_asked(args, state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._count(state)
+        due = time.monotonic() - self._last_save >= self._save_seconds
+        stop, due = self._count(state, due)
         last = state.global_step >= state.max_steps
         if last and self._evaluates:
             control.should_evaluate = True
-        due = time.monotonic() - self._last_save >= self._save_seconds
         # When asked to stop, not here but in `on_save`: the step's loss is logged in between.
-        if last or due or self._stop.requested:
+        if last or due or stop:
             control.should_save = True
         self._random = random_state()
         self.trainer.step_loss = None  # the next step has none yet
@@ -146,15 +163,16 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
 
     def _generate(self, args: Any, state: Any) -> None:
         """Belongs to the evaluation: cut off, both are made again, and its loss is not logged
-        twice."""
+        twice. Rank 0 generates, the others wait."""
         judge = self._judge
         last = state.global_step >= state.max_steps
         if judge is None or last or state.global_step % (judge.every * args.eval_steps):
             return
         before = random_state()
-        rates = judge.rates()
+        rates = judge.rates() if self._ranks.rank == 0 else {}
         restore_random_state(before)
-        if rates is None:
+        made = self._ranks.of_owner(rates is not None, self._observer.alive)
+        if not made:
             del state.log_history[-1]
             self._stop_if_asked(args, state)
         elif rates:
@@ -184,6 +202,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         saved = replace(self.totals, evaluation_pending=self.pending_evaluation, finished=finished)
         saved.save(folder)
+        keep_random_states(folder, self._ranks)
         self._saved_step = state.global_step
         self._last_save = time.monotonic()
         evaluated = self._eval_loss
@@ -192,23 +211,36 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._observer.saved(Saved(folder, state.global_step, eval_loss, write_seconds, next_loss))
 
     def _stop_if_asked(self, args: Any, state: Any) -> None:
-        if not self._stop.requested:
+        agreed = max(wish for (wish,) in self._ranks.exchange(self._wish()))
+        if agreed == _GO_ON:
             return
-        if isinstance(self._stop.cause, Preempted) and state.global_step > self._saved_step:
+        if agreed == _SAVE_AND_STOP and state.global_step > self._saved_step:
             restore_random_state(self._random)
             first = self.trainer.step_loss
             self.trainer._save_checkpoint(self.trainer.model, trial=None)
             next_loss = None if first is None else float(first)
             self._hand_over(args, state, finished=False, next_loss=next_loss)
+        if not self._stop.requested:
+            self._stop.request(StoppedTogether())
         self._stop.check()
 
-    def _count(self, state: Any) -> None:
+    def _wish(self) -> int:
+        if not self._stop.requested:
+            return _GO_ON
+        return _SAVE_AND_STOP if isinstance(self._stop.cause, Preempted) else _STOP
+
+    def _count(self, state: Any, due: bool) -> tuple[bool, bool]:
+        """Whether any rank is to stop, and any is due to save, which the same exchange brings."""
         counts = self.trainer.batch_counts
         seconds = time.monotonic() - self.trainer.step_began
+        every = self._ranks.exchange(
+            self._wish(), due, counts.tokens, counts.supervised_tokens, counts.samples
+        )
+        wishes, dues, tokens, supervised, samples = zip(*every, strict=True)
         added: dict[str, int] = {
-            "tokens": counts.tokens,
-            "supervised_tokens": counts.supervised_tokens,
-            "samples": counts.samples,
+            "tokens": sum(tokens),
+            "supervised_tokens": sum(supervised),
+            "samples": sum(samples),
         }
         totals = self.totals.plus(**added)
         self._measured = {"step_seconds": round(seconds, 4)} | added
@@ -223,6 +255,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
                 **added,
             )
         )
+        return any(wishes), any(dues)
 
     def _evaluate_what_was_cut_off(self, control: Any) -> None:
         self._evaluating = True

@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from job.dataset import Samples
 from job.memory import optimizer_bytes
 from job.profiles import Hyperparameters
+from job.ranks import ALONE, Ranks
 from job.training.randomness import random_state, restore_random_state
 
 
@@ -66,12 +67,19 @@ def memory_is_limited() -> bool:
 class TryOut(TrainerCallback):  # type: ignore[misc]
     """Tries the longest micro-batch when the loop begins, where everything is as in a step."""
 
-    def __init__(self, samples: Samples, optim: str, on_fitted: Callable[[Fit], None]) -> None:
+    def __init__(
+        self,
+        samples: Samples,
+        optim: str,
+        on_fitted: Callable[[Fit], None],
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.trainer: Any = None
         """Set once the trainer is built, which needs its callbacks first."""
         self._samples = samples
         self._optim = optim
         self._on_fitted = on_fitted
+        self._ranks = ranks
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Raises `TooLarge`."""
@@ -84,8 +92,10 @@ class TryOut(TrainerCallback):  # type: ignore[misc]
                 peak = self._peak_bytes(rows)
             except torch.OutOfMemoryError as error:
                 found = str(error)
-        if found:  # raised here: the error's frames hold the tensors
-            raise TooLarge(found)
+        every = self._ranks.exchange(bool(found), peak)
+        if any(failed for failed, _ in every):  # here: the error's frames hold the tensors
+            raise TooLarge(found or "it does not fit the GPU of another rank")
+        peak = max(peaks for _, peaks in every)
         size, accumulation = args.per_device_train_batch_size, args.gradient_accumulation_steps
         self._on_fitted(Fit(size, accumulation, peak))
 

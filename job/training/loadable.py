@@ -19,12 +19,18 @@ _BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError)
 def check_loadable(folder: Path) -> None:
     """Raises `Rejected` unless all that a resume reads is there and loads, without running code:
     with safetensors, or as torch's `weights_only`."""
-    for name, load in _PARTS.items():
+    parts = _PARTS | dict.fromkeys(_random_states(folder), _random_state)
+    for name, load in parts.items():
         try:
             load(folder / name)
         except (*_BROKEN, SafetensorError, pickle.UnpicklingError) as error:
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise Rejected(f"{name} can't be loaded: {first}") from error
+
+
+def _random_states(folder: Path) -> list[str]:
+    """One for each rank; a lone process writes one without a number."""
+    return sorted(path.name for path in folder.glob("rng_state_*.pth")) or ["rng_state.pth"]
 
 
 def _weights(path: Path) -> None:
@@ -51,6 +57,5 @@ _PARTS: dict[str, Callable[[Path], None]] = {
     "adapter_model.safetensors": _weights,
     "optimizer.pt": _state,
     "scheduler.pt": _state,
-    "rng_state.pth": _random_state,
     "trainer_state.json": _trainer_state,
 }

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from safetensors import SafetensorError
+from torch.nn.parallel import DistributedDataParallel
 from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.trainer_utils import set_seed
 
@@ -27,10 +28,12 @@ from job.engines import Engine, LoadedModel
 from job.errors import MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, Problem
 from job.lifecycle import StopToken
 from job.profiles import Hyperparameters
+from job.ranks import ALONE, Ranks
 from job.training.callbacks import EarlyStopping, JobCallback, TrainingOver
 from job.training.fitting import Fit, TooLarge, TryOut, shrink, smaller
 from job.training.observer import Judge, TrainingObserver
 from job.training.randomness import random_state, restore_random_state
+from job.training.sameness import refuse_other_inputs
 from job.training.state import TrainingState
 from job.training.trackers import guard
 from job.training.trainer import job_trainer
@@ -78,6 +81,7 @@ def train(
     expected_loss: float | None = None,
     fit: Fit | None = None,
     judge: Judge | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Train `loaded.model` in place, from `resume_from` if given; `expected_loss` is what the
     first micro-batch after it had before, `fit` the micro-batch that an earlier attempt found.
@@ -99,18 +103,31 @@ def train(
         resumed=resumed,
         expected_loss=expected_loss,
         judge=judge,
+        ranks=ranks,
     )
-    try_out = TryOut(data.train, hyperparameters.optim, observer.fitted)
-    trainer = _build(
-        engine, loaded, data, settings, hyperparameters, [try_out, callback], output_dir
-    )
+    evaluates = bool(data.evaluation)
+    arguments = training_arguments(hyperparameters, settings, output_dir, evaluates=evaluates)
+    arguments |= engine.training_arguments()
+    with ranks.explained():
+        decisive = arguments | {
+            "hyperparameters": hyperparameters,
+            "early_stopping_patience": settings.early_stopping_patience,
+            "eval_generate_every": settings.eval_generate_every,
+        }
+        refuse_other_inputs(ranks, data.train, data.evaluation, loaded.model, decisive)
+    try_out = TryOut(data.train, hyperparameters.optim, observer.fitted, ranks)
+    trainer = _build(engine, loaded, data, settings, arguments, [try_out, callback], ranks)
     trainer.after_first = callback.first_micro_batch
-    with stop.deferred(), _translated_errors(output_dir, trainer, observer):
+    with (
+        stop.deferred(),
+        ranks.explained(),
+        _translated_errors(output_dir, trainer, observer),
+    ):
         if resume_from is not None and _is_over(resume_from, resumed):
             _conclude(trainer, callback, resume_from)
         else:
             _loop(trainer, resume_from)
-    stop.check()
+        stop.check()
     state = trainer.state
     return TrainingResult(
         step=state.global_step,
@@ -181,6 +198,10 @@ def training_arguments(
         "report_to": list(settings.report_to) or "none",
         "run_name": settings.run_id,
         "disable_tqdm": True,
+        # With several ranks: one loss over the supervised tokens of all, and batches in turn.
+        "average_tokens_across_devices": True,
+        "ddp_find_unused_parameters": False,
+        "accelerator_config": {"dispatch_batches": False, "even_batches": True},
     }
 
 
@@ -189,31 +210,43 @@ def _build(
     loaded: LoadedModel,
     data: TrainingData,
     settings: Settings,
-    hyperparameters: Hyperparameters,
+    arguments: dict[str, Any],
     own: list[Any],
-    output_dir: Path,
+    ranks: Ranks = ALONE,
 ) -> Any:
     classes = engine.trainer_classes()
-    evaluates = bool(data.evaluation)
-    arguments = training_arguments(hyperparameters, settings, output_dir, evaluates=evaluates)
     callbacks = list(own)
-    if evaluates and settings.early_stopping_patience:
+    if data.evaluation and settings.early_stopping_patience:
         callbacks.append(EarlyStopping(settings.early_stopping_patience))
-    set_seed(hyperparameters.seed)
-    trainer = job_trainer(classes.trainer)(
+    set_seed(arguments["seed"])
+    if ranks.size > 1:
+        leave_frozen_alone(loaded.model)
+    trainer = job_trainer(classes.trainer, ranks)(
         model=loaded.model,
-        args=classes.config(**(arguments | engine.training_arguments())),
+        args=classes.config(**arguments),
         train_dataset=to_dataset(data.train),
-        eval_dataset=to_dataset(data.evaluation) if evaluates else None,
+        eval_dataset=to_dataset(data.evaluation) if data.evaluation else None,
         processing_class=loaded.tokenizer,
         callbacks=callbacks,
     )
+    if trainer.args.device.type == "cpu":
+        # Among ranks accelerate calls it "cpu:0", where torch.load can't bring an optimizer back.
+        vars(trainer.args)["_setup_devices"] = torch.device("cpu")
     guard(trainer, settings.report_to, settings.run_uri)
     trainer.remove_callback(PrinterCallback)  # our log says it
     for callback in own:
         callback.trainer = trainer
     engine.adopt(trainer)
     return trainer
+
+
+def leave_frozen_alone(model: Any) -> None:
+    """Keep `DistributedDataParallel` from sending the base model around: every rank has it, its
+    4-bit weights are no floats, and only what is trained has gradients."""
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    frozen += [name for name, _ in model.named_buffers()]
+    ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    ignore(model, frozen)
 
 
 def _loop(trainer: Any, resume_from: Path | None) -> None:

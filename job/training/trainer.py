@@ -5,7 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+from job.ranks import ALONE, Ranks
+from job.training.repeats import first, leave_out, put_back, repeated
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,10 @@ class BatchCounts:
     micro_batches: int = 0
 
 
-def job_trainer(base: type[Any]) -> type[Any]:
+def job_trainer(base: type[Any], ranks: Ranks = ALONE) -> type[Any]:
     """A subclass of the engine's trainer (Unsloth's is made at run time, hence a function)."""
+    if ranks.size > 1:
+        base = _validating_as_one(_training_as_one(base, ranks), ranks)
 
     class JobTrainer(base):  # type: ignore[misc]
         """Counts what each step sees and times what each checkpoint costs."""
@@ -34,7 +40,7 @@ def job_trainer(base: type[Any]) -> type[Any]:
         def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
             self.step_began = time.monotonic()
             batches, num_items = super().get_batch_samples(*args, **kwargs)
-            self.batch_counts = count(batches)
+            self.batch_counts = getattr(self, "counted", None) or count(batches)
             self.step_loss = None
             return batches, num_items
 
@@ -49,7 +55,8 @@ def job_trainer(base: type[Any]) -> type[Any]:
             """Forward and backward of one micro-batch of `rows`, as in a step, counted as none."""
             self.current_gradient_accumulation_steps = 1
             model = getattr(self, "model_wrapped", None) or self.model
-            super().training_step(model, self.data_collator(rows))
+            with self.accelerator.no_sync(model):  # a rank without memory would never answer
+                super().training_step(model, self.data_collator(rows))
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             started = time.monotonic()
@@ -60,6 +67,67 @@ def job_trainer(base: type[Any]) -> type[Any]:
             """The card is written once, with results, when the adapter is published."""
 
     return JobTrainer
+
+
+def _training_as_one(base: type[Any], ranks: Ranks) -> type[Any]:
+    """`base` for one of several ranks: an epoch's last step trains on nothing twice."""
+
+    class RankTrainer(base):  # type: ignore[misc]
+        repeat: Any = None
+        """The micro-batch of this step that is there for the collectives alone."""
+        weightless = False
+
+        def get_batch_samples(self, iterator: Any, num_batches: int, *args: Any) -> Any:
+            batches = list(islice(iterator, num_batches))
+            self.repeat, labels, counted = None, None, batches
+            if batches and self.accelerator.gradient_state.end_of_dataloader:
+                size = self.args.train_batch_size
+                kept = repeated(len(self.train_dataset), size, ranks.rank, ranks.size)
+                counted = [*batches[:-1], first(batches[-1], kept)]
+                labels = leave_out(batches[-1], kept)
+                self.repeat = batches[-1] if kept == 0 else None
+            found = super().get_batch_samples(iter(batches), len(batches), *args)
+            self.counted = count(counted)
+            if self.repeat is not None:
+                put_back(self.repeat, labels)
+            return found
+
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            self.weightless = inputs is self.repeat
+            try:
+                return super().training_step(model, inputs, *args, **kwargs)
+            finally:
+                self.weightless = False
+
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().compute_loss(*args, **kwargs)
+            if not self.weightless:
+                return found
+            return (found[0] * 0.0, *found[1:]) if isinstance(found, tuple) else found * 0.0
+
+    return RankTrainer
+
+
+def _validating_as_one(base: type[Any], ranks: Ranks) -> type[Any]:
+    """`base` for one of several ranks: the validation loss is that of a single process, the mean
+    of each micro-batch weighted by its conversations."""
+
+    class RankTrainer(base):  # type: ignore[misc]
+        def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.accelerator.gradient_state.end_of_dataloader:
+                size = self.args.eval_batch_size
+                kept = repeated(len(self.eval_dataset), size, ranks.rank, ranks.size)
+                if kept:  # else accelerate leaves out what is gathered from here
+                    leave_out(inputs, kept)
+            # The Trainer would divide by the tokens of all ranks, those of repeats too, and then
+            # take the mean over the conversations that are left.
+            self.args.average_tokens_across_devices = False
+            try:
+                return super().prediction_step(model, inputs, *args, **kwargs)
+            finally:
+                self.args.average_tokens_across_devices = True
+
+    return RankTrainer
 
 
 def count(batches: list[dict[str, Any]]) -> BatchCounts:

@@ -30,14 +30,16 @@ def main(model_dir: Path) -> None:
     loaded = engine.load(model_dir, settings.hyperparameters())
 
     from job.training.fitting import TryOut
-    from job.training.train import _build, to_dataset
+    from job.training.train import _build, to_dataset, training_arguments
     from tests.training.runs import made_data
 
     with tempfile.TemporaryDirectory() as name:
         data = made_data(Path(name))
         hyperparameters = settings.hyperparameters()
         own = TryOut(data.train, hyperparameters.optim, lambda _fit: None)
-        trainer = _build(engine, loaded, data, settings, hyperparameters, [own], Path(name))
+        arguments = training_arguments(hyperparameters, settings, Path(name), evaluates=True)
+        arguments |= engine.training_arguments()
+        trainer = _build(engine, loaded, data, settings, arguments, [own])
         rows = [to_dataset(data.train)[i] for i in range(4)]
         together = loss(trainer, rows)
         alone = [loss(trainer, [row]) for row in rows]

@@ -66,6 +66,30 @@ def only(manifests: list[Manifest], kind: str, **labels: str) -> Manifest:
     return found
 
 
+def jobs_of(manifests: list[Manifest]) -> list[Manifest]:
+    """Every Job, those too that an operator makes of a JobSet or a TrainingRuntime."""
+    found = []
+    for manifest in manifests:
+        if manifest["kind"] == "Job":
+            found.append(manifest)
+            continue
+        spec = manifest.get("spec", {})
+        if manifest["kind"] == "TrainingRuntime":
+            spec = spec["template"]["spec"]
+        if manifest["kind"] in ("JobSet", "TrainingRuntime"):
+            for replicated in spec["replicatedJobs"]:
+                name = f"{manifest['metadata']['name']}-{replicated['name']}-0"
+                job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}}
+                found.append(job | {"spec": replicated["template"]["spec"]})
+    return found
+
+
+def pods_of(manifests: list[Manifest]) -> list[Manifest]:
+    """The pod's spec of every Job, as above, and of every Pod."""
+    pods = [manifest for manifest in manifests if manifest["kind"] == "Pod"]
+    return [pod_of(manifest) for manifest in [*jobs_of(manifests), *pods]]
+
+
 def pod_of(manifest: Manifest) -> Manifest:
     """The pod's spec of a Job or Pod."""
     spec: Manifest = manifest["spec"]

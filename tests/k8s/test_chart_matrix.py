@@ -17,22 +17,20 @@ from tests.k8s.chart import (
     VALUES,
     Manifest,
     env_of,
+    jobs_of,
     only,
     pod_of,
+    pods_of,
     render,
     run,
     template,
 )
+from tests.k8s.custom import MODELS, check
 
 GOOD = sorted([*VALUES.glob("*.yaml"), *(CHART / "examples").glob("*.yaml")])
 BAD = sorted(REFUSED.glob("*.yaml"))
 VERSIONS = ("1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
-CUSTOM = (
-    "PodMonitor",
-    "PrometheusRule",
-    "WorkflowTemplate",
-    "ClusterWorkflowTemplate",
-)
+CUSTOM = (*MODELS, "PrometheusRule")
 
 
 def _named(path: Path) -> str:
@@ -50,27 +48,32 @@ def test_there_are_enough_of_them() -> None:
 
 
 def test_every_version_of_the_api_takes_them(manifests: list[Manifest]) -> None:
+    core = [m for m in manifests if m["kind"] not in CUSTOM]
+    operators = [job for job in jobs_of(manifests) if job not in core]
+    for manifest in [*core, *operators]:
+        for version in VERSIONS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_every_operator_knows_their_fields(manifests: list[Manifest]) -> None:
     for manifest in manifests:
-        if manifest["kind"] not in CUSTOM:
-            for version in VERSIONS:
-                kubernetes_validate.validate(manifest, version, strict=True)
+        if manifest["kind"] in MODELS:
+            check(manifest)
 
 
 def test_their_environments_are_settings(
     manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for manifest in manifests:
-        if manifest["kind"] in ("Job", "Pod"):
-            pod = pod_of(manifest)
-            for container in [*pod.get("initContainers", ()), *pod["containers"]]:
-                with monkeypatch.context() as patched:
-                    for name, value in env_of(container).items():
-                        patched.setenv(name, value)
-                    load_settings()
+    for pod in pods_of(manifests):
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+            with monkeypatch.context() as patched:
+                for name, value in env_of(container).items():
+                    patched.setenv(name, value)
+                load_settings()
 
 
 def test_their_names_fit(manifests: list[Manifest]) -> None:
-    for manifest in manifests:
+    for manifest in [*manifests, *jobs_of(manifests)]:
         limit = 52 if manifest["kind"] == "Job" else 63
         assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", manifest["metadata"]["name"])
         assert len(manifest["metadata"]["name"]) <= limit
@@ -78,24 +81,22 @@ def test_their_names_fit(manifests: list[Manifest]) -> None:
 
 def test_their_pods_meet_the_restricted_standard(manifests: list[Manifest]) -> None:
     """Pod Security Standards, level `restricted`, and what else the contract asks for."""
-    for manifest in manifests:
-        if manifest["kind"] in ("Job", "Pod"):
-            pod = pod_of(manifest)
-            assert pod["securityContext"]["runAsNonRoot"] is True
-            assert pod["securityContext"]["runAsUser"] > 0
-            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-            assert pod["automountServiceAccountToken"] is False
-            assert pod["restartPolicy"] == "Never"
-            for container in [*pod.get("initContainers", ()), *pod["containers"]]:
-                security = container["securityContext"]
-                assert security["allowPrivilegeEscalation"] is False
-                assert security["readOnlyRootFilesystem"] is True
-                assert security["capabilities"] == {"drop": ["ALL"]}
+    for pod in pods_of(manifests):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["restartPolicy"] == "Never"
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["capabilities"] == {"drop": ["ALL"]}
 
 
 def test_a_real_api_server_would_take_the_job(manifests: list[Manifest]) -> None:
     """What an API server checks and schemas don't."""
-    jobs = [m for m in manifests if m["kind"] == "Job" and "podFailurePolicy" in m["spec"]]
+    jobs = [job for job in jobs_of(manifests) if "podFailurePolicy" in job["spec"]]
     for job in jobs:
         spec, pod = job["spec"], pod_of(job)
         assert spec["podReplacementPolicy"] == "Failed"

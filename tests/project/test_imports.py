@@ -15,6 +15,7 @@ MAY_BE_HEAVY = (
     "job.demo",
     "job.engines",
     "job.evaluation",
+    "job.ranks.group",
     "job.run",
     "job.storage.s3",
     "job.storage.s3_client",
@@ -22,7 +23,8 @@ MAY_BE_HEAVY = (
     "job.storage.s3_transfer",
     "job.training",
 )
-"""Modules (and all below them) that train, generate, compose those that do, or speak to S3."""
+"""Modules (and all below them) that train, generate, join ranks, compose those that do, or speak
+to S3."""
 
 _PROBE = """
 import importlib, json, sys

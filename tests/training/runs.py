@@ -15,6 +15,7 @@ from job.dataset import Sample
 from job.engines import LoadedModel, ReferenceEngine
 from job.errors import Preempted
 from job.lifecycle import StopToken
+from job.ranks import ALONE, Ranks
 from job.training import (
     Fit,
     Judge,
@@ -135,6 +136,7 @@ def run(
     expected_loss: float | None = None,
     fit: Fit | None = None,
     judging: Callable[[LoadedModel, StopToken], Judge] | None = None,
+    ranks: Ranks = ALONE,
     **settings: Any,
 ) -> Outcome:
     resolved = Settings(**(SETTINGS | settings))
@@ -153,7 +155,8 @@ def run(
             resume_from,
             expected_loss,
             fit,
-            judging(loaded, stop) if judging else None,
+            judge=judging(loaded, stop) if judging else None,
+            ranks=ranks,
         )
     except (Preempted, Killed):
         result = None

@@ -1,0 +1,246 @@
+"""The group of all ranks: a store for messages, gloo for what is agreed on, NCCL for gradients."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final, NoReturn
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, TCPStore
+
+from job.errors import JobError, Problem
+from job.lifecycle import StopToken
+from job.ranks.base import Message, Place
+from job.ranks.ends import End, PeerLost, end_of
+from job.ranks.pulse import END, SEEN, Pulse
+
+_log = logging.getLogger(__name__)
+
+_TRY_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.1
+_EXPLAIN_SECONDS: Final = 3.0
+"""A broken connection is noticed before the reason is read."""
+_SEEN_SECONDS: Final = 3.0
+"""The store lives in rank 0: it stays until the others have read how it ended."""
+_COLLECTIVE_TIMEOUT: Final = timedelta(minutes=60)
+"""The pulse finds lost ranks; this only bounds what is alive and hangs."""
+_BROKEN: Final = re.compile(r"gloo|nccl|peer|socket|connection|timed out", re.IGNORECASE)
+
+Leave = Callable[[BaseException], NoReturn]
+
+
+class Group:
+    """Keeps `job.ranks.base.Ranks`."""
+
+    def __init__(self, place: Place, store: Any, pulse: Pulse, stop: StopToken) -> None:
+        self.place = place
+        self.rank = place.rank
+        self.size = place.size
+        self._store = store
+        self._pulse = pulse
+        self._stop = stop
+        self._trains = True
+        self._answers = 0
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            store=PrefixStore("group", store),
+            rank=place.rank,
+            world_size=place.size,
+            timeout=_COLLECTIVE_TIMEOUT,
+        )
+        self._control = dist.new_group(backend="gloo", timeout=_COLLECTIVE_TIMEOUT)
+
+    # -- agreement --------------------------------------------------------------------------
+
+    def exchange(self, *values: int) -> list[tuple[int, ...]]:
+        own = torch.tensor(values, dtype=torch.int64)
+        every = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(every, own, group=self._control)
+        return [tuple(row.tolist()) for row in every]
+
+    def gather(self, data: bytes) -> list[bytes]:
+        every: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        dist.gather_object(data, every, dst=0, group=self._control)
+        return every or []
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if not _BROKEN.search(f"{type(error).__name__} {error}"):
+                raise
+            self._pulse.interrupted.wait(_EXPLAIN_SECONDS)
+            if self._stop.cause is not None:
+                raise self._stop.cause from error
+            raise PeerLost(f"a connection between ranks broke: {_found(error)}") from error
+
+    def of_owner(self, value: int, waiting: Callable[[], None]) -> int:
+        """Over the store: in a collective the others would wait with a time-out, and deaf."""
+        self._answers += 1
+        topic = f"answer-{self._answers}"
+        if self.rank == 0:
+            self.tell(topic, {"value": value})
+            return value
+        while not self._store.check([topic]):
+            if self._pulse.interrupted.wait(_POLL_SECONDS):
+                self._stop.check()
+            waiting()
+        return int(json.loads(self._store.get(topic))["value"])
+
+    @property
+    def others_asked(self) -> bool:
+        """At rank 0: whether another one was asked to stop, as its life signs say."""
+        return self._pulse.others_asked
+
+    # -- messages ---------------------------------------------------------------------------
+
+    def tell(self, topic: str, message: Message) -> None:
+        self._store.set(topic, json.dumps(message))
+
+    def hear(self, topic: str) -> Message:
+        """Waits for it; a signal, or the end of another rank, ends the wait."""
+        while not self._store.check([topic]):
+            self._stop.pause(_POLL_SECONDS)
+        found: Message = json.loads(self._store.get(topic))
+        return found
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def trained(self) -> None:
+        """Training is over: the owner goes on alone, and whoever waits for it may go."""
+        self._trains = False
+        if self.rank == 0:
+            self._pulse.release()
+        dist.destroy_process_group()
+
+    def owners_end(self, seconds: float | None = None) -> End | None:
+        """Wait for what rank 0 announces; None when time runs out."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while self._pulse.end is None and not self._pulse.interrupted.is_set():
+            if until is not None and time.monotonic() > until:
+                return None
+            time.sleep(_POLL_SECONDS)
+        return self._pulse.end
+
+    def announce(self, error: BaseException | None) -> None:
+        """Tell the others how this rank ends, unless another one has ended before. Never raises.
+
+        One that only waits for the owner goes without a word: the owner needs nobody any more.
+        """
+        end = end_of(self.rank, error)
+        if self.rank and (not self._trains or end.code == 0):
+            return
+        try:
+            self._store.compare_set(END, "", end.dump())
+        except RuntimeError:
+            return  # the store is gone, and with it everybody
+        if self.rank == 0:
+            self._wait_until_seen()
+
+    def close(self) -> None:
+        self._pulse.stop()
+
+    def _wait_until_seen(self) -> None:
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            return
+        until = time.monotonic() + min(_SEEN_SECONDS, self._stop.seconds_left() / 2)
+        try:
+            while self._store.add(SEEN, 0) < self.size - 1 and time.monotonic() < until:
+                time.sleep(_POLL_SECONDS / 2)
+        except RuntimeError:
+            return
+
+
+def join(
+    place: Place,
+    stop: StopToken,
+    leave: Leave,
+    *,
+    join_seconds: float,
+    timeout_seconds: float,
+    while_waiting: Callable[[], None] = lambda: None,
+) -> Group:
+    """Meet the other ranks. `while_waiting` is called now and then, and may raise.
+
+    Raises `PeerLost` where not all are there within `join_seconds`.
+    """
+    deadline = time.monotonic() + join_seconds
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place.local_rank)
+    store = _met(place, stop, deadline, while_waiting)
+    watched = range(1, place.size) if place.rank == 0 else (0,)
+    pulse = Pulse(
+        _connect(place, is_master=False), place.rank, watched, stop, leave, timeout_seconds
+    )
+    try:
+        group = Group(place, store, pulse, stop)
+    except RuntimeError as error:
+        pulse.interrupted.wait(_EXPLAIN_SECONDS)
+        raise stop.cause or PeerLost(f"no group of ranks: {error}") from error
+    _log.info("rank %d of %d, on node %d", place.rank, place.size, place.node)
+    return group
+
+
+def _met(place: Place, stop: StopToken, deadline: float, while_waiting: Callable[[], None]) -> Any:
+    while True:
+        found = f"{place.host}:{place.port} does not answer"
+        try:
+            store = _connect(place, is_master=_hosts_store(place))
+            if int(store.add(f"joined/{place.rank}", 1)) == 1:
+                return _all_there(store, place, stop, deadline)
+            found = "the group has this rank already: it is an older attempt's, and ends"
+        except RuntimeError as error:
+            if _hosts_store(place):
+                raise JobError(Problem("MASTER_PORT", f"rank 0 can't listen: {error}")) from error
+        while_waiting()
+        if time.monotonic() > deadline:
+            raise _nobody(found)
+        stop.pause(1.0)
+
+
+def _all_there(store: Any, place: Place, stop: StopToken, deadline: float) -> Any:
+    keys = [f"joined/{rank}" for rank in range(place.size)]
+    while not store.check(keys):
+        if time.monotonic() > deadline:
+            missing = [str(n) for n, key in enumerate(keys) if not store.check([key])]
+            raise _nobody(f"rank {', '.join(missing)} of {place.size} did not come")
+        stop.pause(_POLL_SECONDS)
+    return store
+
+
+def _found(error: RuntimeError) -> str:
+    """Of what gloo says the first sentence, without the line of its source."""
+    line = str(error).strip().splitlines()[0]
+    return re.sub(r"^\[\S+\] ", "", line).split(". ")[0]
+
+
+def _nobody(found: str) -> PeerLost:
+    hint = "are all nodes scheduled, and can they reach MASTER_ADDR? or raise it"
+    return PeerLost(Problem("FORGE_RANK_JOIN_SECONDS", found, hint))
+
+
+def _hosts_store(place: Place) -> bool:
+    return place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
+def _connect(place: Place, *, is_master: bool) -> Any:
+    store = TCPStore(
+        place.host,
+        place.port,
+        None,
+        is_master,
+        timeout=timedelta(seconds=_TRY_SECONDS),
+        wait_for_workers=False,
+        multi_tenant=False,
+    )
+    # torchrun's agent keeps its own keys there, and one store over its restarts.
+    return PrefixStore(f"forge-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

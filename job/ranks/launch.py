@@ -1,0 +1,160 @@
+"""One process a GPU, from the variables that torchrun would read; free of torch.
+
+torchrun itself ends with 1 whatever its workers ended with, and kills them 30 s after a SIGTERM.
+Here a signal goes to all workers, they have their whole grace period, and the code they agreed on
+is the pod's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final
+
+from job.errors import EXIT_CODES, JobError, Problem, SettingsError
+
+_PORT: Final = 29500
+_POLL_SECONDS: Final = 0.1
+_FOLLOW_SECONDS: Final = 10.0
+"""Ranks of a group end by themselves; one that hasn't met the others yet is told."""
+
+_VERDICTS: Final = tuple(code for code, (_, action) in EXIT_CODES.items() if action == "FailJob")
+_ORDER: Final = (*_VERDICTS, 76, 75, 69)
+"""The first that any worker ended with is the pod's: what can't be mended, then what is nobody's
+fault, whose neighbours may end with anything."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What this pod is to start."""
+
+    nodes: int
+    workers: int
+    number: int
+    host: str
+    port: int
+
+    def environment(self, local_rank: int) -> dict[str, str]:
+        """torchrun's variables for one worker."""
+        return {
+            "WORLD_SIZE": str(self.nodes * self.workers),
+            "RANK": str(self.number * self.workers + local_rank),
+            "LOCAL_RANK": str(local_rank),
+            "LOCAL_WORLD_SIZE": str(self.workers),
+            "GROUP_RANK": str(self.number),
+            "MASTER_ADDR": self.host,
+            "MASTER_PORT": str(self.port),
+        }
+
+
+def wanted(environ: Mapping[str, str]) -> Node | None:
+    """What `PET_*` ask for; None for a single process, and for a worker of torchrun.
+
+    Raises `SettingsError`.
+    """
+    if "LOCAL_RANK" in environ:
+        return None
+    nodes, workers = _number(environ, "PET_NNODES", 1), _workers(environ)
+    if nodes * workers == 1:
+        return None
+    number = _number(environ, "PET_NODE_RANK", 0)
+    host = environ.get("PET_MASTER_ADDR") or ("127.0.0.1" if nodes == 1 else "")
+    if not host:
+        hint = "the name under which the other nodes find the first one"
+        raise SettingsError(Problem("PET_MASTER_ADDR", f"is not set, with {nodes} nodes", hint))
+    if not 0 <= number < nodes:
+        raise SettingsError(Problem("PET_NODE_RANK", f"is {number}, with {nodes} nodes"))
+    return Node(nodes, workers, number, host, _number(environ, "PET_MASTER_PORT", _PORT))
+
+
+def launch(node: Node, command: Sequence[str] = (sys.executable, "-m", "job")) -> tuple[int, str]:
+    """Run the workers to their end: the exit code, and what to say where no worker could."""
+    return _Workers(node, command).wait()
+
+
+class _Workers:
+    def __init__(self, node: Node, command: Sequence[str]) -> None:
+        self._asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._processes = [
+            subprocess.Popen(
+                command,
+                env={**os.environ, **node.environment(rank)},
+                preexec_fn=_die_with_parent,
+            )
+            for rank in range(node.workers)
+        ]
+        if self._asked:
+            self._terminate()
+
+    def wait(self) -> tuple[int, str]:
+        codes: dict[int, int] = {}
+        collateral: set[int] = set()
+        failed_at: float | None = None
+        while len(codes) < len(self._processes):
+            time.sleep(_POLL_SECONDS)
+            for rank, process in enumerate(self._processes):
+                if rank not in codes and (code := process.poll()) is not None:
+                    codes[rank] = code
+                    failed_at = failed_at or (time.monotonic() if code else None)
+            if failed_at and time.monotonic() - failed_at > _FOLLOW_SECONDS and not self._asked:
+                self._asked = True
+                collateral = {rank for rank in range(len(self._processes)) if rank not in codes}
+                self._terminate()
+        judged = [code for rank, code in codes.items() if rank not in collateral]
+        return _verdict(judged), _unsaid(codes)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+        self._terminate()
+
+    def _terminate(self) -> None:
+        for process in getattr(self, "_processes", []):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+
+def _verdict(codes: Sequence[int]) -> int:
+    for code in _ORDER:
+        if code in codes:
+            return code
+    return JobError.exit_code if any(codes) else 0
+
+
+def _unsaid(codes: Mapping[int, int]) -> str:
+    """Of a first worker that was killed: nobody else writes the pod's message."""
+    if codes[0] >= 0:
+        return ""
+    return f"worker 0 was killed by {signal.Signals(-codes[0]).name}"
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+    value = environ.get(name) or str(default)
+    try:
+        return int(value)
+    except ValueError:
+        hint = "elastic ranges have no place here: a run keeps its number of processes"
+        raise SettingsError(Problem(name, f"is {value!r}, not a number", hint)) from None
+
+
+def _workers(environ: Mapping[str, str]) -> int:
+    """`auto` and `gpu`, Kubeflow's words, mean a worker for each card."""
+    if environ.get("PET_NPROC_PER_NODE") not in ("auto", "gpu", "cpu"):
+        return _number(environ, "PET_NPROC_PER_NODE", 1)
+    if environ["PET_NPROC_PER_NODE"] == "cpu":
+        return 1
+    counting = "import torch; print(torch.cuda.device_count())"  # in a process of its own
+    found = subprocess.run([sys.executable, "-c", counting], capture_output=True, check=False)
+    return max(1, int(found.stdout.strip() or 0))

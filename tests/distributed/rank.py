@@ -1,0 +1,155 @@
+"""One of two ranks that train the tiny model several times; what each saw goes into a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from job.dataset import ChatFormat, Row
+from job.engines import LoadedModel
+from job.evaluation import evaluate
+from job.lifecycle import StopToken
+from job.ranks import own_place
+from job.ranks.group import Group, join
+from job.training import Judge
+from tests.tiny import rows
+from tests.training.runs import Outcome, made_data, run
+
+EXACT: dict[str, Any] = {"gradient_accumulation_steps": 2, "max_steps": 8}
+"""A sign of life a step, and at step 5 two in the validation, before turns are generated."""
+
+COMPARED: dict[str, Any] = {"lora_dropout": 0.0, "max_steps": 5}
+"""Over the end of an epoch."""
+
+STOPS = (("in_step", 1, 4), ("in_evaluation", 0, 7), ("in_generation", 1, 9))
+"""Which rank, and at which sign of life: one that waits for another gives some, too."""
+
+vars(evaluate)["MAX_NEW_TOKENS"] = 6
+
+
+class _Current(StopToken):
+    """That of the training under way, which makes its own; a job has only one."""
+
+    of_training: StopToken | None = None
+
+    @property
+    def requested(self) -> bool:
+        return self.of_training is not None and self.of_training.requested
+
+
+def _leave(cause: BaseException) -> NoReturn:
+    print(f"left: {cause}", file=sys.stderr)
+    os._exit(1)
+
+
+def _said(outcome: Outcome) -> dict[str, Any]:
+    totals = outcome.result.totals if outcome.result else None
+    return {
+        "losses": outcome.seen.losses,
+        "eval_losses": outcome.seen.eval_losses,
+        "rates": [e for e in outcome.result.history if "eval_exact" in e] if outcome.result else [],
+        "adapter": outcome.adapter,
+        "finished": outcome.result is not None,
+        "saved": outcome.seen.saves[-1].step if outcome.seen.saves else None,
+        "tokens": totals.tokens if totals else 0,
+        "supervised_tokens": totals.supervised_tokens if totals else 0,
+        "samples": totals.samples if totals else 0,
+        "resumptions": outcome.seen.resumptions,
+    }
+
+
+def main(model: Path, folder: Path) -> dict[str, Any]:
+    place = own_place(os.environ)
+    assert place is not None
+    token = _Current()
+    group = join(place, token, _leave, join_seconds=120, timeout_seconds=60)
+    data = made_data(folder / f"data-{place.rank}")
+    own = folder / f"rank-{place.rank}"
+
+    def train(name: str, **kwargs: Any) -> Outcome:
+        return run(model, data, own / name, ranks=group, **kwargs)
+
+    def judging(*, until_cut_off: bool) -> Callable[[LoadedModel, StopToken], Judge]:
+        def made(loaded: LoadedModel, stop: StopToken) -> Judge:
+            token.of_training = stop
+            return _judge(model, loaded, stop, group, until_cut_off)
+
+        return made
+
+    whole = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+    seen = {
+        "equal": _said(train("equal", **COMPARED, gradient_accumulation_steps=2)),
+        "uneven": _said(train("uneven", **COMPARED, **whole)),
+        "whole": _said(train("whole", **EXACT)),
+    }
+    # Staggered: either rank alone is asked to stop.
+    for name, stopped_rank, sign in STOPS:
+        generates = name == "in_generation"
+        first = train(
+            name,
+            stop_at=sign if place.rank == stopped_rank else None,
+            judging=judging(until_cut_off=True) if generates else None,
+            **EXACT,
+        )
+        again = train(
+            f"{name}-2",
+            resume_from=_checkpoint(group, folder, first),
+            judging=judging(until_cut_off=False) if generates else None,
+            **EXACT,
+        )
+        seen |= {name: _said(first), f"{name}_resumed": _said(again)}
+    group.trained()
+    group.close()
+    return seen
+
+
+def _judge(
+    model: Path, loaded: LoadedModel, stop: StopToken, group: Group, until_cut_off: bool
+) -> Judge:
+    """As `job.judging` has it, and again and again where another rank is to cut it off."""
+    chat = ChatFormat.load(model)
+    held_out = [Row("x", i + 1, tuple(row["messages"])) for i, row in enumerate(rows(3))]
+
+    def rates() -> dict[str, float] | None:
+        while True:
+            found = evaluate.judge_adapter(
+                loaded.model,
+                loaded.tokenizer,
+                chat,
+                held_out,
+                lambda: stop.requested or group.others_asked,
+            )
+            if found is None:
+                return None
+            if not until_cut_off:
+                return {name: measure["rate"] for name, measure in found.items()}
+
+    return Judge(rates if group.rank == 0 else _not_here, every=1)
+
+
+def _not_here() -> dict[str, float]:
+    raise AssertionError("rank 0 generates, and no other")
+
+
+def _checkpoint(group: Group, folder: Path, first: Outcome) -> Path:
+    """Rank 0's, at both; the other ranks have nothing of their own left."""
+    step = first.seen.saves[-1].step
+    if group.rank == 0:
+        group.tell(
+            f"checkpoint-{folder}-{first.adapter}", {"path": str(first.seen.saves[-1].folder)}
+        )
+    else:
+        assert not first.seen.saves[-1].folder.exists()
+    every = group.exchange(step)
+    assert len(set(every)) == 1, every
+    path = group.hear(f"checkpoint-{folder}-{first.adapter}")["path"]
+    return Path(path)
+
+
+if __name__ == "__main__":
+    found = main(Path(sys.argv[1]), Path(sys.argv[2]))
+    Path(sys.argv[2], f"rank-{os.environ['RANK']}.json").write_text(json.dumps(found))

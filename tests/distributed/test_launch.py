@@ -1,0 +1,115 @@
+"""The launcher with real processes: variables, signals, and whose exit code is the pod's."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from job.errors import SettingsError
+from job.ranks import own_place
+from job.ranks.launch import Node, wanted
+
+TWO = Node(1, 2, 0, "127.0.0.1", 29500)
+
+
+def _launcher(worker: str) -> subprocess.Popen[str]:
+    """A launcher of two workers that run `worker`; it prints its code and what it has to say."""
+    code = f"""
+        import sys
+        from job.ranks.launch import Node, launch
+        print(launch({TWO!r}, (sys.executable, "-c", {textwrap.dedent(worker)!r})))
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ((0, 0), "(0, '')"),
+        ((75, 70), "(75, '')"),
+        ((70, 78), "(78, '')"),
+        ((70, 76), "(76, '')"),
+        ((75, 76), "(76, '')"),
+        ((0, 3), "(70, '')"),
+    ],
+)
+def test_the_code_that_says_most_is_the_pods(codes: tuple[int, int], expected: str) -> None:
+    worker = f"import os, sys; sys.exit({codes!r}[int(os.environ['RANK'])])"
+    assert _launcher(worker).communicate(timeout=60)[0].strip() == expected
+
+
+def test_a_first_worker_that_was_killed_is_spoken_for() -> None:
+    worker = """
+        import os, signal, sys
+        if os.environ["RANK"] == "0":
+            os.kill(os.getpid(), signal.SIGKILL)
+        sys.exit(70)
+    """
+    said = _launcher(worker).communicate(timeout=60)[0].strip()
+    assert said == "(70, 'worker 0 was killed by SIGKILL')"
+
+
+def test_a_signal_reaches_every_worker(tmp_path: Path) -> None:
+    worker = f"""
+        import os, pathlib, signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+        pathlib.Path({str(tmp_path)!r}, os.environ["RANK"]).touch()
+        time.sleep(60)
+    """
+    launcher = _launcher(worker)
+    while len(list(tmp_path.iterdir())) < 2:
+        assert launcher.poll() is None
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.communicate(timeout=50)[0].strip() == "(75, '')"
+
+
+def test_a_single_process_and_a_worker_of_torchrun_launch_nothing() -> None:
+    assert wanted({}) is None
+    assert wanted({"PET_NNODES": "1", "PET_NPROC_PER_NODE": "1"}) is None
+    assert wanted({"PET_NPROC_PER_NODE": "2", "LOCAL_RANK": "1"}) is None
+
+
+def test_a_worker_finds_its_place_in_what_the_launcher_sets() -> None:
+    node = wanted(
+        {
+            "PET_NNODES": "3",
+            "PET_NPROC_PER_NODE": "4",
+            "PET_NODE_RANK": "2",
+            "PET_MASTER_ADDR": "run-node-0-0.run",
+            "PET_MASTER_PORT": "1234",
+        }
+    )
+    assert node == Node(3, 4, 2, "run-node-0-0.run", 1234)
+    place = own_place(node.environment(1))
+    assert place is not None
+    assert (place.rank, place.size, place.local_rank, place.node) == (9, 12, 1, 2)
+    assert not place.leads_node
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"PET_NNODES": "2"}, "PET_MASTER_ADDR"),
+        ({"PET_NNODES": "1:4"}, "PET_NNODES"),
+        (
+            {"PET_NNODES": "2", "PET_NODE_RANK": "2", "PET_MASTER_ADDR": "x"},
+            "PET_NODE_RANK",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(environ: dict[str, str], name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        wanted(environ)
+    assert [problem.where for problem in caught.value.problems] == [name]
+
+
+def test_half_of_torchruns_variables_is_refused() -> None:
+    with pytest.raises(SettingsError, match="WORLD_SIZE"):
+        own_place({"WORLD_SIZE": "2", "RANK": "0"})

@@ -1,0 +1,120 @@
+"""Several pods for one run: what an operator checks, or finds by its name, beside any schema."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from job.ranks.launch import Node, wanted
+from tests.k8s.chart import (
+    CHART,
+    ROOT,
+    VALUES,
+    Manifest,
+    env_of,
+    example,
+    jobs_of,
+    only,
+    pod_of,
+    run,
+)
+from tests.k8s.custom import check
+
+RULE_NAME = re.compile(r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+"""Of a JobSet's failure policy, as its API documents it."""
+
+
+@pytest.fixture(params=["jobset", "trainjob"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def _rendered(kind: str) -> tuple[list[Manifest], Manifest, Manifest]:
+    """All, the one Job, and the JobSet's own spec."""
+    manifests = example(kind)
+    [job] = jobs_of(manifests)
+    if kind == "jobset":
+        return manifests, job, only(manifests, "JobSet")["spec"]
+    return manifests, job, only(manifests, "TrainingRuntime")["spec"]["template"]["spec"]
+
+
+def test_the_jobset_gives_up_where_its_job_does(kind: str) -> None:
+    _, job, spec = _rendered(kind)
+    [rule] = spec["failurePolicy"]["rules"]
+    assert RULE_NAME.match(rule["name"])
+    assert rule["action"] == "FailJobSet"
+    assert "PodFailurePolicy" in rule["onJobFailureReasons"]
+    assert spec["failurePolicy"]["maxRestarts"] == 0, "pods are replaced by the Job, not all of it"
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert job["spec"]["podFailurePolicy"]["rules"]
+    [counted] = jobs_of(example("several-gpus"))
+    assert job["spec"]["backoffLimit"] == 2 * counted["spec"]["backoffLimit"]
+
+
+def test_the_pods_of_a_jobset_find_each_other() -> None:
+    """By the variables that the launcher reads, and the name that JobSet gives the first pod."""
+    manifests, job, spec = _rendered("jobset")
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == 2
+    container = pod_of(job)["containers"][0]
+    [index] = [v for v in container["env"] if v["name"] == "PET_NODE_RANK"]
+    path = index["valueFrom"]["fieldRef"]["fieldPath"]
+    assert path == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    name = only(manifests, "JobSet")["metadata"]["name"]
+    assert spec["network"]["publishNotReadyAddresses"] is True
+    found = wanted(env_of(container) | {"PET_NODE_RANK": "1"})
+    assert found == Node(2, 4, 1, f"{name}-node-0-0.{name}", 29500)
+    [other] = jobs_of(example("jobset", "distributed.port=2345"))
+    assert env_of(pod_of(other)["containers"][0])["PET_MASTER_PORT"] == "2345"
+
+
+def test_kubeflow_finds_what_it_fills_in() -> None:
+    manifests, job, spec = _rendered("trainjob")
+    [replicated] = spec["replicatedJobs"]
+    labels = replicated["template"]["metadata"]["labels"]
+    assert replicated["name"] == "node"
+    assert labels == {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+    [container] = pod_of(job)["containers"]
+    assert container["name"] == "node"
+    assert not [v["name"] for v in container["env"] if v["name"].startswith("PET_")], "it sets them"
+    train_job, runtime = only(manifests, "TrainJob"), only(manifests, "TrainingRuntime")
+    assert train_job["spec"]["trainer"] == {"numNodes": 2, "numProcPerNode": 4}
+    assert train_job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    # Helm sends unknown kinds in alphabetical order, and the webhook wants the runtime first.
+    assert runtime["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+
+
+def test_the_notes_name_what_there_is(kind: str) -> None:
+    values = f"--values={VALUES / f'{kind}.yaml'}"
+    shown = run("helm", "install", "weather", str(CHART), "-n=ml", values, "--dry-run=client")
+    notes = shown.stdout.partition("NOTES:")[2]
+    [job] = jobs_of(example(kind))
+    name = env_of(pod_of(job)["containers"][0])["FORGE_RUN_ID"]
+    assert f"kubectl -n ml logs -f --prefix -l forge-job/run-id={name}\n" in notes
+    assert f"kubectl -n ml get {kind} {name} -o wide" in notes
+    assert f"kubectl -n ml delete {kind} {name}" in notes
+
+
+def test_the_number_of_pods_is_part_of_the_runs_id(kind: str) -> None:
+    """Another number would be refused on resume."""
+
+    def name(*sets: str) -> Any:
+        [job] = jobs_of(example(kind, *sets))
+        return env_of(pod_of(job)["containers"][0])["FORGE_RUN_ID"]
+
+    assert name() == name()
+    assert name() != name("distributed.nodes=3")
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("jobset", ["JobSet"]), ("trainjob", ["TrainingRuntime", "TrainJob"])]
+)
+def test_the_examples_are_known_and_in_order(name: str, kinds: list[str]) -> None:
+    text = (ROOT / "k8s" / "distributed" / f"{name}.yaml").read_text()
+    manifests = list(yaml.safe_load_all(text))
+    assert [manifest["kind"] for manifest in manifests] == kinds
+    for manifest in manifests:
+        check(manifest)
+        assert "helm.sh/hook" not in manifest["metadata"].get("annotations", {})
