@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from job.errors import Fenced, JobError, Problem, Unavailable
+from job.errors import Fenced, JobError, Problem
 from job.ledger.record import Attempt, Holder, Progress, RunRecord, Status, now
-from job.storage.base import Conflict, NotFound, Storage
+from job.storage.base import Conflict, NotFound, Storage, Unanswered
 
 RECORD_KEY = "run.json"
 _SWAP_TRIES = 8
@@ -120,13 +120,13 @@ class Ledger:
                 try:
                     expected = self._etag if self._record.conditional_writes else None
                     self._etag = self._storage.write(RECORD_KEY, data, if_match=expected)
-                except (Conflict, Unavailable) as error:
+                except (Conflict, Unanswered) as error:
                     # What was lost may be the answer alone. Not to look leaves swaps that fail for
                     # ever where every other answer is lost: each meets the one before it.
                     if self._reread() == data:
                         return self._record
                     self.check_not_fenced()
-                    if isinstance(error, Unavailable):
+                    if isinstance(error, Unanswered):
                         raise
                     continue
                 self._record = copy

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from job.errors import Unavailable
 from job.storage.cancellation import Cancellation
 from job.storage.observer import Observer
 
@@ -24,6 +25,10 @@ class NotFound(Exception):
 
 class Conflict(Exception):
     """The condition of a write did not hold: somebody else changed the object first."""
+
+
+class Unanswered(Unavailable):
+    """The request was sent, and its answer did not come: it may have been served."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from job.errors import AccessDenied, JobError, Problem, SettingsError, Unavailable
 from job.redact import redact
-from job.storage.base import Conflict, NotFound
+from job.storage.base import Conflict, NotFound, Unanswered
 from job.storage.faults import NotSupported, work_disk_fault
 from job.storage.observer import Observer
 
@@ -32,6 +32,7 @@ READ_ATTEMPTS: Final = 3
 STREAM_ATTEMPTS: Final = 5
 """Without a byte of progress between them."""
 
+_UNANSWERED = (boto.ConnectionClosedError, boto.ReadTimeoutError)
 _UNREACHABLE = (
     *TORN,
     boto.HTTPClientError,
@@ -139,14 +140,17 @@ class S3Faults:
                 Problem(where, f"no usable credentials: {redact(str(error))}", _CREDENTIALS_HINT)
             )
         if isinstance(error, _UNREACHABLE):
-            return self._unreachable(where, redact(str(error)))
+            kind = Unanswered if isinstance(error, _UNANSWERED) else Unavailable
+            return self._unreachable(where, redact(str(error)), kind)
         if isinstance(error, OSError):
             return work_disk_fault(error)
         return configuration_fault(error, where)
 
-    def _unreachable(self, where: str, found: str) -> Unavailable:
+    def _unreachable(
+        self, where: str, found: str, kind: type[Unavailable] = Unavailable
+    ) -> Unavailable:
         hint = "check AWS_ENDPOINT_URL_S3 and the network"
-        return Unavailable(
+        return kind(
             Problem(where, f"{redact(self.endpoint)} did not serve the request: {found}", hint)
         )
 

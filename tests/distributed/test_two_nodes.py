@@ -30,6 +30,7 @@ def env(two_env: dict[str, str]) -> dict[str, str]:
         "FORGE_MAX_STEPS": "60",
         "FORGE_RANK_TIMEOUT_SECONDS": "6",
         "FORGE_HEARTBEAT_SECONDS": "1",
+        "AWS_MAX_ATTEMPTS": "2",  # whoever is cut off gives each last request up sooner
     }
 
 
@@ -57,6 +58,7 @@ class Pods:
             pod.kill()
 
 
+@pytest.mark.timeout(600)
 def test_a_node_that_is_lost_ends_the_attempt_and_not_the_run(
     nodes: Nodes, env: dict[str, str], tmp_path: Path
 ) -> None:

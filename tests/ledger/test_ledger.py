@@ -23,6 +23,7 @@ from job.ledger import (
     read_record,
 )
 from job.storage import Conflict, Storage, open_storage, probe
+from job.storage.base import Unanswered
 from tests.ledger.wrapped import Failing, Wrapped
 
 
@@ -207,7 +208,7 @@ def test_a_swap_whose_answer_was_lost_is_adopted(storage: Storage) -> None:
 def test_a_swap_whose_answer_was_lost_with_its_connection_is_adopted(storage: Storage) -> None:
     wrapped = Wrapped(storage)
     ledger = claim(wrapped)
-    wrapped.after = Failing("write", RECORD_KEY, Unavailable("the connection broke"))
+    wrapped.after = Failing("write", RECORD_KEY, Unanswered("the connection broke"))
     commit(ledger, 50)
     commit(ledger, 60)
     assert steps(stored(storage)) == [50, 60]
@@ -216,7 +217,7 @@ def test_a_swap_whose_answer_was_lost_with_its_connection_is_adopted(storage: St
 def test_a_swap_that_was_lost_with_the_store_is_not_made_twice(storage: Storage) -> None:
     wrapped = Wrapped(storage)
     ledger = claim(wrapped)
-    wrapped.after = Failing("write", RECORD_KEY, Unavailable("the connection broke"))
+    wrapped.after = Failing("write", RECORD_KEY, Unanswered("the connection broke"))
     wrapped.before = Failing("read", RECORD_KEY, Unavailable("and stays broken"))
     with pytest.raises(Unavailable, match="stays broken"):
         commit(ledger, 50)
@@ -231,7 +232,7 @@ def test_every_other_answer_is_lost_and_nothing_else(storage: Storage) -> None:
 
     def lose(verb: str, _key: str) -> None:
         if verb == "write" and next(seen) % 2 == 0:
-            raise Unavailable("the connection broke")
+            raise Unanswered("the connection broke")
 
     wrapped.after = lose
     for step in range(1, 6):
@@ -243,7 +244,7 @@ def test_a_swap_that_failed_finds_out_of_a_newer_attempt(storage: Storage) -> No
     wrapped = Wrapped(storage)
     ledger = claim(wrapped)
     claim(storage)
-    wrapped.before = Failing("write", RECORD_KEY, Unavailable("down"))
+    wrapped.before = Failing("write", RECORD_KEY, Unanswered("down"))
     with pytest.raises(Fenced):
         commit(ledger, 50)
 
