@@ -83,11 +83,14 @@ def main() -> dict[str, Any]:
     known = set(found["config"])
     given = {name: value for name, value in json.loads(sys.argv[1]).items() if name in known}
     made = classes.config(**given)
-    found["made"] = {name: plain(getattr(made, name)) for name in given}
+    found["made"] = {name: plain(getattr(made, name), value) for name, value in given.items()}
     return found
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, given: Any) -> Any:
+    """As it was given, if it is the same: a dict becomes an object of transformers'."""
+    if isinstance(given, dict) and not isinstance(value, dict):
+        return {name: getattr(value, name) for name in given}
     return value.value if isinstance(value, Enum) else value
 
 
