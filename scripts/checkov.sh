@@ -12,7 +12,10 @@ if [ ! -e "$home/.$version" ]; then
 fi
 rendered=$(mktemp -d)
 trap 'rm -rf "$rendered"' EXIT
-cp k8s/plain/*.yaml k8s/argo/*.yaml k8s/kueue/*.yaml "$rendered"
+for manifest in k8s/{plain,argo,kueue,distributed}/*.yaml; do
+  folder=$(basename "$(dirname "$manifest")") # two folders may have a file of one name
+  cp "$manifest" "$rendered/$folder-$(basename "$manifest")"
+done
 for values in helm/examples/*.yaml; do
   .venv/bin/helm template run helm --namespace ml --values "$values" \
     --set networkPolicy.enabled=true > "$rendered/chart-$(basename "$values")"
