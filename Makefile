@@ -63,6 +63,7 @@ lint: $(INSTALLED)  ## style, types, import layers, generated tables, shell scri
 	$(BIN)/python scripts/manifests.py --check
 	$(BIN)/helm lint --strict --quiet helm --values helm/examples/eks-spot-irsa.yaml
 	PATH="$(BIN):$$PATH" shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/yamllint --strict .github k8s helm/*.yaml helm/examples .yamllint.yaml
 
 scan: $(INSTALLED)  ## the manifests against checkov, in an environment of its own
 	scripts/checkov.sh

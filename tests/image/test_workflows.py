@@ -12,16 +12,6 @@ from tests.image.tools import complaints
 
 EXAMPLE = "k8s/ci/github-actions.yml"
 WORKFLOWS = [*sorted((ROOT / ".github" / "workflows").glob("*.yml")), ROOT / EXAMPLE]
-CHART = [
-    "helm/Chart.yaml",
-    "helm/values.yaml",
-    *map(str, sorted((ROOT / "helm").glob("values-*.yaml"))),
-    "helm/examples",
-]
-
-
-def test_yamllint_is_content() -> None:
-    assert complaints("yamllint", "--strict", ".github", "k8s", *CHART, ".yamllint.yaml") == ""
 
 
 def test_zizmor_is_content() -> None:
