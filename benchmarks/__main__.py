@@ -27,13 +27,15 @@ END: Final = "<!-- /ratios -->"
 SUITE: Final = {
     "startup": ["benchmarks.startup"],
     "overhead": ["benchmarks.overhead"],
-    "throughput": ["benchmarks.overhead", "--naive"],
+    "throughput": ["benchmarks.throughput"],
     "growth": ["benchmarks.growth"],
     "data": ["benchmarks.data", "--shapes", "distinct", "--megabytes", "60"],
     "checkpoint": ["benchmarks.checkpoint", "--sizes", "33", "250"],
     "goodput": ["benchmarks.goodput"],
     "evaluation": ["benchmarks.evaluation"],
     "ranks": ["benchmarks.ranks"],
+    "report": ["benchmarks.report"],
+    "fleet": ["benchmarks.fleet"],
 }
 
 

@@ -68,7 +68,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
     parser.add_argument("--rows", type=int, default=512, help="the shortest ones (default: 512)")
-    parser.add_argument("--batches", type=int, default=6, help="of them measured (default: 6)")
+    parser.add_argument("--batches", type=int, default=3, help="of them measured (default: 3)")
     parser.add_argument("--out", type=Path, help="the JSON file (default: in benchmarks/results)")
     arguments = parser.parse_args(argv)
     if min(arguments.rows, arguments.batches) < 1:

@@ -7,7 +7,6 @@ goes on into step s + 2: these two are what "without checkpoints" leaves out, on
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -17,10 +16,6 @@ from benchmarks.stopwatch import Span
 
 WARM_UP: Final = 2
 """First steps that are not compared: memory is allocated, caches fill."""
-
-
-ROUNDING: Final = 1e-3
-"""So much two losses may differ, after some steps of products rounded in another order."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +88,8 @@ class Comparison:
     same_losses: bool
 
 
-def compare(
-    first: str, bare: Record, job: Record, saved: Iterable[int], *, exact: bool = True
-) -> Comparison:
-    """`exact`: losses are the same bit by bit, else but for rounding.
-
-    Raises `ValueError` where the two don't have the same steps, or none to compare.
-    """
+def compare(first: str, bare: Record, job: Record, saved: Iterable[int]) -> Comparison:
+    """Raises `ValueError` where the two don't have the same steps, or none to compare."""
     if bare.ends.keys() != job.ends.keys():
         raise ValueError(f"steps differ: {sorted(bare.ends)} and {sorted(job.ends)}")
     near = {step + after for step in saved for after in (1, 2)}
@@ -117,12 +107,8 @@ def compare(
         own_step=median(own.values()),
         own_share=median(own[step] / b[step] for step in b),
         own_share_of_sum=sum(own.values()) / sum(b.values()),
-        same_losses=bare.losses == job.losses if exact else _close(bare.losses, job.losses),
+        same_losses=bare.losses == job.losses,
     )
-
-
-def _close(a: Mapping[int, float], b: Mapping[int, float]) -> bool:
-    return all(math.isclose(a[step], b[step], rel_tol=ROUNDING) for step in a)
 
 
 def summary(pairs: Sequence[Comparison]) -> dict[str, float]:
@@ -218,8 +204,7 @@ def _setting(result: Mapping[str, Any]) -> str:
 
 def _reading(result: Mapping[str, Any]) -> str:
     losses = "the same" if result["same_losses"] else "**not the same**"
-    how = f"but for rounding ({ROUNDING:g})" if result["setup"].get("naive") else "bit by bit"
-    text = f"The losses of both sides are {losses}, {how}."
+    text = f"The losses of both sides are {losses}, bit by bit."
     if result["setup"]["pairs"] > 1:
         spread = result["median"]["bare_spread"]
         text += f" The bare runs alone differ by {spread:.1%}: a ratio nearer to 1 is noise."

@@ -68,8 +68,9 @@ def metrics_share(own_code: Mapping[str, Mapping[str, Any]]) -> float:
 
 
 def _throughput(result: Mapping[str, Any]) -> Iterator[Headline]:
-    rate = 1 / result["median"]["ratio"]
-    yield Headline("tokens a second on a CPU / naive TRL script", rate, 1.5, at_least=True)
+    sides = list(result["step_seconds"].values())
+    rate = sides[0] / sides[-1]
+    yield Headline("tokens a second on a CPU / plain TRL script", rate, 1.5, at_least=True)
 
 
 def _data(result: Mapping[str, Any]) -> Iterator[Headline]:
@@ -101,6 +102,21 @@ def _ranks(result: Mapping[str, Any]) -> Iterator[Headline]:
     yield Headline("two ranks agree on a stop / a micro-batch of 100 ms", share, 0.005)
 
 
+def _report(result: Mapping[str, Any]) -> Iterator[Headline]:
+    longest = max(result["runs"], key=lambda run: run["steps"])
+    what = f"the report of {longest['steps']:,} steps"
+    targets = result["targets"]
+    yield Headline(f"{what}, seconds", longest["first_seconds"], targets["seconds"])
+    size = longest["bytes"]["report.html"]
+    yield Headline(f"{what}, MB", size / 1e6, targets["page_bytes"] / 1e6)
+
+
+def _fleet(result: Mapping[str, Any]) -> Iterator[Headline]:
+    runs = result["setup"]["runs"]
+    broken = len(result["fleet"]["violations"])
+    yield Headline(f"broken promises among {runs} runs at once", broken, 0)
+
+
 READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[Headline]]]] = {
     "startup": _startup,
     "overhead-smollm2": _overhead,
@@ -111,4 +127,6 @@ READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[Headline]]]] 
     "growth": _growth,
     "evaluation-smollm2": _evaluation,
     "ranks": _ranks,
+    "report": _report,
+    "fleet": _fleet,
 }

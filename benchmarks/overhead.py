@@ -1,7 +1,6 @@
 """What the job costs beside training: the bare script and the job in turns, on the same rows.
 
     python -m benchmarks.overhead
-    python -m benchmarks.overhead --naive    # training throughput beside a plain script
 
 Run it from the repository's root on a machine that does nothing else. Writes a JSON file and a
 Markdown table beside it. What is measured, and how to read it, is in benchmarks/README.md.
@@ -10,103 +9,40 @@ Markdown table beside it. What is measured, and how to read it, is in benchmarks
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import socket
-import subprocess
 import sys
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
-from benchmarks.figures import WARM_UP, Comparison, Record, by_name, compare, markdown, summary
+from benchmarks.figures import Comparison, Record, by_name, compare, markdown, summary
 from benchmarks.machine import machine, versions
 from benchmarks.output import leave
-from job.config import PREFIX, Settings
-from job.dataset import ChatFormat, PrepareOptions, fetch, prepare
-from job.demo.assets import DEFAULT_CACHE, fetch_leaderboard, fetch_model
-from job.demo.bfcl import DEMO, convert, write
-from job.demo.model import prepare_model
-from job.demo.s3_server import S3Server
-from job.engines import ReferenceEngine
-from job.storage import open_storage
+from benchmarks.sides import (
+    BATCH,
+    FEWEST_STEPS,
+    HEARTBEAT_SECONDS,
+    ROOT,
+    SAVE_STEPS,
+    SCRAPE_SECONDS,
+    Bench,
+    run_bare,
+    run_job,
+    served,
+)
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-BUCKET: Final = "overhead"
-BATCH: Final = 2
-"""Rows a step, in one micro-batch: short steps, on which overhead weighs most."""
-SAVE_STEPS: Final = 4
-"""By default the job saves every 50 steps; here often enough to see it in a short run."""
-HEARTBEAT_SECONDS: Final = 3.0
-SCRAPE_SECONDS: Final = 1.0
 BUSY_LOAD: Final = 0.5
-FEWEST_STEPS: Final = max(WARM_UP, SAVE_STEPS) + 2
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What all runs share."""
-
-    folder: Path
-    model: Path
-    samples: Path
-    """Tokenized rows, for the bare script."""
-    mean_tokens: float
-    steps: int
-    dense: bool = True
-    """Whether the bare script de-quantizes once, as the job's engine does on a CPU."""
-
-    def settings(self, run_id: str, port: int = 0) -> dict[str, Any]:
-        """Of a run of the job, with all that it does beside training switched on."""
-        return {
-            "run_id": run_id,
-            "dataset_uri": f"s3://{BUCKET}/data/rows.jsonl",
-            "output_uri": f"s3://{BUCKET}/runs",
-            "profile": "fast_dev",
-            "model_family": "smollm2",
-            "model": str(self.model),
-            "engine": "reference",
-            "max_steps": self.steps,
-            "per_device_train_batch_size": BATCH,
-            "gradient_accumulation_steps": 1,
-            "eval_fraction": 0,
-            "save_steps": SAVE_STEPS,
-            "heartbeat_seconds": HEARTBEAT_SECONDS,
-            "metrics_port": port,
-            "metrics_linger_seconds": 0,
-            "log_format": "json",
-            "work_dir": str(self.folder / "work"),
-        }
-
-    def saved(self) -> list[int]:
-        """The steps after which both sides write a checkpoint."""
-        return [*range(SAVE_STEPS, self.steps, SAVE_STEPS), self.steps]
-
-
-class RunFailed(Exception):
-    """A run ended with an error; the text is the end of its log."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 1 where the two sides did not compute the same losses."""
     arguments = _arguments(argv)
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        del os.environ[name]  # a setting of whoever runs this must not reach the job
-    os.environ["HF_HUB_OFFLINE"] = "1"
     load_before = os.getloadavg()[0]
     if load_before > BUSY_LOAD:
         _say(f"load is {load_before:.1f}: something else runs here, and the timings will be noise")
-    with tempfile.TemporaryDirectory(prefix="overhead-") as folder, S3Server() as server:
-        os.environ.update(server.env)
-        server.create_bucket(BUCKET)
-        bench = _prepare(arguments.model, arguments.steps, Path(folder))
-        bench = replace(bench, dense=not arguments.naive)
+    with served(arguments.model, arguments.steps) as bench:
         runs = [_pair(bench, number) for number in range(arguments.pairs)]
     result = _result(arguments, bench, runs) | {"machine": machine(runs[0][1], load_before)}
     leave(arguments.out, result, markdown(result))
@@ -118,131 +54,31 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
     parser.add_argument("--steps", type=int, default=12, help="of each run (default: 12)")
     parser.add_argument("--pairs", type=int, default=3, help="of runs (default: 3)")
-    parser.add_argument(
-        "--naive", action="store_true", help="the bare script without the engine's levers"
-    )
     parser.add_argument("--out", type=Path, help="the JSON file (default: in benchmarks/results)")
     arguments = parser.parse_args(argv)
     if arguments.steps < FEWEST_STEPS:
         parser.error(f"--steps: at least {FEWEST_STEPS}")
     if arguments.pairs < 1:
         parser.error("--pairs: at least 1")
-    name = "throughput" if arguments.naive else "overhead"
-    default = ROOT / "benchmarks" / "results" / f"{name}-{arguments.model}.json"
+    default = ROOT / "benchmarks" / "results" / f"overhead-{arguments.model}.json"
     arguments.out = arguments.out or default
     return arguments
-
-
-def _prepare(model_name: str, steps: int, folder: Path) -> Bench:
-    """Model and rows as the demo has them; the rows in S3 for the job, tokenized for the script."""
-    rows = folder / "rows.jsonl"
-    model = (_tiny if model_name == "tiny" else _smollm2)(folder, rows, steps * BATCH)
-    open_storage(f"s3://{BUCKET}").upload("data/rows.jsonl", rows)
-    bench = Bench(folder, model, folder / "samples.json", 0.0, steps)
-    options = PrepareOptions.from_settings(Settings(**bench.settings("data")))
-    files = fetch([str(rows)], folder)
-    data = prepare(files, ChatFormat.load(model), options, folder / "prepared")
-    samples = [
-        {"input_ids": sample.input_ids.tolist(), "labels": sample.labels.tolist()}
-        for sample in data.train
-    ]
-    bench.samples.write_text(json.dumps(samples))
-    tokens = sum(len(sample.input_ids) for sample in data.train)
-    return replace(bench, mean_tokens=tokens / len(samples))
-
-
-def _smollm2(_folder: Path, rows: Path, count: int) -> Path:
-    """The demo's model, and the shortest of its rows: one row is trained on once."""
-    found = convert(fetch_leaderboard(DEFAULT_CACHE), DEMO.categories, max_chars=DEMO.max_chars)
-    write(sorted(found.rows, key=lambda row: len(json.dumps(row)))[:count], rows)
-    return prepare_model(
-        fetch_model(DEFAULT_CACHE), (DEFAULT_CACHE / "smollm2-135m-instruct").resolve()
-    )
-
-
-def _tiny(folder: Path, rows: Path, count: int) -> Path:
-    """The tests' two-layer model: for trying this script out."""
-    from tests.tiny import build_model, write_rows
-
-    write_rows(rows, count)
-    return build_model(folder / "tiny")
 
 
 def _pair(bench: Bench, number: int) -> tuple[str, Record, Record]:
     """One run of each; who is first changes, so that a drift of the machine's speed cancels."""
     if number % 2 == 0:
-        bare = _run_bare(bench, number)
-        return "bare", bare, _run_job(bench, number)
-    job = _run_job(bench, number)
-    return "job", _run_bare(bench, number), job
-
-
-def _run_bare(bench: Bench, number: int) -> Record:
-    plan = {
-        "model": str(bench.model),
-        "rows": str(bench.samples),
-        "hyperparameters": asdict(Settings(**bench.settings("bare")).hyperparameters()),
-        "precision": ReferenceEngine().training_arguments(),
-        "save_steps": SAVE_STEPS,
-        "output": str(bench.folder / f"bare-{number}"),
-        "dense": bench.dense,
-    }
-    return _run(bench, f"bare-{number}", "benchmarks.bare", plan, port=None)
-
-
-def _run_job(bench: Bench, number: int) -> Record:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    plan = {"settings": bench.settings(f"job-{number}", port)}
-    return _run(bench, f"job-{number}", "benchmarks.whole", plan, port)
-
-
-def _run(bench: Bench, name: str, module: str, plan: dict[str, Any], port: int | None) -> Record:
-    record, paper = bench.folder / f"{name}.record.json", bench.folder / f"{name}.plan.json"
-    paper.write_text(json.dumps(plan | {"record": str(record)}))
-    log = bench.folder / f"{name}.log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, str(paper)], cwd=ROOT, stdout=file, stderr=file
-        )
-        try:
-            _wait(process, port)
-        finally:
-            process.kill()
-            process.wait()
-    if process.returncode:
-        raise RunFailed(f"{name}:\n{log.read_text()[-4000:]}")
-    done = Record.parse(json.loads(record.read_text()))
-    _say(f"{name}: {median(done.durations().values()):.3f} s a step")
-    return done
-
-
-def _wait(process: subprocess.Popen[bytes], port: int | None) -> None:
-    """Until it ends; with a port, its metrics are scraped meanwhile as Prometheus would."""
-    while True:
-        try:
-            process.wait(SCRAPE_SECONDS)
-        except subprocess.TimeoutExpired:
-            if port is not None:
-                _scrape(port)
-        else:
-            return
-
-
-def _scrape(port: int) -> None:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            answer.read()
-    except (urllib.error.URLError, OSError):
-        return  # not up yet, or already gone
+        bare = run_bare(bench, f"bare-{number}")
+        return "bare", bare, run_job(bench, f"job-{number}")
+    job = run_job(bench, f"job-{number}")
+    return "job", run_bare(bench, f"bare-{number}"), job
 
 
 def _result(
     arguments: argparse.Namespace, bench: Bench, runs: Sequence[tuple[str, Record, Record]]
 ) -> dict[str, Any]:
     pairs: list[Comparison] = [
-        compare(first, bare, job, bench.saved(), exact=bench.dense) for first, bare, job in runs
+        compare(first, bare, job, bench.saved()) for first, bare, job in runs
     ]
     jobs = [job for _, _, job in runs]
     return {
@@ -252,7 +88,6 @@ def _result(
             "steps": bench.steps,
             "batch": BATCH,
             "mean_tokens": bench.mean_tokens,
-            "naive": not bench.dense,
             "pairs": len(pairs),
             "save_steps": SAVE_STEPS,
             "heartbeat_seconds": HEARTBEAT_SECONDS,

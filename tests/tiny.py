@@ -82,7 +82,6 @@ def llama_2_tokenizer() -> Any:
     """Bytes as tokens of their own and no regular expression, as Llama 2's: what converters know
     without a list of all tokenizers."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     raw = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     raw.normalizer = normalizers.Replace(" ", "▁")
@@ -96,20 +95,11 @@ def llama_2_tokenizer() -> Any:
         special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
         show_progress=False,
     )
-    texts = [message["content"] for row in rows(200) for message in row["messages"]]
-    raw.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        unk_token="<unk>",
-        chat_template=CHATML,
-    )
+    return _trained(raw, trainer, unk_token="<unk>")
 
 
 def tiny_tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     raw = Tokenizer(models.BPE())
@@ -121,6 +111,12 @@ def tiny_tokenizer() -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+    return _trained(raw, trainer)
+
+
+def _trained(raw: Any, trainer: Any, **tokens: str) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
     texts = [message["content"] for row in rows(200) for message in row["messages"]]
     raw.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
@@ -128,4 +124,5 @@ def tiny_tokenizer() -> Any:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         chat_template=CHATML,
+        **tokens,
     )

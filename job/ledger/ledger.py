@@ -125,7 +125,6 @@ class Ledger:
                     # ever where every other answer is lost: each meets the one before it.
                     if self._reread() == data:
                         return self._record
-                    self.check_not_fenced()
                     if isinstance(error, Unanswered):
                         raise
                     continue
@@ -167,7 +166,7 @@ class Ledger:
         self.update(change)
 
     def _reread(self) -> bytes:
-        """Take what is stored now; if it isn't ours, we are fenced."""
+        """Take what is stored now. Raises `Fenced` if it isn't ours."""
         try:
             data, etag = self._storage.read(RECORD_KEY)
         except NotFound as error:
@@ -179,6 +178,7 @@ class Ledger:
             self._record, self._etag = record, etag
         else:
             self._newer_attempt = record.attempt
+            self.check_not_fenced()
         return data
 
     def _check_owner_without_conditions(self) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from safetensors.torch import load_file, save_file
+
 from job.dataset import ChatFormat, Row
 from job.engines import LoadedModel
+from job.errors import JobError
 from job.evaluation import evaluate
 from job.lifecycle import StopToken
 from job.ranks import own_place
@@ -71,7 +77,7 @@ def main(model: Path, folder: Path) -> dict[str, Any]:
     own = folder / f"rank-{place.rank}"
 
     def train(name: str, **kwargs: Any) -> Outcome:
-        return run(model, data, own / name, ranks=group, **kwargs)
+        return run(**({"model": model, "data": data} | kwargs), output=own / name, ranks=group)
 
     def judging(*, until_cut_off: bool) -> Callable[[LoadedModel, StopToken], Judge]:
         def made(loaded: LoadedModel, stop: StopToken) -> Judge:
@@ -95,6 +101,9 @@ def main(model: Path, folder: Path) -> dict[str, Any]:
             judging=judging(until_cut_off=True) if generates else None,
             **EXACT,
         )
+        token.of_training = None
+        while group.others_asked:  # as the last life sign has it
+            time.sleep(0.05)
         again = train(
             f"{name}-2",
             resume_from=_checkpoint(group, folder, first),
@@ -102,9 +111,34 @@ def main(model: Path, folder: Path) -> dict[str, Any]:
             **EXACT,
         )
         seen |= {name: _said(first), f"{name}_resumed": _said(again)}
+    own_part = data.evaluation if place.rank else data.train
+    others: dict[str, dict[str, Any]] = {
+        "settings": {"learning_rate": 1e-3 if place.rank else 1e-2},
+        "data": {"data": replace(data, train=own_part)},
+        "weights": {"model": _other_model(model, own) if place.rank else model},
+    }
+    for name, kwargs in others.items():
+        seen[f"other_{name}"] = _refusal(lambda name=name, kwargs=kwargs: train(name, **kwargs))
     group.trained()
     group.close()
     return seen
+
+
+def _other_model(model: Path, folder: Path) -> Path:
+    """One weight differs, as in a mirror that somebody has filled anew."""
+    other = Path(shutil.copytree(model, folder / "other-model"))
+    weights = load_file(other / "model.safetensors")
+    weights["model.norm.weight"][0] += 1.0
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    return other
+
+
+def _refusal(train: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        train()
+    except JobError as error:
+        return {"code": error.exit_code, "text": str(error)}
+    return {}
 
 
 def _judge(

@@ -1,4 +1,4 @@
-"""Two workers against the real S3 server: a signal, a kill, another number of processes."""
+"""Two workers against the real S3 server: a signal, a kill, a frozen node, another world size."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import signal
 import sys
 from pathlib import Path
 
-from job.errors import FingerprintMismatch
+from job.errors import Fenced, FingerprintMismatch
 from job.storage import open_storage
 from tests.distributed.workers import durable_step, record_of, worker
 from tests.e2e.jobs import JobProcess, run, started
 
 
-def test_a_run_of_two_through_a_signal_a_kill_and_another_number_of_processes(
+def test_a_run_of_two_through_a_signal_a_kill_and_a_frozen_node(
     two_env: dict[str, str], tmp_path: Path
 ) -> None:
     """One run, since each of its attempts starts where the one before has ended."""
     _preempted_under_torchrun(two_env, tmp_path)
     _resumed_and_killed(two_env, tmp_path)
-    _finished_alone(two_env, tmp_path)
+    _frozen_and_replaced(two_env, tmp_path)
 
 
 def _preempted_under_torchrun(env: dict[str, str], folder: Path) -> None:
@@ -56,6 +56,37 @@ def _resumed_and_killed(env: dict[str, str], folder: Path) -> None:
     assert record.current.resume_drift in (None, 0.0)  # none: it was stopped between two steps
     assert "connection between ranks broke" in record.current.reason
     assert record.durable_step >= later
+
+
+def _frozen_and_replaced(env: dict[str, str], folder: Path) -> None:
+    """The whole node stands still, and wakes up when another one has finished the run."""
+    later = record_of(env).durable_step + 6
+    with started(env, folder / "frozen.log") as job:
+        job.wait_until(lambda _: durable_step(job.log()) >= later)
+        both = [worker(job.pid, rank) for rank in range(2)]
+        _signal(both, signal.SIGSTOP)
+        _finished_alone(env, folder)
+        before = _etags(env)
+        _signal(both, signal.SIGCONT)
+        ended = job.ended()
+    assert ended.code == Fenced.exit_code, ended.log
+    assert _etags(env) == before
+
+
+def _signal(processes: list[int], number: signal.Signals) -> None:
+    for process in processes:
+        os.kill(process, number)
+
+
+def _etags(env: dict[str, str]) -> dict[str, str]:
+    """Of all that the run holds but checkpoints that no record names."""
+    listed = open_storage(f"{env['FORGE_OUTPUT_URI']}/{env['FORGE_RUN_ID']}").list()
+    known = tuple(checkpoint.key for checkpoint in record_of(env).checkpoints)
+    return {
+        info.key: info.etag
+        for info in listed
+        if info.key.startswith(known) or not info.key.startswith("checkpoints/")
+    }
 
 
 def _finished_alone(env: dict[str, str], folder: Path) -> None:

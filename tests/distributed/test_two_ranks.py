@@ -113,3 +113,19 @@ def test_turns_generated_by_rank_0_are_told_once(ranks: list[dict[str, Any]]) ->
     assert [entry["step"] for entry in ranks[0]["in_generation_resumed"]["rates"]] == [5]
     assert ranks[1]["in_generation_resumed"]["rates"] == []
     assert [ranks[rank]["in_generation"]["saved"] for rank in range(2)] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ("settings", 78, "rank 1: trains with other settings, or in another precision, than rank"),
+        ("data", 70, "rank 1: trains with other tokenized data than rank 0"),
+        ("weights", 70, "rank 1: trains with other base weights than rank 0"),
+    ],
+)
+def test_ranks_that_differ_refuse_to_train_on_both(
+    ranks: list[dict[str, Any]], what: str, code: int, said: str
+) -> None:
+    for rank in ranks:
+        assert rank[f"other_{what}"]["code"] == code
+        assert said in rank[f"other_{what}"]["text"]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from job.errors import AccessDenied, Fenced, JobError, Unavailable
+from job.errors import Fenced, JobError
 from job.ledger import (
     RECORD_KEY,
-    Checkpoint,
     Holder,
     Ledger,
     Progress,
@@ -22,33 +19,9 @@ from job.ledger import (
     Status,
     read_record,
 )
-from job.storage import Conflict, Storage, open_storage, probe
-from job.storage.base import Unanswered
+from job.storage import Conflict, Storage, open_storage
+from tests.ledger.claimed import claim, commit, steps, stored
 from tests.ledger.wrapped import Failing, Wrapped
-
-
-def claim(storage: Storage, *, conditional_writes: bool = True) -> Ledger:
-    return Ledger.claim(storage, "run-1", version="1.2.3", conditional_writes=conditional_writes)
-
-
-def stored(storage: Storage) -> RunRecord:
-    found = read_record(storage)
-    assert found is not None
-    return found[0]
-
-
-def commit(ledger: Ledger, step: int) -> None:
-    """List a checkpoint, with a change that shows when it is made twice."""
-    key = f"checkpoints/{step:08d}-{ledger.attempt:03d}/"
-    checkpoint = Checkpoint(
-        step=step, attempt=ledger.attempt, key=key, manifest_sha256="0" * 64, bytes=1
-    )
-    ledger.update(lambda record: record.checkpoints.append(checkpoint))
-
-
-def steps(record: RunRecord) -> list[int]:
-    return [checkpoint.step for checkpoint in record.checkpoints]
-
 
 # -- claiming -------------------------------------------------------------------------------------
 
@@ -180,169 +153,6 @@ def test_fenced_stays_fenced_when_the_record_looks_like_ours_again(directory: St
     directory.write(RECORD_KEY, ours)
     with pytest.raises(Fenced):
         older.heartbeat(Progress(step=1))
-
-
-# -- swapping -------------------------------------------------------------------------------------
-
-
-def test_an_update_is_stored_and_returned(storage: Storage) -> None:
-    ledger = claim(storage)
-    returned = ledger.update(lambda record: setattr(record, "effective_batch_size", 8))
-    assert returned == ledger.record == stored(storage)
-    assert returned.effective_batch_size == 8
-    ledger.set_fields(results={"a": 1}, fingerprint={"seed": 3407})
-    assert stored(storage).results == {"a": 1}
-    assert stored(storage).fingerprint == {"seed": 3407}
-
-
-def test_a_swap_whose_answer_was_lost_is_adopted(storage: Storage) -> None:
-    wrapped = Wrapped(storage)
-    ledger = claim(wrapped)
-    wrapped.after = Failing("write", RECORD_KEY, Conflict())
-    commit(ledger, 50)
-    assert steps(stored(storage)) == steps(ledger.record) == [50]
-    commit(ledger, 60)
-    assert steps(stored(storage)) == [50, 60]
-
-
-def test_a_swap_whose_answer_was_lost_with_its_connection_is_adopted(storage: Storage) -> None:
-    wrapped = Wrapped(storage)
-    ledger = claim(wrapped)
-    wrapped.after = Failing("write", RECORD_KEY, Unanswered("the connection broke"))
-    commit(ledger, 50)
-    commit(ledger, 60)
-    assert steps(stored(storage)) == [50, 60]
-
-
-def test_a_swap_that_was_lost_with_the_store_is_not_made_twice(storage: Storage) -> None:
-    wrapped = Wrapped(storage)
-    ledger = claim(wrapped)
-    wrapped.after = Failing("write", RECORD_KEY, Unanswered("the connection broke"))
-    wrapped.before = Failing("read", RECORD_KEY, Unavailable("and stays broken"))
-    with pytest.raises(Unavailable, match="stays broken"):
-        commit(ledger, 50)
-    commit(ledger, 60)
-    assert steps(stored(storage)) == [50, 60]
-
-
-def test_every_other_answer_is_lost_and_nothing_else(storage: Storage) -> None:
-    wrapped = Wrapped(storage)
-    ledger = claim(wrapped)
-    seen = itertools.count(1)
-
-    def lose(verb: str, _key: str) -> None:
-        if verb == "write" and next(seen) % 2 == 0:
-            raise Unanswered("the connection broke")
-
-    wrapped.after = lose
-    for step in range(1, 6):
-        commit(ledger, step)
-    assert steps(stored(storage)) == [1, 2, 3, 4, 5]
-
-
-def test_a_swap_that_failed_finds_out_of_a_newer_attempt(storage: Storage) -> None:
-    wrapped = Wrapped(storage)
-    ledger = claim(wrapped)
-    claim(storage)
-    wrapped.before = Failing("write", RECORD_KEY, Unanswered("down"))
-    with pytest.raises(Fenced):
-        commit(ledger, 50)
-
-
-@pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("no")])
-def test_a_failed_swap_changes_nothing(directory: Storage, error: JobError) -> None:
-    wrapped = Wrapped(directory)
-    ledger = claim(wrapped)
-    before = ledger.record
-    wrapped.before = Failing("write", RECORD_KEY, error)
-    with pytest.raises(type(error)):
-        commit(ledger, 50)
-    assert ledger.record == before == stored(directory)
-    commit(ledger, 50)
-    assert steps(stored(directory)) == [50]
-
-
-def test_a_change_that_fails_changes_nothing(directory: Storage) -> None:
-    ledger = claim(directory)
-
-    def change(record: RunRecord) -> None:
-        record.attempts.clear()
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        ledger.update(change)
-    assert len(ledger.record.attempts) == len(stored(directory).attempts) == 1
-
-
-def test_a_store_that_refuses_every_swap_is_given_up(directory: Storage) -> None:
-    wrapped = Wrapped(directory)
-    ledger = claim(wrapped)
-    wrapped.before = Failing("write", RECORD_KEY, *[Conflict()] * 100)
-    with pytest.raises(JobError, match="the swap keeps failing"):
-        commit(ledger, 50)
-
-
-def test_reading_the_record_never_waits_for_a_swap(directory: Storage) -> None:
-    began, go_on = threading.Event(), threading.Event()
-    wrapped = Wrapped(directory)
-    ledger = claim(wrapped)
-
-    def hang(verb: str, _key: str) -> None:
-        if verb == "write":
-            began.set()
-            assert go_on.wait(60)
-
-    wrapped.before = hang
-    swap = threading.Thread(target=lambda: ledger.heartbeat(Progress(step=3)))
-    swap.start()
-    assert began.wait(60)
-    assert (ledger.record.progress.step, ledger.attempt) == (0, 1)
-    go_on.set()
-    swap.join()
-    assert ledger.record.progress.step == 3
-
-
-def test_threads_lose_no_change(storage: Storage) -> None:
-    ledger = claim(storage)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda step: commit(ledger, step), range(12)))
-    assert sorted(steps(stored(storage))) == list(range(12))
-
-
-# -- a store without conditional writes -----------------------------------------------------------
-
-
-def test_without_conditions_reading_before_writing_still_fences(storage: Storage) -> None:
-    careless = Wrapped(storage, ignores_conditions=True)
-    assert probe(careless) is False
-    older = claim(careless, conditional_writes=False)
-    assert stored(storage).conditional_writes is False
-    commit(older, 10)
-
-    newer = claim(careless, conditional_writes=False)
-    before = storage.read(RECORD_KEY)
-    for _ in range(2):
-        with pytest.raises(Fenced, match="attempt 2 now owns"):
-            older.heartbeat(Progress(step=11))
-    assert storage.read(RECORD_KEY) == before
-
-    commit(newer, 20)
-    newer.heartbeat(Progress(step=21))
-    assert (steps(stored(storage)), stored(storage).progress.step) == ([10, 20], 21)
-
-
-def test_without_conditions_no_condition_is_sent(directory: Storage) -> None:
-    """Some stores answer a header that they don't know with an error."""
-    sent: list[dict[str, Any]] = []
-
-    class Listening(Wrapped):
-        def write(self, key: str, data: bytes, **conditions: Any) -> str:
-            sent.append(conditions)
-            return super().write(key, data, **conditions)
-
-    commit(claim(Listening(directory), conditional_writes=False), 10)
-    assert len(sent) == 2
-    assert not any(value for conditions in sent for value in conditions.values())
 
 
 # -- records of others ----------------------------------------------------------------------------

@@ -1,0 +1,135 @@
+"""Training on a CPU: a plain TRL script, the same with one lever after the other, and the job.
+
+    python -m benchmarks.throughput
+
+Each side is a process of its own, with the same rows, order, hyperparameters and seed; all sides
+take turns, forwards and backwards. Writes a JSON file and a Markdown table beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from benchmarks.figures import Record
+from benchmarks.machine import machine_now, versions
+from benchmarks.output import leave
+from benchmarks.sides import BATCH, FEWEST_STEPS, ROOT, Bench, run_bare, run_job, served
+from job.engines.dense import cpu_has_bf16
+
+LEVERS: Final[dict[str, dict[str, Any]]] = {
+    "TRL's defaults": {"precision": {"use_cpu": True}, "dense": False},
+    "fp32 where the CPU has no bf16": {
+        "precision": {"use_cpu": True, "bf16": cpu_has_bf16()},
+        "dense": False,
+    },
+    "no gradient checkpointing": {"dense": False},
+    "weights de-quantized once": {},
+}
+"""What the bare script gets, each with those above it."""
+JOB: Final = "the job"
+PLAIN: Final = next(iter(LEVERS))
+SAME_LOSS: Final = 0.02
+"""Relative: bf16 keeps 8 bits of a number, and rounds each activation."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 1 where the sides did not compute the same losses."""
+    arguments = _arguments(argv)
+    facts = machine_now()
+    with served(arguments.model, arguments.steps) as bench:
+        rounds = [_round(bench, number) for number in range(arguments.rounds)]
+    apart = {side: _apart(rounds[0][PLAIN], rounds[0][side]) for side in rounds[0]}
+    result = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": facts,
+        "versions": versions(),
+        "setup": {
+            "model": arguments.model,
+            "steps": bench.steps,
+            "batch": BATCH,
+            "mean_tokens": bench.mean_tokens,
+            "rounds": len(rounds),
+        },
+        "step_seconds": {side: _step_seconds(rounds, side) for side in rounds[0]},
+        "losses_apart": apart,
+        "same_losses": max(apart.values()) <= SAME_LOSS,
+    }
+    leave(arguments.out, result, markdown(result))
+    return 0 if result["same_losses"] else 1
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
+    parser.add_argument("--steps", type=int, default=8, help="of each run (default: 8)")
+    parser.add_argument("--rounds", type=int, default=2, help="of all sides (default: 2)")
+    parser.add_argument("--out", type=Path, help="the JSON file (default: in benchmarks/results)")
+    arguments = parser.parse_args(argv)
+    if arguments.steps < FEWEST_STEPS:
+        parser.error(f"--steps: at least {FEWEST_STEPS}")
+    if arguments.rounds < 1:
+        parser.error("--rounds: at least 1")
+    default = ROOT / "benchmarks" / "results" / f"throughput-{arguments.model}.json"
+    arguments.out = arguments.out or default
+    return arguments
+
+
+def _round(bench: Bench, number: int) -> dict[str, Record]:
+    """One run of each, in the order of `LEVERS`; every other round begins at the end."""
+    sides = [*LEVERS, JOB]
+    found = {}
+    for side in sides if number % 2 == 0 else reversed(sides):
+        name = f"{number}-{sides.index(side)}"
+        found[side] = (
+            run_job(bench, f"job-{name}")
+            if side == JOB
+            else run_bare(bench, f"bare-{name}", **LEVERS[side])
+        )
+    return {side: found[side] for side in sides}
+
+
+def _step_seconds(rounds: Sequence[Mapping[str, Record]], side: str) -> float:
+    """The median of all compared steps."""
+    return median(s for found in rounds for s in found[side].durations().values())
+
+
+def _apart(plain: Record, other: Record) -> float:
+    """The largest relative difference of two losses of a step."""
+    return max(abs(other.losses[step] - loss) / abs(loss) for step, loss in plain.losses.items())
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    setup, machine, seconds = result["setup"], result["machine"], result["step_seconds"]
+    setting = (
+        f"{setup['steps']} steps of {setup['batch']} rows ({setup['mean_tokens']:.0f} tokens on "
+        f"average), {setup['rounds']} rounds. {machine['cores']} cores, "
+        f"load {machine['load_before']:.1f} before it."
+    )
+    lines = [
+        f"# Training on a CPU: {setup['model']}, {result['date']}",
+        "",
+        setting,
+        "",
+        "| side | seconds a step | rate to the plain script | losses apart |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for side, step in seconds.items():
+        rate, apart = seconds[PLAIN] / step, result["losses_apart"][side]
+        lines.append(f"| {side} | {step:.2f} | {rate:.2f} | {apart:.1e} |")
+    return "\n".join(
+        [*lines, "", f"Each line has what stands above it. Losses: {_verdict(result)}."]
+    )
+
+
+def _verdict(result: Mapping[str, Any]) -> str:
+    return "the same but for rounding" if result["same_losses"] else "**not the same**"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""The environment of a short run of the tiny model against the real S3 server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from job.storage import open_storage
+from tests.tiny import write_rows
+
+
+def run_env(bucket: str, model: Path, folder: Path, *, rows: int) -> dict[str, str]:
+    """Everything a run needs; so many rows wait in the bucket, and `folder` takes all else."""
+    data = write_rows(folder / "rows.jsonl", rows)
+    open_storage(bucket).upload("data/rows.jsonl", data)
+    return {
+        "FORGE_RUN_ID": "run",
+        "FORGE_DATASET_URI": f"{bucket}/data/rows.jsonl",
+        "FORGE_OUTPUT_URI": f"{bucket}/out",
+        "FORGE_PROFILE": "fast_dev",
+        "FORGE_MODEL_FAMILY": "smollm2",
+        "FORGE_MODEL": str(model),
+        "FORGE_ENGINE": "reference",
+        "FORGE_LORA_DROPOUT": "0.05",
+        "FORGE_METRICS_LINGER_SECONDS": "0",
+        "FORGE_WORK_DIR": str(folder / "work"),
+        "FORGE_TERMINATION_LOG": str(folder / "termination-log"),
+        "FORGE_LOG_FORMAT": "json",
+        "HF_HUB_OFFLINE": "1",
+    }
