@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -77,7 +78,8 @@ def main(model: Path, folder: Path) -> dict[str, Any]:
     own = folder / f"rank-{place.rank}"
 
     def train(name: str, **kwargs: Any) -> Outcome:
-        return run(**({"model": model, "data": data} | kwargs), output=own / name, ranks=group)
+        given: dict[str, Any] = {"model": model, "data": data} | kwargs
+        return run(**given, output=own / name, ranks=group)
 
     def judging(*, until_cut_off: bool) -> Callable[[LoadedModel, StopToken], Judge]:
         def made(loaded: LoadedModel, stop: StopToken) -> Judge:
@@ -118,7 +120,7 @@ def main(model: Path, folder: Path) -> dict[str, Any]:
         "weights": {"model": _other_model(model, own) if place.rank else model},
     }
     for name, kwargs in others.items():
-        seen[f"other_{name}"] = _refusal(lambda name=name, kwargs=kwargs: train(name, **kwargs))
+        seen[f"other_{name}"] = _refusal(partial(train, name, **kwargs))
     group.trained()
     group.close()
     return seen
