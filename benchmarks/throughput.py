@@ -23,8 +23,8 @@ from benchmarks.sides import BATCH, FEWEST_STEPS, ROOT, Bench, run_bare, run_job
 from job.engines.dense import cpu_has_bf16
 
 LEVERS: Final[dict[str, dict[str, Any]]] = {
-    "TRL's defaults": {"precision": {"use_cpu": True}, "dense": False},
-    "fp32 where the CPU has no bf16": {
+    "TRL's defaults": {
+        # Emulated bf16, TRL's default on any CPU, is not what anybody would stay with.
         "precision": {"use_cpu": True, "bf16": cpu_has_bf16()},
         "dense": False,
     },
@@ -34,8 +34,8 @@ LEVERS: Final[dict[str, dict[str, Any]]] = {
 """What the bare script gets, each with those above it."""
 JOB: Final = "the job"
 PLAIN: Final = next(iter(LEVERS))
-SAME_LOSS: Final = 0.02
-"""Relative: bf16 keeps 8 bits of a number, and rounds each activation."""
+SAME_LOSS: Final = 1e-3
+"""Relative, after some steps of products rounded in another order."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

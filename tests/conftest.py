@@ -14,8 +14,10 @@ from job.demo.s3_server import S3Server
 from job.storage import Storage, open_storage
 from tests import ceph, stores
 from tests.ceph import CephServer
+from tests.e2e import jobs
 from tests.storage.wire import Interpose, Rule, interposed
 from tests.tiny import build_model
+from tests.zygote import Zygote
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +46,18 @@ def ceph_server() -> Iterator[CephServer]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder; one for the whole session."""
     return build_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    with Zygote() as server:
+        yield server
+
+
+@pytest.fixture
+def forked_jobs(zygote: Zygote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that `tests.e2e.jobs` starts come from a fork server."""
+    monkeypatch.setattr(jobs, "fork_server", zygote)
 
 
 @pytest.fixture

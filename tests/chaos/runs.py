@@ -15,8 +15,8 @@ from job.storage import open_storage
 from tests.chaos.observer import Observer, result_of
 from tests.chaos.proxy import Proxy, proxied
 from tests.chaos.scenario import END_SECONDS, Scenario, Tally
-from tests.chaos.zygote import Zygote
 from tests.tiny import build_model, write_rows
+from tests.zygote import Zygote
 
 BUCKET = "chaos"
 

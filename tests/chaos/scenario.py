@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.chaos.observer import Observer, result_of
 from tests.chaos.proxy import Fault, Proxy, Request, nothing
-from tests.chaos.zygote import Zygote
+from tests.zygote import Zygote
 
 END_SECONDS = 180.0
 """Nothing here takes so long: an attempt that does hangs."""

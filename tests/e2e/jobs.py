@@ -15,10 +15,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from tests.zygote import Forked, Zygote
 
 DEADLINE_SECONDS = 240
 """No test may hang; far above what anything here takes."""
+
+COMMAND = (sys.executable, "-m", "job")
+
+fork_server: Zygote | None = None
+"""Set by the fixture `forked_jobs`: runs start from it, without the seconds that imports take. That
+such a run is a plain one is shown in tests/chaos; what depends on imports is tested without it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,21 @@ class Ended:
         return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
 
 
+class Process(Protocol):
+    """What is needed of a `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 class JobProcess:
     """A running `python -m job`."""
 
@@ -39,17 +62,18 @@ class JobProcess:
         env: Mapping[str, str],
         log: Path,
         *arguments: str,
-        command: Sequence[str] = (sys.executable, "-m", "job"),
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.port = free_port()
         self._log = log
         self._file = log.open("w")
-        self._process = subprocess.Popen(
-            [*command, *arguments],
-            env={**os.environ, "FORGE_METRICS_PORT": str(self.port), **env},
-            stdout=subprocess.DEVNULL,
-            stderr=self._file,
-        )
+        env = {**os.environ, "FORGE_METRICS_PORT": str(self.port), **env}
+        self._process = self._start([*command, *arguments], env)
+
+    def _start(self, command: Sequence[str], env: Mapping[str, str]) -> Process:
+        if fork_server is not None and tuple(command) == COMMAND:
+            return Forked(fork_server, env, self._log)
+        return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=self._file)
 
     @property
     def pid(self) -> int:

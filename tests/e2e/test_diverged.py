@@ -17,6 +17,7 @@ RARE = "\U00100000"
 """No other row has its first byte (0xF4), which is a token of its own."""
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_diverged_run_leaves_a_report(

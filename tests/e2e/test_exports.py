@@ -63,6 +63,7 @@ def test_only_what_is_missing_is_made_again(
     assert found is not None
     record = found[0]
     assert record.exports["hub"].digest == COMMIT
+    assert record.progress.loss is not None, "an attempt that had nothing to train has the last"
     exports = {**made, "hub": f"{hub.url}/me/adapter"}
     assert record.results["exports"] == exports
     report = json.loads(storage.read("report/report.json")[0])

@@ -7,6 +7,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from job.demo.s3_server import S3Server
 from tests.e2e.jobs import started
 from tests.storage.wire import Answer, Call, interposed, s3_error
@@ -14,6 +16,7 @@ from tests.storage.wire import Answer, Call, interposed, s3_error
 STALL_SECONDS = 2
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_waiting_an_outage_out_is_no_stall(
     s3_server: S3Server, job_env: dict[str, str], tmp_path: Path
 ) -> None:

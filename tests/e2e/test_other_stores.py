@@ -24,6 +24,7 @@ def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         yield place
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_preempted_and_resumed(job_env: dict[str, str], bucket: str, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def told(server: MlflowServer, job_env: dict[str, str], tmp_path: Path) -> dict[
     return env
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_resumed_run_goes_on_in_every_tracker(
@@ -134,6 +135,7 @@ def wandb_of(paths: list[Path]) -> list[dict[str, Any]]:
     return told
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 def test_trackers_that_fail_end_no_run(job_env: dict[str, str], tmp_path: Path) -> None:
     """TensorBoard's folder can't be made: a file lies where the attempt's would be. MLflow's server

@@ -222,6 +222,7 @@ def test_what_lies_in_s3_after_a_run(job_env: dict[str, str], bucket: str, tmp_p
     assert "demo-secret" not in ended.log
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT)
 def test_a_failed_gate_uploads_a_candidate_and_stays_failed(
@@ -288,6 +289,7 @@ def test_an_attempt_that_was_replaced_just_before_its_end_promotes_nothing(
     assert "promoted.json" not in {info.key for info in open_storage(f"{bucket}/out").list()}
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT)
 def test_a_damaged_newest_checkpoint_is_passed_over(
@@ -308,6 +310,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
     assert newest.key not in {checkpoint.key for checkpoint in record.checkpoints}
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT)
 def test_a_resume_with_other_settings_or_data_is_refused(
@@ -327,6 +330,7 @@ def test_a_resume_with_other_settings_or_data_is_refused(
     assert record_of(open_storage(f"{bucket}/out/run")).checkpoints  # nothing was lost
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT)
 def test_early_stopping_publishes_the_best_weights(

@@ -56,6 +56,7 @@ def _run_env(tiny_model: Path, folder: Path, output: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_policy_is_enough_for_a_run_and_no_more(

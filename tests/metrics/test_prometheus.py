@@ -18,21 +18,29 @@ from tests.e2e.jobs import started
 from tests.k8s.chart import tool
 from tests.prometheus import Prometheus, prometheus
 from tests.pushgateway import PASSWORD, pushgateway
+from tests.tiny import write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "helm" / "files"
 
 NO_VALUE_ON_A_CPU = ("forge_gpu_memory_bytes",)
 RUN = 'run_id="run"'
+STEPS = 90
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_prometheus_sees_a_preempted_run_as_one(job_env: dict[str, str], tmp_path: Path) -> None:
+def test_prometheus_sees_a_preempted_run_as_one(
+    job_env: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
     rules = tmp_path / "alerts.yaml"
     rules.write_text((FILES / "alerts.yaml").read_text().replace("GRACE_SECONDS", "3600"))
-    # Within one epoch, so that no batch is a short one.
+    # Within one epoch, so that no batch is a short one; long enough to be seen before its end.
+    rows = write_rows(tmp_path / "more-rows.jsonl", 260)
+    open_storage(bucket).upload("data/rows.jsonl", rows)
     job_env |= {
+        "FORGE_MAX_STEPS": str(STEPS),
         "FORGE_PER_DEVICE_TRAIN_BATCH_SIZE": "2",
         "FORGE_GRADIENT_ACCUMULATION_STEPS": "1",
     }
@@ -62,7 +70,7 @@ def test_prometheus_sees_a_preempted_run_as_one(job_env: dict[str, str], tmp_pat
             job.wait_until(lambda _: "pushed to" in (tmp_path / "second.log").read_text())
             job.signal(signal.SIGTERM)  # ends the linger, and does not undo the success
             ended = job.ended()
-        assert gateway.value("forge_global_step", run_id="run") == 24
+        assert gateway.value("forge_global_step", run_id="run") == STEPS
         assert gateway.value("forge_run_phase", run_id="run", phase="finished") == 1
         assert gateway.value("forge_resumes_total", run_id="run") == 1
     assert ended.code == 0, ended.log
@@ -76,8 +84,8 @@ def _the_values_are_right(server: Prometheus, env: dict[str, str]) -> None:
     assert found is not None
     record = found[0]
     last = 'pod="second"'
-    assert server.value(f"forge_global_step{{{last}}}") == 24
-    assert server.value(f"forge_max_steps{{{last}}}") == 24
+    assert server.value(f"forge_global_step{{{last}}}") == STEPS
+    assert server.value(f"forge_max_steps{{{last}}}") == STEPS
     assert server.value(f"forge_eta_seconds{{{last}}}") == 0
     assert server.value(f"forge_attempt{{{last}}}") == 2
     assert server.value(f"forge_resumes_total{{{last}}}") == 1
@@ -88,7 +96,7 @@ def _the_values_are_right(server: Prometheus, env: dict[str, str]) -> None:
     assert server.value(f"forge_safe_to_preempt{{{last}}}") == 1
     assert server.value(f"forge_at_risk_seconds{{{last}}}") == 0
     assert server.value(f"sum(forge_run_phase{{{last}}})") == 1
-    assert server.value(f"forge_samples_total{{{last}}}") == 24 * 2
+    assert server.value(f"forge_samples_total{{{last}}}") == STEPS * 2
     exact = server.value(f'forge_tool_call_accuracy{{model="adapter",measure="exact",{last}}}')
     assert exact == record.results["evaluation"]["adapter"]["exact"]["rate"]
     for name in ("samples_total", "tokens_total", "supervised_tokens_total", "global_step"):

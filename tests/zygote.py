@@ -1,6 +1,6 @@
 """A fork server: it has imported all that the job imports, so that an attempt starts at once.
 
-    python -m tests.chaos.zygote
+    python -m tests.zygote
 
 reads one JSON object a line from standard input (`env`, `log`) and forks a child for each, which
 runs `python -m job` as far as the two can be told apart; says `{"pid": …}` for each, and `{"pid":
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -26,12 +27,36 @@ _POLL_SECONDS = 0.02
 _START_SECONDS = 120.0
 
 
+class Forked:
+    """An attempt that the fork server has started; as far as it goes a `subprocess.Popen`."""
+
+    def __init__(self, zygote: Zygote, env: Mapping[str, str], log: Path) -> None:
+        self._zygote = zygote
+        self.pid = zygote.start(env, log)
+
+    def poll(self) -> int | None:
+        return self._zygote.code(self.pid, 0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = self._zygote.code(self.pid, timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired("job", timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 class Zygote:
     """Starts attempts. Use as a context manager; what still runs at its end is killed."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.zygote"],
+            [sys.executable, "-m", "tests.zygote"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -66,8 +91,9 @@ class Zygote:
                 raise AssertionError("the fork server does not answer")
             return self._started[-1]
 
-    def code(self, pid: int, timeout_seconds: float) -> int | None:
-        """The exit code, negative for a signal; None if it still runs after that time."""
+    def code(self, pid: int, timeout_seconds: float | None) -> int | None:
+        """The exit code, negative for a signal; None if it still runs after that time, which has
+        no end if it is None."""
         with self._changed:
             self._changed.wait_for(lambda: pid in self._codes, timeout_seconds)
             return self._codes.get(pid)
