@@ -27,6 +27,7 @@ END: Final = "<!-- /ratios -->"
 SUITE: Final = {
     "startup": ["benchmarks.startup"],
     "overhead": ["benchmarks.overhead"],
+    "short-steps": ["benchmarks.overhead", "--model", "tiny", "--steps", "300"],
     "throughput": ["benchmarks.throughput"],
     "growth": ["benchmarks.growth"],
     "data": ["benchmarks.data", "--shapes", "distinct", "--megabytes", "60"],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from job.config import Settings
-from job.config.kinds import GateOn
+from job.choices import GateOn
+
+if TYPE_CHECKING:
+    from job.config import Settings
 
 PASSED: Final = "passed"
 """What the record says of a gate that was set and did not fail."""

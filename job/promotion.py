@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
-from job.config.kinds import Promote
+from job.choices import Promote
 from job.errors import JobError, Problem
 from job.gate import PASSED
 from job.ledger import RunRecord

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from job.config.kinds import Promote
+from job.choices import Promote
 
 
 def standing(wanted: Mapping[str, Any], current: Mapping[str, Any], rule: Promote) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from job.config.kinds import GateOn, PositiveInt, Promote, TextMatch
+from job.choices import GateOn, Promote, TextMatch
+from job.config.kinds import PositiveInt
 from job.config.training import TrainingSettings
 
 

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from job.config.kinds import TextMatch
+from job.choices import TextMatch
 from job.dataset import Toolbox
 from job.dataset.rows.hermes import Malformed, ToolCall, parse_tool_calls, read_call
 from job.evaluation.intervals import paired_difference, wilson

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from job.config.kinds import TextMatch
+from job.choices import TextMatch
 from job.dataset import Message, Row, ToolReader, declared
 from job.evaluation.calls import (
     Score,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from job.config.kinds import TextMatch
+from job.choices import TextMatch
 from job.dataset import ChatFormat, Row
 from job.errors import Preempted
 from job.evaluation.answers import SAVE_SECONDS, Answers, Keeper, Nowhere, key_of
