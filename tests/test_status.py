@@ -293,3 +293,10 @@ def test_whether_a_run_is_promoted(tmp_path: Path) -> None:
         out = io.StringIO()
         status(f"{tmp_path}/{name}", as_json=True, out=out)
         assert json.loads(out.getvalue())["promoted"] is expected
+
+
+def test_it_loads_neither_torch_nor_the_settings() -> None:
+    code = "import json, sys, job.status, job.__main__; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    dear = {"torch", "transformers", "boto3", "job.config", "pydantic_settings"}
+    assert dear.isdisjoint(json.loads(done.stdout))
