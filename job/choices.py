@@ -1,0 +1,16 @@
+"""Values of settings that others than the settings name; without an import, so that a command that
+only reads records is not made to load the settings."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+GateOn: TypeAlias = Literal["rate", "lower_bound"]
+"""What the gate's thresholds are held against: the rates, or the lower ends of their 95%
+intervals."""
+
+Promote: TypeAlias = Literal["newest", "best", "never"]
+"""Which of the runs below one output is named in its `promoted.json`."""
+
+TextMatch: TypeAlias = Literal["off", "exact", "normalized"]
+"""How the text of turns that expect no call is compared with what was expected."""
