@@ -35,6 +35,9 @@ class MlflowServer:
         """From now on it takes connections and never answers."""
         os.killpg(self.process.pid, signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
