@@ -67,7 +67,8 @@ def prepare_rows(folder: Path, _size: int) -> None:
     rows = str(folder / "rows.jsonl")
     settings = Settings(run_id="growth", dataset_uri=rows, output_uri="/nowhere")
     options = PrepareOptions.from_settings(settings)
-    prepare(fetch([rows], folder), ChatFormat.load(folder / "model"), options, folder / "out")
+    out = folder / f"out-{os.getpid()}"  # what another process has prepared would be used again
+    prepare(fetch([rows], folder), ChatFormat.load(folder / "model"), options, out)
 
 
 def checkpoint_file(folder: Path, size: int) -> None:

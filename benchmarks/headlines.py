@@ -54,19 +54,21 @@ def _overhead(result: Mapping[str, Any]) -> Iterator[Headline]:
 
 
 def _short_steps(result: Mapping[str, Any]) -> Iterator[Headline]:
-    share = metrics_share(result["own_code"])
-    yield Headline("metrics and logging / a step of 100 ms", share, 0.005)
+    what = "metrics and logging / a step of 100 ms, a scrape every"
+    for seconds in (15.0, 1.0):  # the chart's PodMonitor, and a strict one
+        share = metrics_share(result["own_code"], seconds)
+        yield Headline(f"{what} {seconds:g} s", share, 0.005)
 
 
-def metrics_share(own_code: Mapping[str, Mapping[str, Any]]) -> float:
+def metrics_share(own_code: Mapping[str, Mapping[str, Any]], scrape_seconds: float = 1.0) -> float:
     """Of a step of 100 ms: what is told at each step (processor time of the training thread), and
-    the answers to a scrape every second."""
+    the answers to a scrape every `scrape_seconds`."""
     told = ("JobCallback.on_log", "Monitor.stepped", "trainer.count")
     per_step = sum(own_code[name]["cpu_ms_per_step"] for name in told)
     steps = own_code["JobCallback.on_log"]["calls"]
     scrapes = own_code["MetricsServer._answer (background)"]
     per_scrape = scrapes["cpu_ms_per_step"] * steps / scrapes["calls"]
-    return float((per_step + per_scrape / 10) / 100)
+    return float((per_step + per_scrape * 0.1 / scrape_seconds) / 100)
 
 
 def _throughput(result: Mapping[str, Any]) -> Iterator[Headline]:
