@@ -82,7 +82,7 @@ def main(plan: dict[str, Any]) -> None:
 
     h = plan["hyperparameters"]
     gpu = torch.cuda.is_available()
-    half = torch.bfloat16 if plan["precision"].get("bf16", True) else torch.float16
+    half = torch.bfloat16 if plan["precision"]["bf16"] else torch.float16
     dtype = half if gpu else torch.float32
 
     tokenizer = AutoTokenizer.from_pretrained(plan["model"])

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.figures import Comparison, Record, by_name, compare, markdown, summary
@@ -22,12 +21,11 @@ from benchmarks.machine import machine, versions
 from benchmarks.output import leave
 from benchmarks.sides import (
     BATCH,
-    FEWEST_STEPS,
     HEARTBEAT_SECONDS,
-    ROOT,
     SAVE_STEPS,
     SCRAPE_SECONDS,
     Bench,
+    parsed,
     run_bare,
     run_job,
     served,
@@ -38,7 +36,7 @@ BUSY_LOAD: Final = 0.5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 1 where the two sides did not compute the same losses."""
-    arguments = _arguments(argv)
+    arguments = parsed(argv, __doc__, "overhead", steps=12, turns=("pairs", 3))
     load_before = os.getloadavg()[0]
     if load_before > BUSY_LOAD:
         _say(f"load is {load_before:.1f}: something else runs here, and the timings will be noise")
@@ -47,22 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = _result(arguments, bench, runs) | {"machine": machine(runs[0][1], load_before)}
     leave(arguments.out, result, markdown(result))
     return 0 if result["same_losses"] else 1
-
-
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
-    parser.add_argument("--steps", type=int, default=12, help="of each run (default: 12)")
-    parser.add_argument("--pairs", type=int, default=3, help="of runs (default: 3)")
-    parser.add_argument("--out", type=Path, help="the JSON file (default: in benchmarks/results)")
-    arguments = parser.parse_args(argv)
-    if arguments.steps < FEWEST_STEPS:
-        parser.error(f"--steps: at least {FEWEST_STEPS}")
-    if arguments.pairs < 1:
-        parser.error("--pairs: at least 1")
-    default = ROOT / "benchmarks" / "results" / f"overhead-{arguments.model}.json"
-    arguments.out = arguments.out or default
-    return arguments
 
 
 def _pair(bench: Bench, number: int) -> tuple[str, Record, Record]:

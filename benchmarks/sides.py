@@ -5,6 +5,7 @@ Model, rows and S3 server are prepared once; see `benchmarks.overhead` and `benc
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -77,6 +78,26 @@ class Bench:
     def saved(self) -> list[int]:
         """The steps after which both sides write a checkpoint."""
         return [*range(SAVE_STEPS, self.steps, SAVE_STEPS), self.steps]
+
+
+def parsed(
+    argv: Sequence[str] | None, about: str | None, name: str, *, steps: int, turns: tuple[str, int]
+) -> argparse.Namespace:
+    """The arguments of a comparison: `steps` and `turns` are defaults, the latter with its name."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
+    parser.add_argument("--steps", type=int, default=steps, help=f"of each run (default: {steps})")
+    what, count = turns
+    parser.add_argument(f"--{what}", type=int, default=count, help=f"of runs (default: {count})")
+    parser.add_argument("--out", type=Path, help="the JSON file (default: in benchmarks/results)")
+    arguments = parser.parse_args(argv)
+    if arguments.steps < FEWEST_STEPS:
+        parser.error(f"--steps: at least {FEWEST_STEPS}")
+    if getattr(arguments, what) < 1:
+        parser.error(f"--{what}: at least 1")
+    default = ROOT / "benchmarks" / "results" / f"{name}-{arguments.model}.json"
+    arguments.out = arguments.out or default
+    return arguments
 
 
 class RunFailed(Exception):

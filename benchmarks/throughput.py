@@ -8,18 +8,16 @@ take turns, forwards and backwards. Writes a JSON file and a Markdown table besi
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from benchmarks.figures import Record
 from benchmarks.machine import machine_now, versions
 from benchmarks.output import leave
-from benchmarks.sides import BATCH, FEWEST_STEPS, ROOT, Bench, run_bare, run_job, served
+from benchmarks.sides import BATCH, Bench, parsed, run_bare, run_job, served
 from job.engines.dense import cpu_has_bf16
 
 LEVERS: Final[dict[str, dict[str, Any]]] = {
@@ -40,7 +38,7 @@ SAME_LOSS: Final = 1e-3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 1 where the sides did not compute the same losses."""
-    arguments = _arguments(argv)
+    arguments = parsed(argv, __doc__, "throughput", steps=8, turns=("rounds", 2))
     facts = machine_now()
     with served(arguments.model, arguments.steps) as bench:
         rounds = [_round(bench, number) for number in range(arguments.rounds)]
@@ -62,22 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     leave(arguments.out, result, markdown(result))
     return 0 if result["same_losses"] else 1
-
-
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
-    parser.add_argument("--steps", type=int, default=8, help="of each run (default: 8)")
-    parser.add_argument("--rounds", type=int, default=2, help="of all sides (default: 2)")
-    parser.add_argument("--out", type=Path, help="the JSON file (default: in benchmarks/results)")
-    arguments = parser.parse_args(argv)
-    if arguments.steps < FEWEST_STEPS:
-        parser.error(f"--steps: at least {FEWEST_STEPS}")
-    if arguments.rounds < 1:
-        parser.error("--rounds: at least 1")
-    default = ROOT / "benchmarks" / "results" / f"throughput-{arguments.model}.json"
-    arguments.out = arguments.out or default
-    return arguments
 
 
 def _round(bench: Bench, number: int) -> dict[str, Record]:

@@ -100,8 +100,10 @@ class Monitor:
             wasted_steps=sum(attempt.lost_steps for attempt in record.attempts),
             losses=record.progress.losses,
         )
-        for logs in history:  # what was logged last is the newest until something else is
-            self._metrics.logged(logs)
+        newest: dict[str, Any] = {}  # what was logged last, until something else is
+        for logs in history:
+            newest.update(logs)
+        self._metrics.logged(newest)
         self._context.update(step=step)
         self._bar = ProgressBar(max_steps, initial=step, enabled=self._context.interactive)
         _log.info("training starts at step %d of %d", step, max_steps)

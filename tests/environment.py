@@ -8,8 +8,8 @@ from job.storage import open_storage
 from tests.tiny import write_rows
 
 
-def run_env(bucket: str, model: Path, folder: Path, *, rows: int) -> dict[str, str]:
-    """Everything a run needs; so many rows wait in the bucket, and `folder` takes all else."""
+def pod_env(bucket: str, model: str, folder: Path, *, rows: int) -> dict[str, str]:
+    """What a run needs in an image, which has its own folders; so many rows wait in the bucket."""
     data = write_rows(folder / "rows.jsonl", rows)
     open_storage(bucket).upload("data/rows.jsonl", data)
     return {
@@ -18,12 +18,18 @@ def run_env(bucket: str, model: Path, folder: Path, *, rows: int) -> dict[str, s
         "FORGE_OUTPUT_URI": f"{bucket}/out",
         "FORGE_PROFILE": "fast_dev",
         "FORGE_MODEL_FAMILY": "smollm2",
-        "FORGE_MODEL": str(model),
-        "FORGE_ENGINE": "reference",
-        "FORGE_LORA_DROPOUT": "0.05",
+        "FORGE_MODEL": model,
         "FORGE_METRICS_LINGER_SECONDS": "0",
-        "FORGE_WORK_DIR": str(folder / "work"),
-        "FORGE_TERMINATION_LOG": str(folder / "termination-log"),
         "FORGE_LOG_FORMAT": "json",
         "HF_HUB_OFFLINE": "1",
+    }
+
+
+def run_env(bucket: str, model: Path, folder: Path, *, rows: int) -> dict[str, str]:
+    """What a run needs as a plain process; `folder` takes all that it writes."""
+    return pod_env(bucket, str(model), folder, rows=rows) | {
+        "FORGE_ENGINE": "reference",
+        "FORGE_LORA_DROPOUT": "0.05",
+        "FORGE_WORK_DIR": str(folder / "work"),
+        "FORGE_TERMINATION_LOG": str(folder / "termination-log"),
     }

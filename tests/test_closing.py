@@ -26,7 +26,7 @@ from job.ledger import RECORD_KEY, Ledger, RunRecord, read_record
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Metrics
 from job.storage import Storage, open_storage
-from tests.ledger.wrapped import Failing, Wrapped
+from tests.ledger.wrapped import Failing, Hanging, Wrapped
 
 FOR_EVER = 3600.0
 """Seconds; a test that waits for them fails by its timeout."""
@@ -118,21 +118,16 @@ def test_a_grace_period_that_is_too_short_loses_steps_and_says_so(
     storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempt = Attempt(storage, tmp_path / "work", grace_seconds=1)  # all of it for the record
-    go_on = threading.Event()
-
-    def until_allowed(verb: str, _key: str) -> None:
-        if verb == "upload":
-            assert go_on.wait(60)
-
+    hanging = Hanging("upload")
     with attempt.uploader:
         attempt.save(50)
         assert attempt.uploader.flush()
-        attempt.storage.before = until_allowed
+        attempt.storage.before = hanging
         attempt.train(57)
         attempt.save(57)
         attempt.close(Preempted("received SIGTERM"))
         record = attempt.record
-        go_on.set()
+        hanging.go_on.set()
         assert attempt.uploader.flush()
     assert (record.status, record.current.exit_code, record.current.to_step) == (
         "preempted",

@@ -13,10 +13,10 @@ from job.ledger import read_record
 from job.storage import open_storage
 from job.version import __version__
 from scripts import pip_settings
+from tests import environment
 from tests.image import built
 from tests.image.built import Image
 from tests.image.container import MOUNTED, UID, Pod
-from tests.tiny import write_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -135,22 +135,12 @@ def test_a_change_of_code_is_one_small_layer(
 @pytest.fixture
 def pod_env(bucket: str, tmp_path: Path) -> dict[str, str]:
     """A short run; the work folder and the termination log are the image's and the kubelet's."""
-    open_storage(bucket).upload("data/rows.jsonl", write_rows(tmp_path / "rows.jsonl", 70))
-    return {
-        "FORGE_RUN_ID": "run",
-        "FORGE_DATASET_URI": f"{bucket}/data/rows.jsonl",
-        "FORGE_OUTPUT_URI": f"{bucket}/out",
-        "FORGE_PROFILE": "fast_dev",
-        "FORGE_MODEL_FAMILY": "smollm2",
-        "FORGE_MODEL": MOUNTED,
+    return environment.pod_env(bucket, MOUNTED, tmp_path, rows=70) | {
         "FORGE_LEARNING_RATE": "0.01",
         "FORGE_MAX_STEPS": "16",
         "FORGE_EVAL_MAX_ROWS": "4",
         "FORGE_EVAL_STEPS": "10",
         "FORGE_SAVE_STEPS": "8",
-        "FORGE_METRICS_LINGER_SECONDS": "0",
-        "FORGE_LOG_FORMAT": "json",
-        "HF_HUB_OFFLINE": "1",
         # On a busy machine the threads of so small a model do little but wait for each other.
         "OMP_NUM_THREADS": "1",
     }

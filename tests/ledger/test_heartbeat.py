@@ -11,7 +11,7 @@ from job.errors import AccessDenied, Fenced, Unavailable
 from job.ledger import RECORD_KEY, Heartbeat, Ledger, Progress, read_record
 from job.lifecycle import StopToken
 from job.storage import Storage
-from tests.ledger.wrapped import Failing, Wrapped, wait_until
+from tests.ledger.wrapped import Failing, Hanging, Wrapped, wait_until
 
 BEAT = 0.005
 """Seconds; short, so that the tests are."""
@@ -97,20 +97,13 @@ def test_a_newer_attempt_ends_the_run(storage: Storage) -> None:
 
 
 def test_a_beat_that_hangs_does_not_hold_up_the_exit(directory: Storage) -> None:
-    hanging, go_on = threading.Event(), threading.Event()
     wrapped = Wrapped(directory)
     ledger = claim(wrapped)
-
-    def hang(verb: str, _key: str) -> None:
-        if verb == "write":
-            hanging.set()
-            assert go_on.wait(60)
-
-    wrapped.before = hang
+    wrapped.before = hanging = Hanging("write")
     with Heartbeat(ledger, Counting(), StopToken(), BEAT):
-        assert hanging.wait(60)
-    assert not go_on.is_set(), "left while the beat still hung"
-    go_on.set()
+        assert hanging.began.wait(60)
+    assert not hanging.go_on.is_set(), "left while the beat still hung"
+    hanging.go_on.set()
     wait_until(lambda: not any(t.name == "heartbeat" for t in threading.enumerate()))
 
 

@@ -18,7 +18,7 @@ from job.ledger import (
 from job.storage import Conflict, Storage, probe
 from job.storage.base import Unanswered
 from tests.ledger.claimed import claim, commit, steps, stored
-from tests.ledger.wrapped import Failing, Wrapped
+from tests.ledger.wrapped import Failing, Hanging, Wrapped
 
 
 def test_an_update_is_stored_and_returned(storage: Storage) -> None:
@@ -111,21 +111,14 @@ def test_a_store_that_refuses_every_swap_is_given_up(directory: Storage) -> None
 
 
 def test_reading_the_record_never_waits_for_a_swap(directory: Storage) -> None:
-    began, go_on = threading.Event(), threading.Event()
     wrapped = Wrapped(directory)
     ledger = claim(wrapped)
-
-    def hang(verb: str, _key: str) -> None:
-        if verb == "write":
-            began.set()
-            assert go_on.wait(60)
-
-    wrapped.before = hang
+    wrapped.before = hanging = Hanging("write")
     swap = threading.Thread(target=lambda: ledger.heartbeat(Progress(step=3)))
     swap.start()
-    assert began.wait(60)
+    assert hanging.began.wait(60)
     assert (ledger.record.progress.step, ledger.attempt) == (0, 1)
-    go_on.set()
+    hanging.go_on.set()
     swap.join()
     assert ledger.record.progress.step == 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -132,6 +133,19 @@ class Wrapped:
         self.calls.append((verb, key))
         self.after(verb, key)
         return result
+
+
+class Hanging:
+    """A hook that holds a verb up until `go_on` is set; `began` is set once it does."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, verb: str, _key: str) -> None:
+        if verb == self._verb:
+            self.began.set()
+            assert self.go_on.wait(60)
 
 
 class Failing:
