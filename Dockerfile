@@ -69,6 +69,7 @@ ENV FORGE_WORK_DIR=/scratch \
     HF_HOME=/scratch/cache/huggingface \
     HF_DATASETS_CACHE=/scratch/cache/datasets \
     HF_MODULES_CACHE=/scratch/cache/models-code \
+    MPLCONFIGDIR=/scratch/cache/matplotlib \
     TORCHINDUCTOR_CACHE_DIR=/scratch/cache/torchinductor \
     TRITON_CACHE_DIR=/scratch/cache/triton \
     UNSLOTH_COMPILE_LOCATION=/scratch/cache/unsloth-compile \
