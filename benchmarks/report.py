@@ -69,11 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(steps: int) -> dict[str, Any]:
     """Build the report of a run of so many steps, in this process."""
-    log, record = history(steps), _record(steps)
+    log, run = history(steps), finished(steps)
     seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        files = build(record, log, {"rows": {"train": steps * 16}}, None, 2.5)
+        files = build(run, log, {"rows": {"train": steps * 16}}, None, 2.5)
         seconds.append(round(time.perf_counter() - start, 3))
     return {
         "steps": steps,
@@ -144,7 +144,7 @@ def _meets(row: dict[str, Any]) -> bool:
     return bool(row["first_seconds"] <= TARGET_SECONDS and page <= TARGET_BYTES)
 
 
-def _record(steps: int) -> RunRecord:
+def finished(steps: int) -> RunRecord:
     attempt = Attempt(
         number=1,
         holder=Holder(token="benchmark"),  # noqa: S106 - of a record that nobody owns

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as suite
-from benchmarks.growth import exponent, main
+from benchmarks.growth.__main__ import main
+from benchmarks.growth.fit import exponent
 from benchmarks.headlines import metrics_share, table
 
 SIZES = (10, 20, 40, 80)
@@ -29,12 +30,15 @@ def test_what_does_not_grow_has_exponent_0() -> None:
     assert exponent(SIZES, [100, 102, 99, 101]) == 0.0
 
 
-def test_growth_measures_a_stage(tmp_path: Path) -> None:
+def test_growth_measures_stages(tmp_path: Path) -> None:
     out = tmp_path / "growth.json"
-    assert main(["--stages", "checkpoint upload", "--scale", "0.06", "--out", str(out)]) == 0
-    stage = json.loads(out.read_text())["stages"]["checkpoint upload"]
-    assert stage["sizes"] == [1, 2, 4, 8]
-    assert all(peak > 10_000_000 for peak in stage["peak_bytes"])
+    stages = ["restore", "status --all"]
+    sizing = ["--scale", "0.125", "--repeats", "1", "--out", str(out)]
+    assert main(["--stages", *stages, *sizing]) == 0
+    found = json.loads(out.read_text())["stages"]
+    assert [found[name]["sizes"] for name in stages] == [[1, 4, 16, 64], [3, 12, 50, 200]]
+    for name in stages:
+        assert all(peak > 10_000_000 for peak in found[name]["peak_bytes"])
 
 
 def test_the_page_holds_the_table_of_the_results_that_are_there() -> None:
