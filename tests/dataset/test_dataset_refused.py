@@ -1,0 +1,150 @@
+"""Rows that are invalid, and data that is refused for what it holds or lacks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.dataset import ChatFormat, DataFile, DataRejected, RejectedRow, check_only
+from job.dataset import prepare as prepare_in
+from job.dataset.review.tally import REPORTED
+from job.errors import DataError
+from tests.dataset.preparing import BAD, ROWS, Prepare, long_row, options
+from tests.dataset.standin import PLAIN_CHATML, chat_row, data_file, model_folder
+
+
+def test_with_fail_every_invalid_row_is_told(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
+    file = data_file(path, *ROWS[:2], BAD, b"{", ROWS[2], chat_row("", ""))
+    with pytest.raises(DataRejected) as error:
+        prepare([file], chatml, options())
+    assert isinstance(error.value, DataError)
+    assert error.value.exit_code == 65
+    assert [problem.where for problem in error.value.problems] == [
+        f"{path}:3",
+        f"{path}:4",
+        f"{path}:6",
+    ]
+    assert error.value.report.counts["invalid"] == 3
+    quarantine = error.value.report.quarantine
+    assert quarantine is not None
+    assert quarantine.read_bytes().startswith(BAD + b"\n{\n")
+
+
+def test_a_hundred_invalid_rows_are_told_in_fifty_lines(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
+    with pytest.raises(DataRejected) as error:
+        prepare([data_file(path, *[BAD] * 100)], chatml, options())
+    assert len(error.value.problems) == 100
+    assert str(error.value).startswith("100 problems:")
+    assert str(error.value).endswith("… and 50 more")
+
+
+def test_reading_ends_where_nobody_would_read_on(path: Path) -> None:
+    file = data_file(path, *[BAD] * (REPORTED + 10))
+    with pytest.raises(DataRejected) as error:
+        check_only([file], options())
+    assert len(error.value.problems) == REPORTED
+
+
+def test_with_skip_invalid_rows_are_quarantined(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
+    file = data_file(path, *ROWS, BAD)
+    data = prepare([file], chatml, options(invalid_rows="skip", max_invalid_fraction=0.02))
+    assert data.report.counts["invalid"] == 1
+    assert data.report.rows == 61
+    [bad] = data.report.rejected
+    assert isinstance(bad, RejectedRow)
+    assert data.report.quarantine is not None
+    assert data.report.quarantine.read_bytes() == BAD + b"\n"
+    [told] = data.report.as_dict()["rejected"]
+    assert told == {
+        "uri": str(path),
+        "line": 61,
+        "problems": [
+            {"path": "messages", "reason": "is empty", "hint": "a row is one conversation"}
+        ],
+    }
+
+
+def test_with_skip_too_many_invalid_rows_fail(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
+    file = data_file(path, *ROWS[:9], BAD)
+    with pytest.raises(DataRejected, match="1 of 10 rows are invalid") as error:
+        prepare([file], chatml, options(invalid_rows="skip", max_invalid_fraction=0.09))
+    assert [problem.where for problem in error.value.problems] == ["data", f"{path}:10"]
+    prepare([file], chatml, options(invalid_rows="skip", max_invalid_fraction=0.1))
+
+
+def test_a_row_that_the_template_refuses_is_invalid(
+    prepare: Prepare, tmp_path: Path, path: Path
+) -> None:
+    chat = ChatFormat.load(model_folder(tmp_path / "model", PLAIN_CHATML))
+    tools = [{"name": "weather"}]
+    file = data_file(path, *ROWS, chat_row("Hello", "Hi.", tools=tools))
+    with pytest.raises(DataRejected, match=f"{path}:61: tools: the chat template ignores"):
+        prepare([file], chat, options())
+    data = prepare([file], chat, options(invalid_rows="skip", max_invalid_fraction=0.1))
+    assert data.report.quarantine is not None
+    assert json.loads(data.report.quarantine.read_bytes())["tools"] == tools
+    assert data.report.counts["invalid"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "reason"),
+    [
+        ([], {}, "holds no rows"),
+        ([b"", b"  "], {}, "holds no rows"),
+        (ROWS, {"max_seq_length": 16}, "no row is left to train on"),
+        (ROWS, {"eval_fraction": 0.99999}, "no row is left to train on"),
+        ([BAD], {"invalid_rows": "skip", "max_invalid_fraction": 1}, "no row is left to train on"),
+    ],
+)
+def test_data_with_nothing_to_train_on(
+    prepare: Prepare,
+    rows: list[Any],
+    changes: dict[str, Any],
+    reason: str,
+    chatml: ChatFormat,
+    path: Path,
+) -> None:
+    with pytest.raises(DataRejected, match=reason):
+        prepare([data_file(path, *rows)], chatml, options(**changes))
+
+
+def test_a_second_attempt_refuses_what_the_first_refused(
+    chatml: ChatFormat, path: Path, tmp_path: Path
+) -> None:
+    file = data_file(path, *ROWS, long_row(40), BAD)
+    told = []
+    for _ in range(2):
+        with pytest.raises(DataRejected) as error:
+            prepare_in([file], chatml, options(overlong_rows="fail"), tmp_path / "prepared")
+        told.append((error.value.problems, error.value.report))
+    assert told[0] == told[1]
+
+
+def test_hardly_any_trained_token_is_refused(
+    prepare: Prepare, chatml: ChatFormat, file: DataFile
+) -> None:
+    ratio = prepare([file], chatml, options()).report.supervised_ratio
+    assert ratio is not None
+    prepare([file], chatml, options(min_supervised_ratio=ratio))
+    with pytest.raises(DataRejected, match="FORGE_MIN_SUPERVISED_RATIO is 99") as error:
+        prepare([file], chatml, options(min_supervised_ratio=0.99))
+    assert error.value.report.preview is not None  # the page says where the tokens go
+
+
+def test_one_id_for_all_rows_is_named_as_the_reason(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
+    rows = [one | {"id": "mcp"} for one in [*ROWS, chat_row("one more", "x")]]
+    with pytest.raises(DataRejected, match="61 rows are tied together by their 'id'"):
+        prepare([data_file(path, *rows)], chatml, options(eval_fraction=0.999))
