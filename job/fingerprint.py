@@ -97,13 +97,15 @@ def recorded(record: RunRecord) -> dict[str, Any]:
 
 
 def at_same_batch(settings: Settings, record: RunRecord, ranks: int) -> Settings:
-    """With another number of ranks that is accepted: the accumulation that leaves an optimizer step
-    what it was. Raises `SettingsError` where there is none."""
-    before = recorded(record).get("world_size", ranks)
+    """Where another number of ranks is accepted: with the accumulation that leaves an optimizer
+    step what it was. Raises `SettingsError` where there is none."""
+    h = settings.hyperparameters()
+    begun = record.checkpoints or record.adapter
     accepted = "world_size" in settings.allow_fingerprint_change
-    if before == ranks or not accepted or not record.checkpoints:
+    # Not by the world size recorded last: the attempt after the one that changed it is the same.
+    if not accepted or not begun or h.effective_batch_size * ranks == record.effective_batch_size:
         return settings
-    size = settings.hyperparameters().per_device_train_batch_size * ranks
+    size = h.per_device_train_batch_size * ranks
     accumulation, rest = divmod(record.effective_batch_size, size)
     if rest or not accumulation:
         found = (
@@ -112,7 +114,12 @@ def at_same_batch(settings: Settings, record: RunRecord, ranks: int) -> Settings
         )
         hint = "set FORGE_PER_DEVICE_TRAIN_BATCH_SIZE to what divides it, or change the processes"
         raise SettingsError(Problem("FORGE_ALLOW_FINGERPRINT_CHANGE", found, hint))
-    _log.info("%d processes, %d before: %d micro-batches a step", ranks, before, accumulation)
+    _log.info(
+        "%d processes: %d micro-batches a step, which stays one of %d conversations",
+        ranks,
+        accumulation,
+        record.effective_batch_size,
+    )
     return settings.model_copy(update={"gradient_accumulation_steps": accumulation})
 
 

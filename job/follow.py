@@ -3,28 +3,32 @@
     hears what to work on → data fetched, checked, masked, split as rank 0 has → checkpoint brought
     → model loaded → trained → waits for how rank 0 ends, and ends so
 
-The first rank of each node brings things to its work folder; the others of the node read them
-there. Nothing is written to storage.
+The first rank of each node brings things to a folder of that node, for nodes may share a volume;
+the others of the node read them there. Nothing is written to storage.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from prometheus_client import CollectorRegistry
 
 from job.checkpoint import download_folder
 from job.config import Settings
 from job.dataset import DataFile, DataObject, PreparedData, PrepareOptions, fetch, prepare
 from job.engines import LoadedModel, choose_engine, prepare_environment
-from job.errors import Preempted
+from job.errors import DataError, Preempted
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import BaseModel, look_at
-from job.ranks import Fellowship
+from job.ranks import AllOver, Fellowship
 from job.stages import PREPARED, RESTORED
 from job.storage import open_storage
 from job.telling import SOURCES, START, node_topic
@@ -43,13 +47,18 @@ def follow(settings: Settings, ranks: Fellowship, stop: StopToken) -> str:
     metrics = Metrics(BuildInfo(__version__, settings.engine, settings.profile, ""))
     with _served(settings, ranks, metrics), work_dir(settings) as own:
         prepare_environment(own)
-        sources = ranks.hear(SOURCES)
+        try:
+            sources = ranks.hear(SOURCES)
+        except AllOver:
+            _log.info("rank 0 found the run finished: there is nothing to train")
+            return "the run was finished before"
         accumulation = sources["gradient_accumulation_steps"]
         settings = settings.model_copy(update={"gradient_accumulation_steps": accumulation})
         settings = settings.model_copy(update={"report_to": ()})
         attempt = f"attempt-{sources['attempt']:03d}"
         if ranks.place.leads_node:
-            folder = own
+            folder = own / f"node-{ranks.place.node}"
+            folder.mkdir(exist_ok=True)
             _bring(settings, ranks, sources, folder, attempt, metrics)
         else:
             folder = Path(ranks.hear(node_topic(ranks.place.node))["work_dir"])
@@ -61,12 +70,14 @@ def follow(settings: Settings, ranks: Fellowship, stop: StopToken) -> str:
 
 @contextmanager
 def _served(settings: Settings, ranks: Fellowship, metrics: Metrics) -> Iterator[None]:
-    """Each node's pod has its own `/healthz`."""
+    """Each node's pod has its own `/healthz`. The run's metrics are rank 0's alone: beside them
+    these would be a second phase of the same run."""
     if not ranks.place.leads_node:
         yield
         return
     health = Health(metrics, settings.stall_seconds)
-    with MetricsServer(metrics, settings.metrics_port, metrics.progress, health):
+    place: Callable[[], dict[str, Any]] = partial(dict, rank=ranks.rank, node=ranks.place.node)
+    with MetricsServer(CollectorRegistry(), settings.metrics_port, place, health):
         yield
 
 
@@ -91,13 +102,29 @@ def _bring(
     for older in folder.glob("attempt-*"):
         shutil.rmtree(older, ignore_errors=True)
     files, model = _looked_at(settings, sources, folder, metrics)
-    _prepared(settings, files, model, folder / attempt)
+    try:
+        _prepared(settings, files, model, folder / attempt)
+    except DataError as rejection:
+        raise _owners_verdict(settings, ranks, metrics) or rejection from None
     model.source.model_dir()
     if checkpoint := ranks.hear(START)["checkpoint"]:
         target = folder / attempt / RESTORED / f"checkpoint-{checkpoint['step']}"
         storage = open_storage(settings.run_uri, metrics)
         download_folder(storage, checkpoint["key"], checkpoint["manifest_sha256"], target)
     ranks.tell(node_topic(ranks.place.node), {"work_dir": str(folder)})
+
+
+def _owners_verdict(
+    settings: Settings, ranks: Fellowship, metrics: Metrics
+) -> BaseException | None:
+    """How rank 0 ends, which reads the same rows: said first by us, it would be cut off before it
+    has stored its report of them."""
+    until = time.monotonic() + settings.rank_join_seconds
+    while time.monotonic() < until:
+        metrics.moved()
+        if (end := ranks.owners_end(1.0)) is not None:
+            return end.as_cause()
+    return None
 
 
 def _prepared(

@@ -20,6 +20,8 @@ from types import FrameType
 from job.errors import Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+WAKE = signal.SIGUSR1
+"""Sent to the main thread by another one that has asked to stop: nobody takes this pod away."""
 
 
 class StopToken:
@@ -121,17 +123,25 @@ class StopToken:
         self._deferred += 1
 
     def install(self) -> None:
-        """Handle SIGTERM and SIGINT from now on. Main thread only."""
+        """Handle SIGTERM and SIGINT, and `WAKE`, from now on. Main thread only."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.signal(WAKE, self._on_wake)
 
     def uninstall(self) -> None:
-        for number in SIGNALS:
+        for number in (*SIGNALS, WAKE):
             signal.signal(number, signal.SIG_DFL)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         first, self._signalled = not self._signalled, True
         self.preempt(number)
         # A background failure that nobody has looked at yet can't wait any longer either.
-        if first and not self._deferred and not self._raised:
+        if first:
+            self._raise_unless_deferred()
+
+    def _on_wake(self, _number: int, _frame: FrameType | None) -> None:
+        self._raise_unless_deferred()
+
+    def _raise_unless_deferred(self) -> None:
+        if not self._deferred and not self._raised:
             self.check()

@@ -46,7 +46,7 @@ class Watch:
         self._leave = leave
         self._main = threading.main_thread().ident
         self.last_words: Callable[[BaseException], None] = lambda _cause: None
-        self._first_words: Callable[[BaseException], None] = lambda _cause: None
+        self._to_others: Callable[[BaseException], None] = lambda _cause: None
         self.progress: Callable[[], dict[str, Any]] = dict
         """How far the run is, for the termination message; nothing before it has begun."""
         self._readable, self._writable = os.pipe()
@@ -62,20 +62,22 @@ class Watch:
         os.close(self._writable)
 
     def before_leaving(self, say: Callable[[BaseException], None]) -> None:
-        """What comes before `last_words`, in the same time."""
-        self._first_words = say
+        """What is said beside `last_words`, at the same time: either may wait for an answer."""
+        self._to_others = say
 
     def leave(self, cause: BaseException) -> NoReturn:
         """End the process now, after the last words."""
         self._log_where()
-        talk = threading.Thread(target=self._talk, args=(cause,), daemon=True)
-        talk.start()
-        talk.join(_LAST_WORDS_SECONDS)
+        until = time.monotonic() + _LAST_WORDS_SECONDS
+        talks = [
+            threading.Thread(target=say, args=(cause,), daemon=True)
+            for say in (self._to_others, self.last_words)
+        ]
+        for talk in talks:
+            talk.start()
+        for talk in talks:
+            talk.join(max(0.0, until - time.monotonic()))
         self._leave(cause)
-
-    def _talk(self, cause: BaseException) -> None:
-        self._first_words(cause)
-        self.last_words(cause)
 
     def _run(self) -> None:
         number = self._received()

@@ -99,7 +99,7 @@ def run_job(
         if (record := _already_finished(settings, storage, folder, ranks)) is not None:
             return _result(record, storage)
         health = Health(metrics, settings.stall_seconds)
-        with MetricsServer(metrics, settings.metrics_port, metrics.progress, health):
+        with MetricsServer(metrics.registry, settings.metrics_port, metrics.progress, health):
             run = _claim(settings, folder, storage, metrics, stop, context, on_progress)
             run = replace(run, ranks=ranks)
             if watch is not None:

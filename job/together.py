@@ -16,7 +16,7 @@ from job.run import RunResult, run_job
 from job.storage import open_storage
 
 _LOOK_SECONDS = 15.0
-"""Between two looks at the record while rank 0 does not answer."""
+"""Between two looks at the record while not all are there."""
 
 
 class _AlreadyFinished(Exception):
@@ -36,7 +36,7 @@ def run_together(
             watch,
             join_seconds=settings.rank_join_seconds,
             timeout_seconds=settings.rank_timeout_seconds,
-            while_waiting=_Look(settings) if place.rank else lambda: None,
+            while_waiting=_Look(settings),
         ) as ranks:
             if place.rank == 0:
                 return run_job(settings, stop=stop, context=context, watch=watch, ranks=ranks)
@@ -46,7 +46,7 @@ def run_together(
 
 
 class _Look:
-    """A pod that is started again alone, after rank 0 has finished the run, would wait in vain."""
+    """A pod that is started again alone, after the run was finished, would wait in vain."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

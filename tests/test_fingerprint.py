@@ -234,6 +234,14 @@ def test_another_number_of_processes_by_name_keeps_the_batch_of_a_step() -> None
     assert at_same_batch(one, before, 1) is one
 
 
+def test_attempts_after_the_one_that_changed_it_keep_the_batch_too() -> None:
+    changed = record()
+    changed.fingerprint["world_size"] = 2
+    again = at_same_batch(settings(**ACCEPTED), changed, 2)
+    assert again.hyperparameters().gradient_accumulation_steps == 2
+    assert pins(changed, again, ranks=2) == [FILE]
+
+
 def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
     with pytest.raises(SettingsError, match="which 3 processes with micro-batches of 2 can't"):
         at_same_batch(settings(**ACCEPTED), record(), 3)

@@ -95,6 +95,26 @@ def test_outside_of_deferred_a_signal_ends_the_work_at_once(number: signal.Signa
     assert process.end() == (f"received {number.name} True True True", 75)
 
 
+def test_another_thread_that_wakes_the_work_ends_it_as_no_signal_does() -> None:
+    process = Process(
+        """
+        import signal
+        from job.lifecycle import WAKE
+
+        def ask():
+            stop.request(Unavailable("down"))
+            signal.pthread_kill(threading.main_thread().ident, WAKE)
+
+        try:
+            threading.Timer(0.1, ask).start()
+            threading.Event().wait()
+        except Unavailable as error:
+            say(error, stop.requested, stop.signalled)
+        """
+    )
+    assert process.end() == ("down True False", 0)
+
+
 def test_inside_of_deferred_it_only_sets_the_flag() -> None:
     process = Process(
         """

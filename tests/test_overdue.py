@@ -21,6 +21,8 @@ how, grace, words = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])
 stop = StopToken(grace_seconds=grace)
 watch = Watch(stop, main._leave)
 watch.last_words = lambda cause: words.write_text(str(cause))
+if how == "talks":
+    watch.before_leaving(lambda cause: time.sleep(60))
 stop.install()
 watch.begin()
 ready = lambda: print("ready", flush=True)
@@ -72,6 +74,10 @@ def test_work_that_does_not_end_is_ended(tmp_path: Path) -> None:
     code, words, log = ends(tmp_path, "stubborn", "20")
     assert (code, words) == (75, "received SIGTERM")
     assert log.startswith("exit 75: preempted: received SIGTERM")
+
+
+def test_others_who_do_not_answer_leave_time_for_the_last_words(tmp_path: Path) -> None:
+    assert ends(tmp_path, "talks", "20")[:2] == (75, "received SIGTERM")
 
 
 @pytest.mark.parametrize("grace", ["0.4", "3"])

@@ -20,10 +20,10 @@ import orjson
 from prometheus_client import make_wsgi_app
 
 from job.errors import Problem, SettingsError
-from job.metrics.registry import Metrics
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from prometheus_client import CollectorRegistry
 
 _log = logging.getLogger(__name__)
 
@@ -36,19 +36,19 @@ _CLIENT_SECONDS: Final = 10
 class MetricsServer:
     """Serves while inside `with`, on all addresses, IPv6 and IPv4. Its threads are daemons.
 
-    `port` 0 takes any free one; `.port` says which. `progress` returns JSON data (NaN becomes
-    null), `healthy` whether the run is alive and a line why. Raises `SettingsError` when the port
-    can't be had.
+    `port` 0 takes any free one; `.port` says which. `registry` holds what `/metrics` shows,
+    `progress` returns JSON data (NaN becomes null), `healthy` whether the run is alive and a line
+    why. Raises `SettingsError` when the port can't be had.
     """
 
     def __init__(
         self,
-        metrics: Metrics,
+        registry: CollectorRegistry,
         port: int,
         progress: Callable[[], dict[str, Any]],
         healthy: Callable[[], tuple[bool, str]],
     ) -> None:
-        self._exposition = make_wsgi_app(metrics.registry)
+        self._exposition = make_wsgi_app(registry)
         self._progress = progress
         self._healthy = healthy
         self._server = _bind(port)

@@ -23,6 +23,10 @@ class _PeerFailed(JobError):
         super().__init__(end.message)
 
 
+class AllOver(Exception):
+    """Rank 0 ended well before it told what to work on: the run was finished before."""
+
+
 @dataclass(frozen=True)
 class End:
     """The first one that is announced is everybody's."""

@@ -16,10 +16,10 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
-from job.errors import JobError, Problem
+from job.errors import JobError, Problem, SettingsError
 from job.lifecycle import StopToken
 from job.ranks.base import Message, Place
-from job.ranks.ends import End, PeerLost, end_of
+from job.ranks.ends import AllOver, End, PeerLost, end_of
 from job.ranks.pulse import END, SEEN, Pulse
 
 _log = logging.getLogger(__name__)
@@ -107,11 +107,21 @@ class Group:
         self._store.set(topic, json.dumps(message))
 
     def hear(self, topic: str) -> Message:
-        """Waits for it; a signal, or the end of another rank, ends the wait."""
-        while not self._store.check([topic]):
+        """Waits for it; a signal, or the end of another rank, ends the wait: `AllOver` where rank 0
+        has ended well."""
+        while not self._has(topic):
             self._stop.pause(_POLL_SECONDS)
         found: Message = json.loads(self._store.get(topic))
         return found
+
+    def _has(self, topic: str) -> bool:
+        end = self._pulse.end
+        if end is not None and end.code == 0:  # with rank 0 the store goes
+            raise AllOver
+        try:
+            return bool(self._store.check([topic]))
+        except RuntimeError:
+            return False  # the pulse finds that out, too, and says why
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -171,11 +181,11 @@ def join(
 ) -> Group:
     """Meet the other ranks. `while_waiting` is called now and then, and may raise.
 
-    Raises `PeerLost` where not all are there within `join_seconds`.
+    Raises `PeerLost` where not all are there within `join_seconds`, and `SettingsError` where there
+    are fewer GPUs than processes.
     """
     deadline = time.monotonic() + join_seconds
-    if torch.cuda.is_available():
-        torch.cuda.set_device(place.local_rank)
+    _take_card(place)
     store = _met(place, stop, deadline, while_waiting)
     watched = range(1, place.size) if place.rank == 0 else (0,)
     pulse = Pulse(
@@ -190,13 +200,24 @@ def join(
     return group
 
 
+def _take_card(place: Place) -> None:
+    if not torch.cuda.is_available():
+        return
+    cards = torch.cuda.device_count()
+    if place.local_rank >= cards:
+        found = f"asks for {place.local_size} processes, and {cards} GPU(s) can be seen here"
+        hint = "a process needs a GPU of its own: ask for more of them, or for fewer processes"
+        raise SettingsError(Problem("PET_NPROC_PER_NODE", found, hint))
+    torch.cuda.set_device(place.local_rank)
+
+
 def _met(place: Place, stop: StopToken, deadline: float, while_waiting: Callable[[], None]) -> Any:
     while True:
         found = f"{place.host}:{place.port} does not answer"
         try:
             store = _connect(place, is_master=_hosts_store(place))
             if int(store.add(f"joined/{place.rank}", 1)) == 1:
-                return _all_there(store, place, stop, deadline)
+                return _all_there(store, place, stop, deadline, while_waiting)
             found = "the group has this rank already: it is an older attempt's, and ends"
         except RuntimeError as error:
             if _hosts_store(place):
@@ -207,9 +228,16 @@ def _met(place: Place, stop: StopToken, deadline: float, while_waiting: Callable
         stop.pause(1.0)
 
 
-def _all_there(store: Any, place: Place, stop: StopToken, deadline: float) -> Any:
+def _all_there(
+    store: Any,
+    place: Place,
+    stop: StopToken,
+    deadline: float,
+    while_waiting: Callable[[], None],
+) -> Any:
     keys = [f"joined/{rank}" for rank in range(place.size)]
     while not store.check(keys):
+        while_waiting()
         if time.monotonic() > deadline:
             missing = [str(n) for n, key in enumerate(keys) if not store.check([key])]
             raise _nobody(f"rank {', '.join(missing)} of {place.size} did not come")

@@ -51,7 +51,12 @@ class Node:
             "GROUP_RANK": str(self.number),
             "MASTER_ADDR": self.host,
             "MASTER_PORT": str(self.port),
+            # Workers with a thread for every core each would wait for one another.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(self._threads()),
         }
+
+    def _threads(self) -> int:
+        return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
 
 def wanted(environ: Mapping[str, str]) -> Node | None:
@@ -109,8 +114,9 @@ class _Workers:
                 self._asked = True
                 collateral = {rank for rank in range(len(self._processes)) if rank not in codes}
                 self._terminate()
-        judged = [code for rank, code in codes.items() if rank not in collateral]
-        return _verdict(judged), _unsaid(codes)
+        judged = {rank: code for rank, code in codes.items() if rank not in collateral}
+        verdict = _verdict(list(judged.values()))
+        return verdict, _unsaid(judged, verdict)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._asked = True
@@ -129,11 +135,20 @@ def _verdict(codes: Sequence[int]) -> int:
     return JobError.exit_code if any(codes) else 0
 
 
-def _unsaid(codes: Mapping[int, int]) -> str:
-    """Of a first worker that was killed: nobody else writes the pod's message."""
-    if codes[0] >= 0:
+def _unsaid(codes: Mapping[int, int], verdict: int) -> str:
+    """The pod's message is worker 0's, unless that was killed, or ended for no reason of its own;
+    `codes` leaves out whom we have told to stop."""
+    if codes.get(0) == verdict:
         return ""
-    return f"worker 0 was killed by {signal.Signals(-codes[0]).name}"
+    rank = 0 if codes.get(0, 0) < 0 else _decisive(codes, verdict)
+    if codes[rank] < 0:
+        return f"worker {rank} was killed by {signal.Signals(-codes[rank]).name}"
+    return f"worker {rank} ended with {codes[rank]}: its log says why"
+
+
+def _decisive(codes: Mapping[int, int], verdict: int) -> int:
+    failed = [rank for rank, code in codes.items() if code]
+    return next((rank for rank in failed if codes[rank] == verdict), failed[0])
 
 
 def _die_with_parent() -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from job.lifecycle import StopToken
+from job.lifecycle import WAKE, StopToken
 from job.ranks.ends import End, PeerLost
 
 _log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Pulse:
                 self._store.set(f"alive/{self._rank}", f"{beats}{asked}")
                 self._listen()
             except RuntimeError as error:  # torch's DistError is one
-                if not self._ended.is_set():
+                if not self._ended.is_set() and self.end is None:
                     self._interrupt(PeerLost(f"rank 0 can't be reached: {_first_line(error)}"))
                 return
             self._answered = time.monotonic()
@@ -113,14 +113,15 @@ class Pulse:
                 return
 
     def _interrupt(self, cause: BaseException) -> None:
-        """As a signal would: at once where there is nothing to save, else at the next boundary."""
+        """As a SIGTERM would: at once where there is nothing to save, else at the next boundary.
+        But the pod stays, and there is time for a report and a last scrape."""
         if self.interrupted.is_set():
             return
         _log.error("this rank ends with the others: %s", cause)
         self._stop.request(cause)
         self.interrupted.set()
         if not self._stop.is_leaving:
-            signal.pthread_kill(self._main, signal.SIGTERM)
+            signal.pthread_kill(self._main, WAKE)
 
     def _insist(self) -> None:
         deadline = time.monotonic() + _LEAVING_SECONDS

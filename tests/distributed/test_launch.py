@@ -34,10 +34,10 @@ def _launcher(worker: str) -> subprocess.Popen[str]:
     [
         ((0, 0), "(0, '')"),
         ((75, 70), "(75, '')"),
-        ((70, 78), "(78, '')"),
-        ((70, 76), "(76, '')"),
-        ((75, 76), "(76, '')"),
-        ((0, 3), "(70, '')"),
+        ((70, 78), "(78, 'worker 1 ended with 78: its log says why')"),
+        ((70, 76), "(76, 'worker 1 ended with 76: its log says why')"),
+        ((75, 76), "(76, 'worker 1 ended with 76: its log says why')"),
+        ((0, 3), "(70, 'worker 1 ended with 3: its log says why')"),
     ],
 )
 def test_the_code_that_says_most_is_the_pods(codes: tuple[int, int], expected: str) -> None:
@@ -54,6 +54,19 @@ def test_a_first_worker_that_was_killed_is_spoken_for() -> None:
     """
     said = _launcher(worker).communicate(timeout=60)[0].strip()
     assert said == "(70, 'worker 0 was killed by SIGKILL')"
+
+
+def test_a_first_worker_that_was_told_to_stop_does_not_speak_for_the_pod() -> None:
+    """It waits for one that has ended with a reason of its own."""
+    worker = """
+        import os, signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+        if os.environ["RANK"] == "0":
+            time.sleep(60)
+        sys.exit(78)
+    """
+    said = _launcher(worker).communicate(timeout=50)[0].strip()
+    assert said == "(78, 'worker 1 ended with 78: its log says why')"
 
 
 def test_a_signal_reaches_every_worker(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def test_a_run_of_two_through_a_signal_a_kill_and_a_frozen_node(
     _preempted_under_torchrun(two_env, tmp_path)
     _resumed_and_killed(two_env, tmp_path)
     _frozen_and_replaced(two_env, tmp_path)
+    _started_again(two_env, tmp_path)
 
 
 def _preempted_under_torchrun(env: dict[str, str], folder: Path) -> None:
@@ -103,3 +104,13 @@ def _finished_alone(env: dict[str, str], folder: Path) -> None:
     assert record.status == "succeeded"
     assert record.current.from_step == durable
     assert record.effective_batch_size == 8
+
+
+def _started_again(env: dict[str, str], folder: Path) -> None:
+    """The finished run, by two workers: there is nothing to do, and both say so."""
+    before = _etags(env)
+    again = run({**env, "FORGE_ALLOW_FINGERPRINT_CHANGE": "world_size"}, folder / "again.log")
+    assert again.code == 0, again.log
+    assert "rank 0 found the run finished" in again.log
+    assert Path(env["FORGE_TERMINATION_LOG"]).read_text().startswith("exit 0: ")
+    assert _etags(env) == before

@@ -32,7 +32,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def server(metrics: Metrics) -> Iterator[MetricsServer]:
-    with MetricsServer(metrics, 0, metrics.progress, Health(metrics, 900)) as server:
+    with MetricsServer(metrics.registry, 0, metrics.progress, Health(metrics, 900)) as server:
         yield server
 
 
@@ -132,7 +132,7 @@ def test_a_fault_in_progress_is_a_500_and_the_server_lives(
     def broken() -> dict[str, Any]:
         raise RuntimeError("broken")
 
-    with MetricsServer(metrics, 0, broken, Health(metrics, 900)) as server:
+    with MetricsServer(metrics.registry, 0, broken, Health(metrics, 900)) as server:
         assert ask(server, "/progress")[0] == 500
         assert ask(server, "/metrics")[0] == 200
     assert "/progress could not be answered" in caplog.text
@@ -146,17 +146,17 @@ def test_ipv6_is_served_too(server: MetricsServer) -> None:
 
 def test_a_taken_port_names_the_setting(metrics: Metrics, server: MetricsServer) -> None:
     with pytest.raises(SettingsError) as caught:
-        MetricsServer(metrics, server.port, metrics.progress, Health(metrics, 900))
+        MetricsServer(metrics.registry, server.port, metrics.progress, Health(metrics, 900))
     assert "FORGE_METRICS_PORT" in str(caught.value)
     assert str(server.port) in str(caught.value)
     assert "in use" in str(caught.value)
 
 
 def test_the_port_is_free_again_after_it(metrics: Metrics) -> None:
-    with MetricsServer(metrics, 0, metrics.progress, Health(metrics, 900)) as server:
+    with MetricsServer(metrics.registry, 0, metrics.progress, Health(metrics, 900)) as server:
         port = server.port
         assert ask(server, "/healthz")[0] == 200
-    with MetricsServer(metrics, port, metrics.progress, Health(metrics, 900)) as server:
+    with MetricsServer(metrics.registry, port, metrics.progress, Health(metrics, 900)) as server:
         assert ask(server, "/healthz")[0] == 200
 
 
@@ -165,7 +165,7 @@ def test_a_client_that_hangs_holds_up_neither_others_nor_the_exit() -> None:
 import socket, urllib.request
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 metrics = Metrics(BuildInfo("1", "e", "p", "m"))
-server = MetricsServer(metrics, 0, metrics.progress, Health(metrics, 900)).__enter__()
+server = MetricsServer(metrics.registry, 0, metrics.progress, Health(metrics, 900)).__enter__()
 silent = socket.create_connection(("127.0.0.1", server.port))
 silent.sendall(b"GET /metr")
 print(urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz").read())
@@ -267,7 +267,7 @@ def test_a_run_that_lingers_is_well(phase: Any) -> None:
 def test_a_step_that_hangs_turns_healthz_503_until_it_moves() -> None:
     clock = Clock()
     metrics = Metrics(BuildInfo("1", "e", "p", "m"), RunState(clock))
-    with MetricsServer(metrics, 0, metrics.progress, Health(metrics, 900)) as server:
+    with MetricsServer(metrics.registry, 0, metrics.progress, Health(metrics, 900)) as server:
         clock.now = 5_000  # the model loaded for longer than a stall may last
         metrics.phase("training")
         clock.now += 800
