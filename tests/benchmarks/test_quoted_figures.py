@@ -32,6 +32,11 @@ def fullest(tenths: list[int]) -> str:
     return f"{max(tenths) / sum(tenths):.0%}"
 
 
+def cores(result: dict[str, Any]) -> str:
+    """Older results have them outside of `machine`."""
+    return str(result.get("machine", result)["cores"])
+
+
 def test_what_scale_does_quotes_the_fleet(result: dict[str, Any]) -> None:
     fleet, runs = result["fleet"], result["setup"]["runs"]
     storm = fleet["storm_requests_by_second"]
@@ -39,8 +44,15 @@ def test_what_scale_does_quotes_the_fleet(result: dict[str, Any]) -> None:
     mean = sum(storm[:long]) / long
     seconds = f"{fleet['storm_seconds']:g}"
     before, after = (fullest(fleet[f"heartbeats_{when}_storm"]) for when in ("before", "after"))
-    cores = f"{result['cores']}" if "cores" in result else f"{result['machine']['cores']}"
-    beats = [f"{runs}", before, seconds, after, "10%", cores, f"{fleet['last_start_seconds']:.0f}"]
+    beats = [
+        f"{runs}",
+        before,
+        seconds,
+        after,
+        "10%",
+        cores(result),
+        f"{fleet['last_start_seconds']:.0f}",
+    ]
     retries = [seconds, f"{runs}", f"{sum(storm):,}", f"{sum(storm) / runs:.1f}"]
     retries += [f"{min(storm[:long])}", f"{max(storm[:long])}", f"{long}", f"{mean:.0f}"]
     retries += [f"{count}" for count in storm[long:]]
@@ -53,8 +65,7 @@ def test_what_scale_does_quotes_the_fleet(result: dict[str, Any]) -> None:
 
 def test_the_fleets_own_page_quotes_it(result: dict[str, Any]) -> None:
     fleet, setup = result["fleet"], result["setup"]
-    cores = f"{result['cores']}" if "cores" in result else f"{result['machine']['cores']}"
-    quoted = [cores, f"{setup['runs']}", f"{setup['interval']:.0f}", f"{fleet['seconds']}"]
+    quoted = [cores(result), f"{setup['runs']}", f"{setup['interval']:.0f}", f"{fleet['seconds']}"]
     quoted += [f"{fleet['last_start_seconds']:.0f}"]
     assert quoting("benchmarks/fleet/README.md") == [quoted]
 
