@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,22 +22,45 @@ from benchmarks.headlines import table
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "benchmarks" / "README.md"
+RESULTS: Final = ROOT / "benchmarks" / "results"
 BEGIN: Final = "<!-- ratios: written by `python -m benchmarks --table` -->"
 END: Final = "<!-- /ratios -->"
 
-SUITE: Final = {
-    "startup": ["benchmarks.startup"],
-    "overhead": ["benchmarks.overhead"],
-    "short-steps": ["benchmarks.overhead", "--model", "tiny", "--steps", "300"],
-    "throughput": ["benchmarks.throughput"],
-    "growth": ["benchmarks.growth"],
-    "data": ["benchmarks.data", "--shapes", "distinct", "--megabytes", "60"],
-    "checkpoint": ["benchmarks.checkpoint", "--sizes", "33", "250"],
-    "goodput": ["benchmarks.goodput"],
-    "evaluation": ["benchmarks.evaluation"],
-    "ranks": ["benchmarks.ranks"],
-    "report": ["benchmarks.report"],
-    "fleet": ["benchmarks.fleet"],
+
+@dataclass(frozen=True)
+class Measure:
+    """A benchmark, and the result that the table of ratios reads."""
+
+    result: str
+    """Its name in benchmarks/results, without `.json`: a reader in `headlines.READERS`."""
+    module: str
+    arguments: Sequence[str] = ()
+
+    def command(self) -> list[str]:
+        out = str(RESULTS / f"{self.result}.json")
+        return [sys.executable, "-m", self.module, *self.arguments, "--out", out]
+
+
+SUITE: Final[Mapping[str, Measure]] = {
+    "startup": Measure("startup", "benchmarks.startup"),
+    "overhead": Measure("overhead-smollm2", "benchmarks.overhead"),
+    "short-steps": Measure(
+        "overhead-tiny", "benchmarks.overhead", ("--model", "tiny", "--steps", "300")
+    ),
+    "throughput": Measure("throughput-smollm2", "benchmarks.throughput"),
+    "growth": Measure("growth", "benchmarks.growth"),
+    "data": Measure(
+        "data-distinct", "benchmarks.data", ("--shapes", "distinct", "--megabytes", "60")
+    ),
+    "data-shared": Measure(
+        "data-shared", "benchmarks.data", ("--shapes", "shared", "--megabytes", "60")
+    ),
+    "checkpoint": Measure("checkpoint", "benchmarks.checkpoint", ("--sizes", "33", "250")),
+    "goodput": Measure("goodput", "benchmarks.goodput"),
+    "evaluation": Measure("evaluation-smollm2", "benchmarks.evaluation"),
+    "ranks": Measure("ranks", "benchmarks.ranks"),
+    "report": Measure("report", "benchmarks.report"),
+    "fleet": Measure("fleet", "benchmarks.fleet"),
 }
 
 
@@ -57,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _runs(name: str) -> bool:
     print(f"benchmarks: {name}", file=sys.stderr, flush=True)
-    return subprocess.run([sys.executable, "-m", *SUITE[name]], cwd=ROOT).returncode == 0
+    return subprocess.run(SUITE[name].command(), cwd=ROOT).returncode == 0
 
 
 def refreshed(text: str) -> str:
@@ -66,7 +90,7 @@ def refreshed(text: str) -> str:
     _, found, after = rest.partition(END)
     if not found:
         raise ValueError(f"{README.name} has no place for the table: {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n\n{table(ROOT / 'benchmarks' / 'results')}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{table(RESULTS)}\n{END}{after}"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.goodput.goal import AT_RATE, GOAL, judged
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -26,7 +28,7 @@ class Headline:
 
 def table(results: Path) -> str:
     """Markdown: one line a figure, of each result of `results` that is there."""
-    lines = ["| what | measured | target | | raw |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| what | measured | target | | machine | raw |", "| --- |" + " --- |" * 5]
     for name, read in READERS.items():
         path = results / f"{name}.json"
         if not path.exists():
@@ -37,9 +39,18 @@ def table(results: Path) -> str:
             verdict = "met" if line.met else "**missed**"
             lines.append(
                 f"| {line.what} | {line.value:.3g} | {bound} {line.target:g} | {verdict} "
-                f"| [{name}](results/{name}.json), {result['date']} |"
+                f"| {_machine(result)} | [{name}](results/{name}.json), {result['date']} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _machine(result: Mapping[str, Any]) -> str:
+    """Results of before a benchmark wrote its machine lack some of it, or all."""
+    found = result.get("machine", result)
+    cores = f"{found['cores']} cores" if "cores" in found else ""
+    if "cpu" in found:
+        return f"{found['cpu']}, {cores}"
+    return f"{cores}, CPU not recorded" if cores else "not recorded"
 
 
 def _startup(result: Mapping[str, Any]) -> Iterator[Headline]:
@@ -91,6 +102,14 @@ def _checkpoint(result: Mapping[str, Any]) -> Iterator[Headline]:
         yield Headline(f"restore / raw download, {size} MB", sides["ours"] / sides["raw"], 1.2)
 
 
+def _goodput(result: Mapping[str, Any]) -> Iterator[Headline]:
+    for setting, sides in result["costs"].items():
+        what = f"simulated goodput, {AT_RATE:g} interruption an hour, {setting}"
+        if sides["ours"]["origin"] != "measured":
+            what += f", costs {sides['ours']['origin']}"
+        yield Headline(what, judged(result["rows"], setting)["goodput"], GOAL, at_least=True)
+
+
 def _growth(result: Mapping[str, Any]) -> Iterator[Headline]:
     for name, stage in result["stages"].items():
         yield Headline(f"{name}: exponent of its time", stage["seconds_exponent"], 1.1)
@@ -127,8 +146,9 @@ READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[Headline]]]] 
     "overhead-tiny": _short_steps,
     "throughput-smollm2": _throughput,
     "data-distinct": _data,
-    "data-busy": _data,
+    "data-shared": _data,
     "checkpoint": _checkpoint,
+    "goodput": _goodput,
     "growth": _growth,
     "evaluation-smollm2": _evaluation,
     "ranks": _ranks,

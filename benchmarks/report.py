@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-import os
-import platform
 import random
 import sys
 import time
@@ -23,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from benchmarks.machine import versions
+from benchmarks.machine import machine_now, versions
 from benchmarks.output import leave
 from job.ledger import Attempt, Holder, Progress, RunRecord
 from job.report import build
@@ -45,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     default = ROOT / "benchmarks" / "results" / "report.json"
     parser.add_argument("--out", type=Path, default=default, help="the JSON file")
     arguments = parser.parse_args(argv)
-    load_before = os.getloadavg()[0]
+    facts = machine_now()
     processes = multiprocessing.get_context("spawn")
     rows = []
     for steps in arguments.steps:
@@ -54,11 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     met = all(_meets(row) for row in rows)
     result = {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": {
-            "cores": len(os.sched_getaffinity(0)),
-            "load_before": load_before,
-            "architecture": platform.machine(),
-        },
+        "machine": facts,
         "versions": versions() | {"matplotlib": version("matplotlib")},
         "targets": {"seconds": TARGET_SECONDS, "page_bytes": TARGET_BYTES, "met": met},
         "runs": rows,
@@ -110,7 +104,7 @@ def markdown(result: dict[str, Any]) -> str:
     """The table."""
     machine, targets = result["machine"], result["targets"]
     about = (
-        f"{result['date']}, {machine['cores']} cores, matplotlib "
+        f"{result['date']}, {machine['cpu']}, {machine['cores']} cores, matplotlib "
         f"{result['versions']['matplotlib']}. Load before it began: {machine['load_before']:.1f}; "
         "above 0.5 other work ran beside it, and the seconds are upper bounds."
     )

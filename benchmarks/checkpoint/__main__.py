@@ -24,7 +24,7 @@ from typing import Any, Final
 from benchmarks.checkpoint import stops, swaps, transfers
 from benchmarks.checkpoint.figures import costs_by_side, markdown
 from benchmarks.checkpoint.sink import sink
-from benchmarks.machine import versions
+from benchmarks.machine import machine_now, versions
 from benchmarks.output import leave
 from job.config import PREFIX
 from job.demo.assets import DEFAULT_CACHE, fetch_model
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
     result: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
-        "load_before": os.getloadavg()[0],
+        "machine": machine_now(),
         "store": arguments.store,
         "versions": versions(),
         "sizes_mb": arguments.sizes,

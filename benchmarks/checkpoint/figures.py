@@ -48,7 +48,11 @@ def durable_ratio(stop: dict[str, float], fastest_upload: float) -> float:
 
 def markdown(result: dict[str, Any]) -> str:
     store = result.get("store", "embedded")
-    where = f"load before {result['load_before']:.2f}, store: {store}"
+    machine = result["machine"]
+    where = (
+        f"{machine['cpu']}, {machine['cores']} cores, load before {machine['load_before']:.2f}, "
+        f"store: {store}"
+    )
     lines = ["# What a checkpoint costs", "", f"{result['date']}, {where}. Medians."]
     for part, table in _TABLES.items():
         if part in result:

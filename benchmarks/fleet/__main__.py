@@ -31,6 +31,7 @@ from benchmarks.fleet.simulated import (
     series_of_a_run,
     stand_ready,
 )
+from benchmarks.machine import machine_now, versions
 from benchmarks.output import leave
 from job.demo.s3_server import S3Server
 from job.fleet import scan
@@ -53,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as name, _root(arguments) as root:
         result: dict[str, Any] = {
             "date": datetime.now(UTC).date().isoformat(),
-            "cores": _cores(),
-            "load_before": os.getloadavg()[0],
+            "machine": machine_now(),
+            "versions": versions(),
             "setup": {k: v for k, v in vars(arguments).items() if k not in ("out", "output")},
             "store": "given" if arguments.output else "embedded",
             "per_event": per_event(f"{root}/alone", Path(name)),

@@ -120,6 +120,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         ("**this fleet, all of it**", fleet["requests"]),
         ("`status --all`", summary["requests"]),
     ]
+    machine = result["machine"]
     storm, prices = fleet["storm_requests_by_second"], (setup["put_price"], setup["get_price"])
     return "\n".join(
         [
@@ -127,8 +128,9 @@ def markdown(result: Mapping[str, Any]) -> str:
             "",
             (
                 f"A save every {setup['interval']:.3g} s, a heartbeat in half of that, "
-                f"{setup['saves']} saves a run, {setup['processes']} processes, {result['cores']} "
-                f"cores, load {result['load_before']:.1f} before it. {result['date']}."
+                f"{setup['saves']} saves a run, {setup['processes']} processes, {machine['cpu']}, "
+                f"{machine['cores']} cores, load {machine['load_before']:.1f} before it. "
+                f"{result['date']}."
             ),
             "",
             (

@@ -18,22 +18,23 @@ from statistics import mean, stdev
 from typing import Any, Final
 
 from benchmarks.goodput.costs import ASSUMED, MEASURED, Costs, read
+from benchmarks.goodput.goal import AT_RATE, GOAL, judged
 from benchmarks.goodput.simulation import Interruption, Outcome, Policy, simulate, young_daly
 from benchmarks.goodput.traces import bursty, poisson, recorded
+from benchmarks.machine import machine_now, versions
 from benchmarks.output import leave
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RATES: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 SAVE_STEPS: Final = 50
 SAVE_SECONDS: Final = 600.0
-AT_RATE: Final = 1.0
-GOAL: Final = 0.99
 
 Trace = Callable[[float, float, int], Iterator[Interruption]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
+    facts = machine_now()
     costs = read(arguments.costs) if arguments.costs else MEASURED
     kinds: dict[str, Trace] = {"Poisson": poisson, "bursty": bursty}
     if arguments.trace:
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     result = {
         "date": datetime.now(UTC).date().isoformat(),
+        "machine": facts,
+        "versions": versions(),
         "grace_seconds": arguments.grace,
         "repeats": arguments.repeats,
         "seed": arguments.seed,
@@ -137,12 +140,7 @@ def _figures(runs: list[Outcome]) -> dict[str, Any]:
 
 def _verdict(rows: list[dict[str, Any]], setting: str) -> str:
     """Whether ours keeps the goal at one interruption an hour; worked out, not written down."""
-    row = next(
-        r
-        for r in rows
-        if (r["setting"], r["policy"], r["per_hour"]) == (setting, "ours", AT_RATE)
-        and not r["hard_share"]
-    )
+    row = judged(rows, setting)
     said = f"{setting}: at {AT_RATE:g} interruption an hour ours reaches {row['goodput']:.2%}"
     if row["goodput"] >= GOAL:
         return f"{said}, at or above {GOAL:.0%}."

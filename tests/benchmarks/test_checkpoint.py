@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from benchmarks.checkpoint import swaps, transfers
+from benchmarks.checkpoint.__main__ import main
 from benchmarks.checkpoint.figures import costs_by_side, durable_ratio, markdown, whole_cost
 from benchmarks.checkpoint.sides import NAMES, sides
 from job.storage import open_storage
@@ -45,7 +49,8 @@ def test_verdicts_are_worked_out() -> None:
             name: {"cost": cost, "stall": cost, "behind": 4, "unfinished": 0, "checkpoints": 1}
             for name, cost in costs.items()
         }
-        return {"date": "today", "load_before": 0.0, "cost": {"33": by_side}}
+        machine = {"cpu": "A", "cores": 2, "load_before": 0.0}
+        return {"date": "today", "machine": machine, "cost": {"33": by_side}}
 
     assert "ours to a bare save: 1.20 (at most 1.3): met" in markdown(part(1.2))
     assert "ours to a bare save: 1.40 (at most 1.3): MISSED" in markdown(part(1.4))
@@ -77,3 +82,13 @@ def test_restores_uploads_and_swaps_are_measured(bucket: str, tmp_path: Path) ->
     assert isinstance(found["ours (boto3, hashed, with a manifest)"], float)
     assert {"AWS CRT", "s5cmd", "aws s3 cp"} < found.keys()
     assert 0 < swaps.swaps(name, 3)["share_of_a_step_of_1_s"] < 1
+
+
+def test_the_command_says_on_which_machine_it_ran(tmp_path: Path) -> None:
+    out = tmp_path / "checkpoint.json"
+    with patch.dict(os.environ):  # it sets some
+        assert main(["--parts", "restore", "--sizes", "1", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert {"cpu", "cores", "load_before"} <= result["machine"].keys()
+    assert "boto3" in result["versions"]
+    assert "1 MB: " in out.with_suffix(".md").read_text()

@@ -31,6 +31,8 @@ def test_nothing_committed_is_lost_by_a_small_fleet(
     assert sum(fleet["heartbeats_before_storm"]) >= 12, "each once, at least"
     assert max(fleet["heartbeats_before_storm"]) < sum(fleet["heartbeats_before_storm"])
     assert result["per_event"]["heartbeat"] == {"PUT": 1}
+    assert {"cpu", "cores", "load_before"} <= result["machine"].keys()
+    assert "boto3" in result["versions"]
     assert "Violations: 0" in out.with_suffix(".md").read_text()
 
 

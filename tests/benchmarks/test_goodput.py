@@ -103,4 +103,6 @@ def test_the_command_leaves_both_files(tmp_path: Path) -> None:
     assert main(["--repeats", "2", "--out", str(out)]) == 0
     result = json.loads(out.read_text())
     assert len(result["verdicts"]) == 3
+    assert {"cpu", "cores"} <= result["machine"].keys()
+    assert "Python" in result["versions"]
     assert "± " in out.with_suffix(".md").read_text()

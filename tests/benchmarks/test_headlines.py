@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as suite
+from benchmarks import report
 from benchmarks.growth.__main__ import main
 from benchmarks.growth.fit import exponent
-from benchmarks.headlines import metrics_share, table
+from benchmarks.headlines import READERS, metrics_share, table
 
 SIZES = (10, 20, 40, 80)
 
@@ -41,6 +42,14 @@ def test_growth_measures_stages(tmp_path: Path) -> None:
         assert all(peak > 10_000_000 for peak in found[name]["peak_bytes"])
 
 
+def test_the_report_benchmark_says_on_which_machine_it_ran(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    report.main(["--steps", "100", "--out", str(out)])  # its code is that of a quiet machine
+    result = json.loads(out.read_text())
+    assert {"cpu", "cores", "load_before"} <= result["machine"].keys()
+    assert "matplotlib" in result["versions"]
+
+
 def test_the_page_holds_the_table_of_the_results_that_are_there() -> None:
     text = suite.README.read_text(encoding="utf-8")
     assert suite.refreshed(text) == text
@@ -52,6 +61,60 @@ def test_a_missed_target_is_said(tmp_path: Path) -> None:
     (tmp_path / "startup.json").write_text(json.dumps(result))
     lines = table(tmp_path).splitlines()
     assert [line.split("|")[4].strip() for line in lines[2:]] == ["met", "**missed**", "met"]
+
+
+def test_the_suite_renews_all_that_the_table_reads_and_nothing_else() -> None:
+    assert sorted(measure.result for measure in suite.SUITE.values()) == sorted(READERS)
+    for measure in suite.SUITE.values():
+        assert measure.command()[-2:] == ["--out", str(suite.RESULTS / f"{measure.result}.json")]
+
+
+def test_the_rows_of_the_table_are_told_apart() -> None:
+    names = [line.split("|")[1] for line in table(suite.RESULTS).splitlines()[2:]]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"machine": {"cpu": "A", "cores": 2}}, "A, 2 cores"),
+        ({"machine": {"cores": 2}}, "2 cores, CPU not recorded"),
+        ({"cores": 4}, "4 cores, CPU not recorded"),
+        ({}, "not recorded"),
+    ],
+)
+def test_each_row_says_on_which_machine(
+    tmp_path: Path, facts: dict[str, object], told: str
+) -> None:
+    (tmp_path / "evaluation-smollm2.json").write_text(
+        json.dumps({"date": "2026-01-01", "ratio": 4} | facts)
+    )
+    assert [c.strip() for c in table(tmp_path).splitlines()[-1].split("|")][5] == told
+
+
+def test_goodput_is_held_against_its_goal_and_assumed_costs_are_said(tmp_path: Path) -> None:
+    def row(setting: str, goodput: float, **other: object) -> dict[str, object]:
+        told = {"setting": setting, "policy": "ours", "per_hour": 1.0, "hard_share": 0.0}
+        return told | {"goodput": goodput} | other
+
+    def costs(origin: str) -> dict[str, object]:
+        return {"ours": {"origin": origin}}
+
+    rows = [row("small", 0.5, policy="rival"), row("small", 0.6, hard_share=0.1)]
+    rows += [row("small", 0.7, per_hour=2.0), row("small", 0.995), row("large", 0.98)]
+    settings = {"small": costs("measured"), "large": costs("assumed")}
+    result = {"date": "2026-01-01", "costs": settings, "rows": rows}
+    (tmp_path / "goodput.json").write_text(json.dumps(result))
+    lines = [[c.strip() for c in line.split("|")] for line in table(tmp_path).splitlines()[2:]]
+    assert [line[1:5] for line in lines] == [
+        ["simulated goodput, 1 interruption an hour, small", "0.995", "at least 0.99", "met"],
+        [
+            "simulated goodput, 1 interruption an hour, large, costs assumed",
+            "0.98",
+            "at least 0.99",
+            "**missed**",
+        ],
+    ]
 
 
 def test_a_name_that_is_no_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
