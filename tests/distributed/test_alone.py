@@ -37,7 +37,7 @@ def started_alone(settings: Settings) -> object:
         Place(0, 2, 0, 1, 0, "127.0.0.1", port),
         stop=stop,
         context=LogContext("run", interactive=False),
-        watch=Watch(stop, pytest.fail),
+        watch=Watch(stop, lambda cause: pytest.fail(str(cause))),
     )
 
 

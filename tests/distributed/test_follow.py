@@ -1,0 +1,88 @@
+"""What a rank other than 0 makes of what it finds, with a stand-in for the group."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config import Settings
+from job.dataset import DataRejected, fetch
+from job.errors import JobError
+from job.follow import follow
+from job.lifecycle import StopToken
+from job.ranks import AllOver, End, Place
+from job.telling import SOURCES
+from tests.tiny import write_rows
+
+
+class Group:
+    """Rank 1 of two nodes with one process each; rank 0 has ended already."""
+
+    rank, size = 1, 2
+    place = Place(rank=1, size=2, local_rank=0, local_size=1, node=1, host="", port=0)
+    others_asked = False
+
+    def __init__(self, sources: dict[str, Any] | None, end: End | None) -> None:
+        self._sources = sources
+        self._end = end
+
+    def hear(self, topic: str) -> dict[str, Any]:
+        assert topic == SOURCES
+        if self._sources is None:
+            raise AllOver
+        return self._sources
+
+    def owners_end(self, seconds: float | None = None) -> End | None:
+        return self._end
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_model: Path) -> Settings:
+    rows = write_rows(tmp_path / "rows.jsonl", 8)
+    rows.write_text(rows.read_text() + json.dumps({"messages": []}) + "\n")
+    return Settings(
+        run_id="run",
+        dataset_uri=str(rows),
+        output_uri=str(tmp_path / "out"),
+        model=str(tiny_model),
+        model_family="smollm2",
+        work_dir=tmp_path / "work",
+        metrics_port=0,
+        rank_join_seconds=10,
+    )
+
+
+@pytest.fixture
+def sources(settings: Settings, tmp_path: Path) -> dict[str, Any]:
+    files = fetch(settings.dataset_uri, tmp_path / "data")
+    return {
+        "attempt": 1,
+        "pins": [asdict(file.source) for file in files],
+        "revision": None,
+        "gradient_accumulation_steps": 1,
+    }
+
+
+def test_rank_0_reports_invalid_rows_first(settings: Settings, sources: dict[str, Any]) -> None:
+    group: Any = Group(sources, End(0, DataRejected.exit_code, "as rank 0 has found"))
+    with pytest.raises(JobError, match="as rank 0 has found") as caught:
+        follow(settings, group, StopToken())
+    assert caught.value.exit_code == DataRejected.exit_code
+
+
+def test_nodes_share_no_folder(settings: Settings, sources: dict[str, Any], tmp_path: Path) -> None:
+    group: Any = Group(sources, End(0, DataRejected.exit_code, "the same"))
+    theirs = tmp_path / "work" / "run" / "attempt-001" / "prepared"
+    theirs.mkdir(parents=True)
+    with pytest.raises(JobError):
+        follow(settings, group, StopToken())
+    assert theirs.is_dir()
+
+
+def test_a_run_that_was_finished_before_needs_nobody(settings: Settings) -> None:
+    group: Any = Group(None, End(0, 0, "succeeded"))
+    assert follow(settings, group, StopToken()) == "the run was finished before"
