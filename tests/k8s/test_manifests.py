@@ -118,6 +118,27 @@ def test_argos_rights_are_an_account_and_two_verbs() -> None:
     assert template["spec"]["serviceAccountName"] == account
 
 
+def test_the_promotions_agent_may_hear_and_report() -> None:
+    """It runs under the workflow's account, and Argo looks its token up by the Secret's name."""
+    manifests = _load(K8S / "argo" / "promote.yaml")
+    for manifest in manifests:
+        if manifest["kind"] != "WorkflowTemplate":
+            kubernetes_validate.validate(manifest, "1.37", strict=True)
+    rights = {tuple(r["resources"]): r["verbs"] for r in only(manifests, "Role")["rules"]}
+    assert rights == {
+        ("workflowtasksets",): ["list", "watch"],
+        ("workflowtasksets/status",): ["patch"],
+    }
+    account = only(_load(K8S / "argo" / "rbac.yaml"), "ServiceAccount")["metadata"]["name"]
+    binding = only(manifests, "RoleBinding")
+    assert binding["roleRef"]["name"] == only(manifests, "Role")["metadata"]["name"]
+    assert [subject["name"] for subject in binding["subjects"]] == [account]
+    secret = only(manifests, "Secret")
+    assert secret["metadata"]["name"] == f"{account}.service-account-token"
+    named = secret["metadata"]["annotations"]["kubernetes.io/service-account.name"]
+    assert named == account
+
+
 def test_the_nightly_workflow_names_parameters_that_there_are() -> None:
     cron = only(_load(K8S / "argo" / "cronworkflow.yaml"), "CronWorkflow")["spec"]["workflowSpec"]
     template = only(_load(K8S / "argo" / "workflowtemplate.yaml"), "WorkflowTemplate")
