@@ -200,10 +200,14 @@ def test_teams_share_one_cohort_and_a_release_outranks_an_experiment() -> None:
     queues = _of(manifests, "ClusterQueue")
     assert len({queue["spec"]["cohortName"] for queue in queues}) == 1 < len(queues)
     value = {m["metadata"]["name"]: m["value"] for m in _of(manifests, "WorkloadPriorityClass")}
+    assert value["experiment"] < value["release"]
     for queue in queues:
-        preemption = queue["spec"]["preemption"]
-        threshold = preemption["borrowWithinCohort"]["maxPriorityThreshold"]
-        assert value["experiment"] <= threshold < value["release"]
+        # borrowWithinCohort would do nothing: a full pool leaves the other queue no more than its
+        # own, and that Kueue doesn't touch.
+        assert queue["spec"]["preemption"] == {
+            "withinClusterQueue": "LowerPriority",
+            "reclaimWithinCohort": "Any",
+        }
         [team] = queue["spec"]["namespaceSelector"]["matchLabels"].values()
         spaces = {m["metadata"]["namespace"]: m for m in _of(manifests, "LocalQueue")}
         assert spaces[team]["spec"]["clusterQueue"] == queue["metadata"]["name"]
