@@ -112,7 +112,17 @@ def _distributed(kind: str) -> str:
         "job": {"keep": False},
     }
     found = (_rendered(["values-balanced.yaml"], values, one) for one in _KINDS[kind])
-    return _text(*(manifest for manifests in found for manifest in manifests))
+    manifests = [manifest for manifests in found for manifest in manifests]
+    if kind == "trainjob":
+        runtime, train_job = manifests
+        _under_one_name(runtime, train_job)
+    return _text(*manifests)
+
+
+def _under_one_name(runtime: dict[str, Any], train_job: dict[str, Any]) -> None:
+    """The chart's hash of the runtime's spec would be wrong once the file is filled in."""
+    runtime["metadata"]["name"] = train_job["metadata"]["name"]
+    train_job["spec"]["runtimeRef"]["name"] = train_job["metadata"]["name"]
 
 
 def _workflow_template(kind: str, name: str = "forge-job") -> str:

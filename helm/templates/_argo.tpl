@@ -48,10 +48,22 @@ FORGE_{{ $name | replace "-" "_" | upper }}: {{ printf "{{inputs.parameters.%s}}
   value: ""
 {{- end }}
 
+{{/* Whether the release's own account is the workflows': it has the identity that opens the bucket. */}}
+{{- define "forge-job.argoOwnAccount" -}}
+{{- $account := .Values.serviceAccount -}}
+{{- if and (not .Values.argo.serviceAccountName) (or $account.create $account.name) }}yes{{ end -}}
+{{- end }}
+
 {{/* What the workflow is, before its parameters and templates. */}}
 {{- define "forge-job.argoSpec" -}}
+{{- if include "forge-job.argoOwnAccount" . }}
+serviceAccountName: {{ include "forge-job.serviceAccount" . }}
+# The account mounts no token of itself, and Argo's executor reports with one.
+automountServiceAccountToken: true
+{{- else }}
 {{- with .Values.argo.serviceAccountName }}
 serviceAccountName: {{ . }}
+{{- end }}
 {{- end }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
@@ -73,9 +85,14 @@ templateRef:
   {{- end }}
 {{- end }}
 
-{{/* A template has no field of its own for it. */}}
+{{/* What a template has no field of its own for. */}}
+{{- define "forge-job.argoPatch" -}}
+{{- $grace := include "forge-job.value" .Values.terminationGracePeriodSeconds | int -}}
+{{ dict "terminationGracePeriodSeconds" $grace "enableServiceLinks" false | toJson }}
+{{- end }}
+
 {{- define "forge-job.argoGrace" -}}
-podSpecPatch: {{ printf `{"terminationGracePeriodSeconds": %s, "enableServiceLinks": false}` (include "forge-job.value" .Values.terminationGracePeriodSeconds) | squote }}
+podSpecPatch: {{ include "forge-job.argoPatch" . | quote }}
 {{- end }}
 
 {{/* Argo names its container itself, and its emissary needs the command. */}}
@@ -86,7 +103,21 @@ podSpecPatch: {{ printf `{"terminationGracePeriodSeconds": %s, "enableServiceLin
 {{- toYaml $container -}}
 {{- end }}
 
+{{/* Of every step: each opens the bucket, and some clouds give an identity by a label only. */}}
+{{- define "forge-job.argoMetadata" -}}
+{{- with .Values.podLabels }}
+metadata:
+  labels:
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end }}
+
+{{/* Where the pod that trains may run, beside its grace period. */}}
 {{- define "forge-job.argoScheduling" -}}
 {{- $fields := include "forge-job.scheduling" . | fromYaml | default dict -}}
-{{- toYaml (pick $fields "nodeSelector" "affinity" "tolerations" "priorityClassName" "schedulerName") -}}
+{{- $patch := pick $fields "runtimeClassName" "topologySpreadConstraints" -}}
+podSpecPatch: {{ merge $patch (include "forge-job.argoPatch" . | fromJson) | toJson | quote }}
+{{- with omit $fields "runtimeClassName" "topologySpreadConstraints" }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}

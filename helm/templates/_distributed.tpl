@@ -37,6 +37,24 @@ many pods there are and where they meet. */}}
 {{- toYaml $spec }}
 {{- end }}
 
+{{- define "forge-job.trainingRuntimeSpec" -}}
+mlPolicy:
+  numNodes: {{ .root.Values.distributed.nodes }}
+  torch: {}
+template:
+  spec:
+    {{- include "forge-job.jobSetSpec" . | nindent 4 }}
+    replicatedJobs:
+      - name: node
+        replicas: 1
+        template:
+          metadata:
+            labels:
+              trainer.kubeflow.org/trainjob-ancestor-step: trainer
+          spec:
+            {{- include "forge-job.trainerSpec" . | nindent 12 }}
+{{- end }}
+
 {{- define "forge-job.jobSetSpec" -}}
 ttlSecondsAfterFinished: {{ include "forge-job.value" .root.Values.job.ttlSecondsAfterFinished }}
 network:

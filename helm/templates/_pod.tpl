@@ -127,6 +127,19 @@ terminationMessagePolicy: FallbackToLogsOnError
 ports:
   - name: metrics
     containerPort: {{ include "forge-job.value" .Values.metrics.port }}
+{{- if or (ne .Values.distributed.kind "none") (and .Values.gpu.enabled (gt (int .Values.gpu.count) 1)) }}
+{{- $period := 10 }}
+{{- $join := .Values.settings.rankJoinSeconds | default 900 | toString | float64 }}
+# Nothing listens before the processes have met, and until then the liveness probe waits: for as
+# long as they wait for each other, and 300 s for what comes before that.
+startupProbe:
+  httpGet:
+    path: /healthz
+    port: {{ include "forge-job.value" .Values.metrics.port }}
+  periodSeconds: {{ $period }}
+  timeoutSeconds: 5
+  failureThreshold: {{ divf (addf $join 300) $period | ceil | int }}
+{{- end }}
 livenessProbe:
   httpGet:
     path: /healthz

@@ -115,8 +115,14 @@
   (include "forge-job.refuseDistributed" .) | join "" | trim -}}
 {{- end }}
 
+{{- define "forge-job.refuseArgo" -}}
+{{- if and .Values.argo.enabled (eq .Values.argo.kind "ClusterWorkflowTemplate") (include "forge-job.argoOwnAccount" .) }}
+- argo.serviceAccountName: a ClusterWorkflowTemplate runs in every namespace, and the account of serviceAccount is in one; name an account that each namespace has, with the rights of k8s/argo/rbac.yaml
+{{- end }}
+{{- end }}
+
 {{- define "forge-job.refuse" -}}
-{{- $problems := list (include "forge-job.refuseRuns" . | trim) -}}
+{{- $problems := list (include "forge-job.refuseRuns" . | trim) (include "forge-job.refuseArgo" . | trim) -}}
 {{- $all := dict "root" . -}}
 {{- include "forge-job.contexts" $all -}}
 {{- range $all.list -}}

@@ -69,6 +69,11 @@ def only(manifests: list[Manifest], kind: str, **labels: str) -> Manifest:
 def jobs_of(manifests: list[Manifest]) -> list[Manifest]:
     """Every Job, those too that an operator makes of a JobSet or a TrainingRuntime."""
     found = []
+    used_by = {
+        m["spec"]["runtimeRef"]["name"]: m["metadata"]["name"]
+        for m in manifests
+        if m["kind"] == "TrainJob"
+    }
     for manifest in manifests:
         if manifest["kind"] == "Job":
             found.append(manifest)
@@ -78,7 +83,8 @@ def jobs_of(manifests: list[Manifest]) -> list[Manifest]:
             spec = spec["template"]["spec"]
         if manifest["kind"] in ("JobSet", "TrainingRuntime"):
             for replicated in spec["replicatedJobs"]:
-                name = f"{manifest['metadata']['name']}-{replicated['name']}-0"
+                owner = manifest["metadata"]["name"]
+                name = f"{used_by.get(owner, owner)}-{replicated['name']}-0"
                 job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}}
                 found.append(job | {"spec": replicated["template"]["spec"]})
     return found

@@ -49,20 +49,9 @@ class _Group(_Strict):
         return self
 
 
-class _BorrowWithinCohort(_Strict):
-    policy: Literal["Never", "LowerPriority"] = "Never"
-    maxPriorityThreshold: int | None = None  # noqa: N815
-
-
 class _Preemption(_Strict):
     withinClusterQueue: Literal["Never", "LowerPriority", "LowerOrNewerEqualPriority"] = "Never"  # noqa: N815
     reclaimWithinCohort: Literal["Never", "LowerPriority", "Any"] = "Never"  # noqa: N815
-    borrowWithinCohort: _BorrowWithinCohort = _BorrowWithinCohort()  # noqa: N815
-
-    @model_validator(mode="after")
-    def _who_borrows_reclaims(self) -> Self:
-        assert self.reclaimWithinCohort != "Never" or self.borrowWithinCohort.policy == "Never"
-        return self
 
 
 class _ClusterQueueSpec(_Strict):

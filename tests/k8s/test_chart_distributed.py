@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from job.config import Settings
 from job.ranks.launch import Node, wanted
 from tests.k8s.chart import (
     CHART,
@@ -86,6 +87,67 @@ def test_kubeflow_finds_what_it_fills_in() -> None:
     assert runtime["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
 
 
+def _names(*sets: str) -> tuple[str, str]:
+    """A TrainJob's, and that of the runtime that it is tied to."""
+    manifests = example("trainjob", 'runId="mine"', *sets)
+    train_job, runtime = only(manifests, "TrainJob"), only(manifests, "TrainingRuntime")
+    assert train_job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    return train_job["metadata"]["name"], runtime["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        'image.tag="2"',
+        "settings.loraR=32",
+        'resources.limits={"memory":"64Gi"}',
+        "distributed.nodes=3",
+        "job.ttlSecondsAfterFinished=60",
+    ],
+)
+def test_a_run_that_is_named_never_goes_on_with_an_old_runtime(other: str) -> None:
+    """A runtime that is there is left alone, and it holds all that a pod is made of."""
+    train_job, runtime = _names()
+    assert (train_job, runtime) == _names()
+    assert runtime.startswith(f"{train_job}-")
+    again, another = _names(other)
+    assert again == train_job
+    assert another != runtime
+
+
+def test_a_runtimes_name_fits_where_the_longest_run_does() -> None:
+    """One character more and the chart refuses the run: `-node-0-1-abcde` is the pods'."""
+    longest = "m" * (63 - len("-node-0-1-abcde") - len("weather-"))
+    _, runtime = _names(f'runId="{longest}"')
+    assert len(runtime) <= 63
+    refused = run("helm", "template", "weather", str(CHART), f"--values={VALUES / 'trainjob.yaml'}",
+                  f"--set=runId={longest}m")  # fmt: skip
+    assert "can't name 2 pods" in refused.stderr
+
+
+def _startup_seconds(*sets: str, values: str = "jobset") -> float:
+    [job] = jobs_of(example(values, *sets))
+    [container] = pod_of(job)["containers"]
+    probe = container["startupProbe"]
+    assert probe["httpGet"] == container["livenessProbe"]["httpGet"]
+    return float(probe["periodSeconds"] * probe["failureThreshold"])
+
+
+@pytest.mark.parametrize("values", ["jobset", "trainjob", "several-gpus"])
+def test_no_probe_ends_a_pod_that_waits_for_the_others(values: str) -> None:
+    """Nothing listens before they have met, so that a liveness probe would kill whoever came
+    first; it begins when the startup probe has succeeded."""
+    join = Settings.model_fields["rank_join_seconds"].default
+    assert _startup_seconds(values=values) >= join + 120
+    assert _startup_seconds("settings.rankJoinSeconds=3600.5", values=values) >= 3720.5
+    assert _startup_seconds('settings.rankJoinSeconds="60"', values=values) < join
+
+
+def test_a_pod_that_waits_for_nobody_has_no_time_to_start() -> None:
+    [job] = jobs_of(example("first-run"))
+    assert "startupProbe" not in pod_of(job)["containers"][0]
+
+
 def test_the_notes_name_what_there_is(kind: str) -> None:
     values = f"--values={VALUES / f'{kind}.yaml'}"
     shown = run("helm", "install", "weather", str(CHART), "-n=ml", values, "--dry-run=client")
@@ -118,3 +180,7 @@ def test_the_examples_are_known_and_in_order(name: str, kinds: list[str]) -> Non
     for manifest in manifests:
         check(manifest)
         assert "helm.sh/hook" not in manifest["metadata"].get("annotations", {})
+        # Whoever fills it in by hand changes what a hash would be of.
+        assert manifest["metadata"]["name"] == "forge-job-distributed-1"
+    if reference := manifests[-1]["spec"].get("runtimeRef"):
+        assert reference["name"] == manifests[0]["metadata"]["name"]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from job.metrics import BuildInfo, Metrics
-from tests.k8s.chart import CHART, ROOT, VALUES, Manifest, env_of, example, only, pod_of, run
+from tests.k8s.chart import CHART, ROOT, VALUES, env_of, example, only, pod_of, run
 from tests.k8s.custom import check
 
 
@@ -36,6 +35,16 @@ def test_the_validation_comes_before_the_release_and_takes_no_gpu() -> None:
     container = pod_of(hook)["containers"][0]
     assert container["args"] == ["validate"]
     assert container["resources"]["limits"] == {"memory": "8Gi"}
+
+
+def test_the_pods_that_validate_have_the_identity_of_the_one_that_trains() -> None:
+    """They open the same bucket, and AKS gives an identity to labelled pods only."""
+    manifests = example("validated-first", 'podLabels={"azure.workload.identity/use":"true"}')
+    jobs = [m["spec"]["template"]["metadata"]["labels"] for m in manifests if m["kind"] == "Job"]
+    assert len(jobs) == 2
+    for labels in [*jobs, only(manifests, "Pod")["metadata"]["labels"]]:
+        assert labels["azure.workload.identity/use"] == "true"
+        assert labels["app.kubernetes.io/component"] in ("training", "validation")
 
 
 def test_the_pod_monitor_finds_the_pods_and_keeps_the_run() -> None:
@@ -150,78 +159,3 @@ def test_the_notes_name_the_run_and_its_commands() -> None:
     assert f"forge-job status s3://bucket/runs/{name} --watch" in notes
     assert f"aws s3 cp --recursive s3://bucket/runs/{name}/adapter/ adapter/" in notes
     assert "helm test weather -n ml --logs" in notes
-
-
-@pytest.fixture(params=["argo", "argo-cluster-wide"])
-def workflow(request: pytest.FixtureRequest) -> Manifest:
-    manifests = example(request.param)
-    assert not [m for m in manifests if m["kind"] == "Job"], "job.enabled=false"
-    found = [m for m in manifests if m["kind"].endswith("WorkflowTemplate")]
-    return next(m for m in found if m["metadata"]["name"] == "weather")
-
-
-def test_argo_knows_every_field(workflow: Manifest) -> None:
-    check(workflow)
-
-
-def _template(workflow: Manifest, name: str) -> Manifest:
-    found: Manifest = next(t for t in workflow["spec"]["templates"] if t["name"] == name)
-    return found
-
-
-def test_argos_steps_are_the_jobs(workflow: Manifest) -> None:
-    train = _template(workflow, "train")
-    job = pod_of(only(example("first-run"), "Job"))["containers"][0]
-    assert train["container"]["args"] == job["args"]
-    assert train["container"]["command"] == ["python", "-m", "job"]
-    assert train["container"]["resources"] == job["resources"]
-    assert train["container"]["volumeMounts"] == job["volumeMounts"]
-    env = env_of(train["container"])
-    parameters = {p["name"] for p in workflow["spec"]["arguments"]["parameters"]}
-    for name in parameters:
-        variable = "FORGE_" + name.replace("-", "_").upper()
-        assert env.pop(variable) == f"{{{{inputs.parameters.{name}}}}}"
-    assert env.items() <= env_of(job).items()
-    for name in ("run", "validate", "train", "verdict"):
-        assert {p["name"] for p in _template(workflow, name)["inputs"]["parameters"]} == parameters
-    for name in ("validate", "verdict"):
-        assert "nvidia.com/gpu" not in json.dumps(_template(workflow, name))
-
-
-def test_argo_retries_what_the_policy_does_not_end(workflow: Manifest) -> None:
-    from job.errors import EXIT_CODES
-
-    strategy = _template(workflow, "train")["retryStrategy"]
-    assert "retryPolicy" not in strategy
-    [listed] = re.findall(r"\[([\d, ]+)\]", strategy["expression"])
-    codes = {int(code) for code in listed.split(",")}
-    final = {code for code, (_, policy) in EXIT_CODES.items() if policy in ("FailJob", "–")}
-    assert not codes & final
-    assert {69, 70, 75, 137, 143} == codes, "76: a newer attempt has the run"
-
-
-def test_argo_reads_the_verdict_of_a_failed_run_and_fails_all_the_same(workflow: Manifest) -> None:
-    dag = _template(workflow, "run")["dag"]
-    tasks = {task["name"]: task for task in dag["tasks"]}
-    assert "train.Failed" in tasks["verdict"]["depends"]
-    assert "train" in dag["target"].split()
-    outputs = {p["name"] for p in _template(workflow, "run")["outputs"]["parameters"]}
-    assert outputs == {"run-uri", "adapter-uri", "verdict"}
-    if promote := tasks.get("promote"):
-        assert promote["templateRef"]["name"] == "promote-adapter"
-        assert "train.Succeeded" in promote["depends"]
-
-
-def test_argos_values_land(workflow: Manifest) -> None:
-    sets = (
-        "argo.retryLimit=3",
-        'argo.kind="ClusterWorkflowTemplate"',
-        'argo.serviceAccountName="sa"',
-        'argo.promote={"templateRef":"p","template":"go"}',
-    )
-    found, *_ = (m for m in example("argo", *sets) if m["metadata"]["name"] == "weather")
-    assert found["spec"]["serviceAccountName"] == "sa"
-    assert "namespace" not in found["metadata"]
-    assert _template(found, "train")["retryStrategy"]["limit"] == "3"
-    tasks: list[dict[str, Any]] = _template(found, "run")["dag"]["tasks"]
-    assert tasks[-1]["templateRef"] == {"name": "p", "template": "go"}

@@ -118,6 +118,27 @@ def test_argos_rights_are_an_account_and_two_verbs() -> None:
     assert template["spec"]["serviceAccountName"] == account
 
 
+def test_the_promotions_agent_may_hear_and_report() -> None:
+    """It runs under the workflow's account, and Argo looks its token up by the Secret's name."""
+    manifests = _load(K8S / "argo" / "promote.yaml")
+    for manifest in manifests:
+        if manifest["kind"] != "WorkflowTemplate":
+            kubernetes_validate.validate(manifest, "1.37", strict=True)
+    rights = {tuple(r["resources"]): r["verbs"] for r in only(manifests, "Role")["rules"]}
+    assert rights == {
+        ("workflowtasksets",): ["list", "watch"],
+        ("workflowtasksets/status",): ["patch"],
+    }
+    account = only(_load(K8S / "argo" / "rbac.yaml"), "ServiceAccount")["metadata"]["name"]
+    binding = only(manifests, "RoleBinding")
+    assert binding["roleRef"]["name"] == only(manifests, "Role")["metadata"]["name"]
+    assert [subject["name"] for subject in binding["subjects"]] == [account]
+    secret = only(manifests, "Secret")
+    assert secret["metadata"]["name"] == f"{account}.service-account-token"
+    named = secret["metadata"]["annotations"]["kubernetes.io/service-account.name"]
+    assert named == account
+
+
 def test_the_nightly_workflow_names_parameters_that_there_are() -> None:
     cron = only(_load(K8S / "argo" / "cronworkflow.yaml"), "CronWorkflow")["spec"]["workflowSpec"]
     template = only(_load(K8S / "argo" / "workflowtemplate.yaml"), "WorkflowTemplate")
@@ -179,10 +200,14 @@ def test_teams_share_one_cohort_and_a_release_outranks_an_experiment() -> None:
     queues = _of(manifests, "ClusterQueue")
     assert len({queue["spec"]["cohortName"] for queue in queues}) == 1 < len(queues)
     value = {m["metadata"]["name"]: m["value"] for m in _of(manifests, "WorkloadPriorityClass")}
+    assert value["experiment"] < value["release"]
     for queue in queues:
-        preemption = queue["spec"]["preemption"]
-        threshold = preemption["borrowWithinCohort"]["maxPriorityThreshold"]
-        assert value["experiment"] <= threshold < value["release"]
+        # borrowWithinCohort would do nothing: a full pool leaves the other queue no more than its
+        # own, and that Kueue doesn't touch.
+        assert queue["spec"]["preemption"] == {
+            "withinClusterQueue": "LowerPriority",
+            "reclaimWithinCohort": "Any",
+        }
         [team] = queue["spec"]["namespaceSelector"]["matchLabels"].values()
         spaces = {m["metadata"]["namespace"]: m for m in _of(manifests, "LocalQueue")}
         assert spaces[team]["spec"]["clusterQueue"] == queue["metadata"]["name"]
