@@ -131,10 +131,11 @@ class _TextFormatter(logging.Formatter):
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
-        step = f"[step {self._context.step}] " if self._context.step is not None else ""
+        told = {"rank": self._context.rank, "step": self._context.step}
+        where = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:<7} {step}"
-        line += f"{_message(record)}{fields}"
+        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:<7} "
+        line += f"{f'[{where}] ' if where else ''}{_message(record)}{fields}"
         if error := _exception(self, record):
             line += f"\n{error}"
         return self._redactor.text(line).translate(_CONTROL)

@@ -152,6 +152,16 @@ def test_text_has_step_fields_and_no_control_characters() -> None:
     assert done.stderr.endswith(" INFO    [step 3] clear \\x1b[2J me loss=0.5\n")
 
 
+def test_text_names_the_rank_where_there_are_several() -> None:
+    done = run(
+        "context = configure('text', 'run-1'); context.update(rank=1)\n"
+        "logging.info('before'); context.update(step=3); logging.info('in training')"
+    )
+    first, second = done.stderr.splitlines()
+    assert first.endswith(" INFO    [rank 1] before")
+    assert second.endswith(" INFO    [rank 1, step 3] in training")
+
+
 def test_auto_is_json_off_a_terminal() -> None:
     done = run("context = configure('auto', 'r'); logging.info('x'); print(context.interactive)")
     assert json.loads(done.stderr)["message"] == "x"

@@ -143,6 +143,11 @@ def test_the_way_to_the_store_is_open(url: str, port: int) -> None:
     assert port in [p["port"] for p in policy["egress"][1]["ports"]]
 
 
+def test_argos_executor_reaches_the_api_server() -> None:
+    policy = only(example("network-policy", "argo.enabled=true"), "NetworkPolicy")["spec"]
+    assert [p["port"] for p in policy["egress"][1]["ports"]] == [443, 6443]
+
+
 def test_other_objects_are_templates() -> None:
     manifests = example("extra-objects")
     config = only(manifests, "ConfigMap")
