@@ -52,7 +52,13 @@ class Forked:
 
 
 class Zygote:
-    """Starts attempts. Use as a context manager; what still runs at its end is killed."""
+    """Starts attempts. Use as a context manager; what still runs at its end is killed.
+
+    `env` is added to the server's own environment: for what is read when something is imported.
+    """
+
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+        self._env = dict(env or {})
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -60,6 +66,7 @@ class Zygote:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | self._env,
         )
         self._changed = threading.Condition()
         self._started: list[int] = []

@@ -11,26 +11,39 @@ from huggingface_hub import ModelCard
 
 from job.ledger import read_record
 from job.storage import open_storage
+from tests.e2e import jobs
 from tests.e2e.jobs import run
 from tests.engines.hub import COMMIT, serving
 from tests.exports import converter
 from tests.tiny import build_model, llama_2_tokenizer
+from tests.zygote import Zygote
 
 TIMEOUT = 600
 CONVERTER = converter.found()
 """Where there is none the export to GGUF is left out."""
 
 
+def _hub_env(url: str, folder: Path) -> dict[str, str]:
+    """What the hub's client reads when it is imported."""
+    return {
+        "HF_ENDPOINT": url,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(folder / "home"),
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT)
 def test_only_what_is_missing_is_made_again(
-    job_env: dict[str, str], bucket: str, tmp_path: Path
+    job_env: dict[str, str], bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = open_storage(f"{bucket}/out/run")
     made = (
         {"merged_16bit": "merged/", "gguf": "gguf/"} if CONVERTER else {"merged_16bit": "merged/"}
     )
-    with serving() as hub:
+    with serving() as hub, Zygote(_hub_env(hub.url, tmp_path)) as server:
+        monkeypatch.setattr(jobs, "fork_server", server)
         hub.user = {"name": "me", "auth": {"accessToken": {"role": "write"}}}
         env = {
             **job_env,
@@ -39,11 +52,8 @@ def test_only_what_is_missing_is_made_again(
             "FORGE_MODEL": str(build_model(tmp_path / "model", llama_2_tokenizer())),
             **({"FORGE_GGUF_CONVERTER": str(CONVERTER)} if CONVERTER else {}),
             "FORGE_PUSH_TO_HUB": "me/adapter",
-            "HF_ENDPOINT": hub.url,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_OFFLINE": "0",
-            "HF_HOME": str(tmp_path / "home"),
             "HF_TOKEN": "hf_secret_of_the_test",
+            **_hub_env(hub.url, tmp_path),
         }
         hub.refused = "/commit/main"
         first = run(env, tmp_path / "first.log")
