@@ -89,6 +89,16 @@ def test_a_single_process_and_a_worker_of_torchrun_launch_nothing() -> None:
     assert wanted({"PET_NPROC_PER_NODE": "2", "LOCAL_RANK": "1"}) is None
 
 
+def test_workers_share_the_cores_unless_somebody_has_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(9)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert TWO.environment(1)["OMP_NUM_THREADS"] == "4"
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert TWO.environment(1)["OMP_NUM_THREADS"] == "7"
+
+
 def test_a_worker_finds_its_place_in_what_the_launcher_sets() -> None:
     node = wanted(
         {
