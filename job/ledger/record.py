@@ -180,6 +180,8 @@ class RunRecord(_Part):
     """By name, as soon as each is verified: a later attempt doesn't make it again."""
     results: dict[str, Any] = Field(default_factory=dict)
     """Tool-call evaluation, gate verdict, and where the exports are."""
+    promotion_settled: bool = False
+    """The run has had its say in `promoted.json`: whoever changes that since has the last word."""
     attempts: list[Attempt] = Field(default_factory=list)
 
     @property
