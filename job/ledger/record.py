@@ -191,6 +191,11 @@ class RunRecord(_Part):
         return _SILENT_BEATS * float(beat)
 
     @property
+    def processes(self) -> int:
+        """That train together, each on a GPU of its own; of an earlier release it was one."""
+        return int(self.fingerprint.get("world_size") or 1)
+
+    @property
     def durable_step(self) -> int:
         """The newest step that a committed checkpoint holds; 0 before the first."""
         return max((checkpoint.step for checkpoint in self.checkpoints), default=0)
