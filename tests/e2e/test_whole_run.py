@@ -277,7 +277,14 @@ def test_the_same_run_as_a_call(
     killed.promotion_settled = False
     storage.write("run.json", killed.model_dump_json().encode())
     assert run_job(settings).attempts == 1
-    assert json.loads(outputs.read("promoted.json")[0])["adapter_uri"] == result.adapter_uri
+    late = json.loads(outputs.read("promoted.json")[0])
+    assert late["adapter_uri"] == result.adapter_uri
+    assert record_of(storage).promotion_settled
+
+    storage.write("adapter/adapter_model.safetensors", b"somebody's mistake")
+    assert run_job(settings).attempts == 2
+    anew = json.loads(outputs.read("promoted.json")[0])
+    assert anew["ended_at"] > late["ended_at"], "published anew, promoted anew"
     assert record_of(storage).promotion_settled
 
 
