@@ -21,7 +21,7 @@ def status_command(arguments: argparse.Namespace) -> int:
     try:
         return _status(arguments)
     except JobError as error:
-        print(encodable(str(error), sys.stderr), file=sys.stderr)
+        print(error, file=sys.stderr)
         return error.exit_code
 
 
