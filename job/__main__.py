@@ -11,10 +11,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from job.arguments import parser
 from job.errors import GateFailed, JobError, SettingsError, Stopped
@@ -36,19 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments.command or "run"
     if command == "run":
         return _launch_or_run()
-    if command == "validate":
-        return _validate(arguments)
-    if command == "doctor":
-        return _doctor(arguments)
-    if command == "status":
-        return _status(arguments)
-    if command == "plan":
-        return _plan(arguments)
-    if command == "mirror":
-        return _mirror(arguments)
-    if command == "evaluate":
-        return _evaluate(arguments)
-    return _demo(arguments)
+    code = _COMMANDS[command](arguments)
+    # Here, where it can still be told that nobody reads; no run ends by that.
+    sys.stdout.flush()
+    return code
 
 
 def _launch_or_run() -> int:
@@ -189,6 +180,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _judged(arguments: argparse.Namespace, stop: StopToken) -> int:
+    from job.cli import deliver
     from job.evaluation.endpoint import Endpoint
     from job.gate import Gate
     from job.judge import Asked, judge, lines, rows_to_judge
@@ -203,70 +195,23 @@ def _judged(arguments: argparse.Namespace, stop: StopToken) -> int:
     rows = rows_to_judge(arguments.dataset, arguments.max_rows)
     endpoint = Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=arguments.max_tokens)
     found = judge(rows, endpoint, asked, stop)
-    with _output(arguments.output) as out:
-        as_json = arguments.json or arguments.output
-        print(json.dumps(found) if as_json else "\n".join(lines(found)), file=out)
+    as_json = arguments.json or arguments.output
+    deliver((json.dumps(found) if as_json else "\n".join(lines(found))) + "\n", arguments.output)
     if failure := gate.verdict(found):
         raise GateFailed(failure)
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from job.status import status
+    from job.cli import status_command
 
-    asked = (arguments.status, arguments.prefix, arguments.sort, arguments.columns)
-    try:
-        if arguments.all or any(asked):
-            return _fleet(arguments)
-        with _output(arguments.output) as out:
-            return status(arguments.uri, as_json=arguments.json, watch=arguments.watch, out=out)
-    except JobError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-
-
-def _fleet(arguments: argparse.Namespace) -> int:
-    from job.fleet import Selection, fleet_status
-
-    if not arguments.all:
-        raise SettingsError("--status, --prefix, --sort and --columns need --all")
-    if arguments.watch:
-        raise SettingsError("--watch is of one run: leave --all out, or run it in watch(1)")
-    selection = Selection.of(arguments.status, arguments.sort or "status", arguments.columns)
-    with _output(arguments.output) as out:
-        return fleet_status(
-            arguments.uri, selection, prefix=arguments.prefix, as_json=arguments.json, out=out
-        )
+    return status_command(arguments)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from job.fleet.plan import plan, write
-    from job.redact import redact
+    from job.cli import plan_command
 
-    try:
-        runs = plan(arguments.runs, arguments.promote)
-        if arguments.into is not None:
-            write(runs, arguments.into)
-    except JobError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    if arguments.promote and any(run.never_promoted for run in runs):
-        told = "no gate is set (FORGE_GATE_MIN_EXACT, FORGE_GATE_MIN_GAIN): not all can be promoted"
-        print(told, file=sys.stderr)
-    items = [run.as_item() for run in runs]
-    lines = [redact(f"{item['run-id']}  {item['settings']}") for item in items]
-    print(json.dumps(items) if arguments.json else "\n".join(lines))
-    return 0
-
-
-def _output(path: Path | None) -> AbstractContextManager[TextIO]:
-    """Raises `SettingsError` where the file can't be written."""
-    if path is None:
-        return nullcontext(sys.stdout)
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"--output {path}: {error.strerror}") from error
+    return plan_command(arguments)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -278,6 +223,17 @@ def _demo(arguments: argparse.Namespace) -> int:
     except JobError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+
+
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "validate": _validate,
+    "doctor": _doctor,
+    "status": _status,
+    "plan": _plan,
+    "mirror": _mirror,
+    "evaluate": _evaluate,
+    "demo": _demo,
+}
 
 
 def _write_termination_message(code: int, message: str, progress: Mapping[str, Any]) -> None:
@@ -303,14 +259,20 @@ def _exit(code: int) -> NoReturn:
     """End now. An upload that hangs in a dead network would hold an ordinary exit up (pools of
     threads are joined), past the grace period; all that matters is recorded by here."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BrokenPipeError):
+            stream.flush()
     os._exit(code)
 
 
 def cli() -> NoReturn:
-    """The console script `forge-job`."""
-    _exit(main())
+    """The console script `forge-job`. Of one whose reader has gone (`| head`) the shell hears what
+    it hears of any other program."""
+    try:
+        code = main()
+    except BrokenPipeError:
+        code = 128 + signal.SIGPIPE
+    _exit(code)
 
 
 if __name__ == "__main__":

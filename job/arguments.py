@@ -46,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
     _add_fleet(status)
     status.add_argument("--json", action="store_true", help="the record, for machines")
     status.add_argument("--watch", action="store_true", help="again and again until it ends")
-    status.add_argument("--output", type=Path, metavar="FILE", help="instead of on stdout")
+    status.add_argument(
+        "--output", type=Path, metavar="FILE", help="not on stdout; a table of runs on both"
+    )
     _add_plan(commands.add_parser("plan", help="many runs from one text, each checked"))
     demo = commands.add_parser("demo", help="the embedded run on this machine's CPU")
     demo.add_argument("--output", type=Path, default=Path("demo-output"), help="a copy of the run")
@@ -78,19 +80,28 @@ def _positive(text: str) -> int:
 
 def _add_plan(plan: argparse.ArgumentParser) -> None:
     add = plan.add_argument
-    add("runs", metavar="RUNS", help="JSON: a list of settings, or lists to combine")
+    add(
+        "runs",
+        metavar="RUNS",
+        help="JSON: a list of settings, or lists to combine; or @FILE, or - for stdin, for more "
+        "than the 128 KiB that an argument holds",
+    )
     add("--promote", metavar="RULE", help="newest, best or never, for runs that don't say")
     add("--json", action="store_true", help="ids, and values of FORGE_SETTINGS")
-    add("--into", type=Path, metavar="DIR", help="runs.json and columns, for a workflow")
+    add("--into", type=Path, metavar="DIR", help="runs.json, columns and ids, for a workflow")
 
 
 def _add_fleet(status: argparse.ArgumentParser) -> None:
     fleet = status.add_argument_group("many runs")
     fleet.add_argument("--all", action="store_true", help="one line for each run below the URI")
     fleet.add_argument(
-        "--status", metavar="NAMES", default="", help="only these: running,failed,unreadable"
+        "--status", metavar="NAMES", default="", help="only these: running,failed,not started"
     )
     fleet.add_argument("--prefix", metavar="TEXT", default="", help="only runs whose ids begin so")
+    fleet.add_argument(
+        "--runs", metavar="FILE", help="just these: runs.json of plan, or ids, one a line; -: stdin"
+    )
+    fleet.add_argument("--run-ids", metavar="IDS", help="the same, ids in the argument itself")
     fleet.add_argument("--sort", metavar="NAME", help="status, run_id, step, loss, exact, ...")
     fleet.add_argument(
         "--columns", metavar="NAMES", default="", help="settings to show, such as learning_rate"

@@ -23,7 +23,7 @@ from job.judging import ANSWERS_KEY
 from job.ledger import RunRecord, now
 from job.model import BaseModel
 from job.plots import loss_curve_svg
-from job.promotion import promote
+from job.promotion import promote, wants_promotion
 from job.report import build as build_report
 from job.reporting import send_report
 from job.stages import Run, Trained
@@ -72,6 +72,7 @@ def publish_adapter(
     def finish(record: RunRecord) -> None:
         record.status = "gate_failed" if failure else "succeeded"
         record.adapter = adapter
+        record.promotion_settled = False  # of an adapter that is published anew, once more
         record.results = {
             "evaluation": _figures(evaluation),
             "gate": gate,
@@ -96,8 +97,10 @@ def publish_adapter(
     )
     with run.stop.deferred():
         record = patiently(run.ledger.update, finish)
-        root = open_storage(settings.output_uri, run.metrics)
-        patiently(promote, root, run.storage.uri, record, settings.promote)
+        if wants_promotion(record, settings.promote):
+            root = open_storage(settings.output_uri, run.metrics)
+            patiently(promote, root, run.storage.uri, record, settings.promote)
+            patiently(run.ledger.set_fields, promotion_settled=True)
         run.metrics.phase("finished")
         _tidy(run, adapter.key, folder)
     if failure:

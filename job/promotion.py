@@ -6,7 +6,8 @@
 It is changed by compare-and-swap, after the run's own record says `succeeded`: an attempt that was
 fenced never gets that far. Which of two runs stays there is `job.standing`'s to say, by what both
 say of themselves and not by who comes first: of runs that can be compared the same one stays,
-whether they promote at once or in turn, and a finished run that is started again changes nothing.
+whether they promote at once or in turn. Each run has its say once, which its record then says: who
+goes back to the one before is not overruled by a finished run that is started again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final
 from job.choices import Promote
 from job.errors import JobError, Problem
 from job.gate import PASSED
-from job.ledger import RunRecord
+from job.ledger import RunRecord, settle_promotion
 from job.standing import standing
 from job.storage import Conflict, NotFound, Storage, open_storage, probe, send_if_unchanged
 
@@ -29,8 +30,11 @@ _log = logging.getLogger(__name__)
 PROMOTED_KEY: Final = "promoted.json"
 _TRIES: Final = 100
 """Each loses to another run's promotion; so many of them in a row are no accident."""
-_KEPT: Final = ("run_id", "adapter_uri", "ended_at")
-"""What is said of the one before, to go back to it."""
+
+
+def wants_promotion(record: RunRecord, rule: Promote) -> bool:
+    """Not so by the rule `never`, nor where no gate was set or passed."""
+    return rule != "never" and record.results.get("gate") == PASSED and record.adapter is not None
 
 
 def promote(root: Storage, run_uri: str, record: RunRecord, rule: Promote = "newest") -> bool:
@@ -39,7 +43,7 @@ def promote(root: Storage, run_uri: str, record: RunRecord, rule: Promote = "new
 
     Raises `JobError` if other runs keep winning, and what storage raises.
     """
-    if rule == "never" or record.results.get("gate") != PASSED or record.adapter is None:
+    if not wants_promotion(record, rule):
         return False
     wanted = _promotion(run_uri, record)
     conditional: bool | None = None
@@ -62,6 +66,17 @@ def promote(root: Storage, run_uri: str, record: RunRecord, rule: Promote = "new
         return True
     found = f"was changed by other runs {_TRIES} times in a row"
     raise JobError(Problem(f"{root.uri}/{PROMOTED_KEY}", found, "start the run again"))
+
+
+def promote_once(root: Storage, run: Storage, record: RunRecord, etag: str, rule: Promote) -> None:
+    """`promote` for a finished run, if the attempt that finished it was killed before it had.
+
+    `record` and `etag` are as read from `run`. Raises as `promote` does.
+    """
+    if record.promotion_settled or not wants_promotion(record, rule):
+        return
+    promote(root, run.uri, record, rule)
+    settle_promotion(run, record, etag)
 
 
 def read_promoted(root: Storage) -> dict[str, Any] | None:
@@ -116,7 +131,8 @@ def _current(root: Storage) -> tuple[dict[str, Any] | None, str | None]:
 
 
 def _serialized(wanted: dict[str, Any], before: dict[str, Any] | None) -> bytes:
-    previous = {name: before.get(name) for name in _KEPT} if before else None
+    """With all that the one before said of itself: put back, it counts as it did."""
+    previous = {name: before[name] for name in wanted if name in before} if before else None
     if before and before.get("run_uri") == wanted["run_uri"]:  # its adapter was published anew
         previous = before.get("previous")
     return (json.dumps({**wanted, "previous": previous}, indent=2) + "\n").encode()

@@ -40,7 +40,7 @@ from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import look_at, recorded_revision
 from job.monitor import Monitor, OnProgress
 from job.overdue import Watch
-from job.promotion import promote
+from job.promotion import promote_once
 from job.ranks import Fellowship
 from job.reporting import report_failure
 from job.stages import (
@@ -186,8 +186,7 @@ def _already_finished(
     if record.status == "gate_failed":
         raise GateFailed(Problem("promotion gate", str(record.results.get("gate"))))
     exports.refuse_new(settings, record)
-    # An attempt that was killed between its last swap and this left it to us.
-    promote(open_storage(settings.output_uri), storage.uri, record, settings.promote)
+    promote_once(open_storage(settings.output_uri), storage, *found, settings.promote)
     return record
 
 

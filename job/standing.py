@@ -76,4 +76,4 @@ def _measured(promotion: Mapping[str, Any]) -> _Measured | None:
 
 
 def _ended(promotion: Mapping[str, Any]) -> str:
-    return str(promotion.get("ended_at", ""))
+    return str(promotion.get("ended_at") or "")

@@ -16,14 +16,12 @@ from job.ledger import RECORD_KEY, Attempt, RunRecord, read_record
 from job.promotion import is_named, promoted_beside
 from job.redact import redact
 from job.storage import Storage, open_storage
-from job.terminal import printable
+from job.terminal import BLOCKS, encodable, printable
 
 _BAR_WIDTH: Final = 30
 _LABEL_WIDTH: Final = 12
 _TOP_LINES: Final = 8
 """From the run's name to the adapter's."""
-_BLOCKS: Final = "▁▂▃▄▅▆▇█"
-_ASCII_BLOCKS: Final = "_.:-=+*#"
 _OVER: Final = ("succeeded", "gate_failed", "failed")
 """Nothing more is to be watched; a preempted run is taken up by its next attempt."""
 
@@ -46,7 +44,8 @@ def status(
     storage = open_storage(uri)
     record = _read(storage)
     if not watch:
-        print(_shown(record, storage.uri, out, as_json=as_json, indent=2), file=out)
+        text = _shown(record, storage.uri, as_json=as_json, indent=2)
+        print(encodable(text, out), file=out)
         return 0
     try:
         _watch(storage, record, as_json, out, interval_seconds)
@@ -60,14 +59,13 @@ def describe(
     uri: str,
     now: datetime | None = None,
     *,
-    blocks: str = _BLOCKS,
     promoted: Mapping[str, Any] | None = None,
 ) -> str:
-    """The record of the run at `uri` as a few lines of text; `blocks` draw the loss, lowest
-    first; `promoted` is what `promoted.json` beside it holds."""
+    """The record of the run at `uri` as a few lines of text; `promoted` is what `promoted.json`
+    beside it holds."""
     now = now or datetime.now(UTC)
     progress = record.progress
-    curve = sparkline([loss for _, loss in progress.losses], blocks)
+    curve = sparkline([loss for _, loss in progress.losses])
     rows = [
         ("run", record.run_id),
         ("status", _status(record, now)),
@@ -83,14 +81,14 @@ def describe(
     return "\n".join(printable(f"{name:<{_LABEL_WIDTH - 1}} {value}") for name, value in rows)
 
 
-def sparkline(values: Sequence[float], blocks: str = _BLOCKS) -> str:
-    """One character a value, from the first of `blocks` for the lowest to the last."""
+def sparkline(values: Sequence[float]) -> str:
+    """One character a value, from the lowest block to the highest."""
     if len(values) < 2:
         return ""
     low, high = min(values), max(values)
-    top = len(blocks) - 1
+    top = len(BLOCKS) - 1
     return "".join(
-        blocks[round((v - low) / (high - low) * top) if high > low else 0] for v in values
+        BLOCKS[round((v - low) / (high - low) * top) if high > low else 0] for v in values
     )
 
 
@@ -112,7 +110,7 @@ def _watch(
 ) -> None:
     screen = _Screen(out)
     while True:
-        screen.show(_shown(record, storage.uri, out, as_json=as_json), redraw=not as_json)
+        screen.show(_shown(record, storage.uri, as_json=as_json), redraw=not as_json)
         if record.status in _OVER:
             return
         time.sleep(interval_seconds)
@@ -131,7 +129,7 @@ class _Screen:
 
     def show(self, text: str, *, redraw: bool) -> None:
         redraw = redraw and self._out.isatty()
-        text = _encodable(text, self._out)
+        text = encodable(text, self._out)
         if redraw:
             text = _fitted(text, shutil.get_terminal_size())
         if text == self._shown:
@@ -141,27 +139,6 @@ class _Screen:
             print(f"\x1b[{self._shown.count(chr(10)) + 1}F\x1b[J", end="", file=self._out)
         print(text, file=self._out, flush=True)
         self._shown = text
-
-
-def _encoding(out: TextIO) -> str:
-    return getattr(out, "encoding", None) or "utf-8"
-
-
-def _blocks_for(out: TextIO) -> str:
-    """What `out` can show of a curve."""
-    try:
-        _BLOCKS.encode(_encoding(out))
-    except UnicodeEncodeError:
-        return _ASCII_BLOCKS
-    return _BLOCKS
-
-
-def _encodable(text: str, out: TextIO) -> str:
-    """A name in a script that `out` has no letters for must not end the command."""
-    encoding = _encoding(out)
-    if _blocks_for(out) == _ASCII_BLOCKS:
-        text = text.replace("–", "-")
-    return text.encode(encoding, "replace").decode(encoding)
 
 
 def _fitted(text: str, size: os.terminal_size) -> str:
@@ -175,13 +152,10 @@ def _fitted(text: str, size: os.terminal_size) -> str:
     return "\n".join(lines)
 
 
-def _shown(
-    record: RunRecord, uri: str, out: TextIO, *, as_json: bool, indent: int | None = None
-) -> str:
+def _shown(record: RunRecord, uri: str, *, as_json: bool, indent: int | None = None) -> str:
     promoted = promoted_beside(uri) if record.status == "succeeded" else None
     if not as_json:
-        blocks = _blocks_for(out)
-        return _encodable(describe(record, uri, blocks=blocks, promoted=promoted), out)
+        return describe(record, uri, promoted=promoted)
     more = {"promoted": is_named(promoted, record.run_id)}
     return record.model_copy(update=more).model_dump_json(indent=indent)
 

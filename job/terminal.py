@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final, TextIO
+
+BLOCKS: Final = "▁▂▃▄▅▆▇█"
+"""Of a curve, lowest first."""
+_PLAIN: Final = str.maketrans(BLOCKS + "–…", "_.:-=+*#" + "-~")
+
 
 def printable(text: str) -> str:
     """One line with what would move the cursor or colour the screen written out: names and reasons
     come from whoever could write to the bucket."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def encodable(text: str, out: TextIO) -> str:
+    """What `out` has letters for: a name in a foreign script must not end the command."""
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN)
+    return text.encode(encoding, "replace").decode(encoding)

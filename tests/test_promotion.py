@@ -13,9 +13,17 @@ import pytest
 from job.errors import JobError
 from job.evaluation.intervals import wilson
 from job.gate import PASSED
-from job.ledger import Adapter, Attempt, Holder, RunRecord
-from job.promotion import PROMOTED_KEY, is_named, promote, promoted_beside, read_promoted
+from job.ledger import RECORD_KEY, Adapter, Attempt, Holder, Ledger, RunRecord, read_record
+from job.promotion import (
+    PROMOTED_KEY,
+    is_named,
+    promote,
+    promote_once,
+    promoted_beside,
+    read_promoted,
+)
 from job.storage import Storage, open_storage
+from tests.ledger.wrapped import Wrapped
 
 
 def a_record(
@@ -55,8 +63,13 @@ def test_serving_finds_the_adapter_its_figures_and_the_one_before(storage: Stora
         "held_out_sha256": "the same",
         "previous": {
             "run_id": "a",
+            "run_uri": "s3://b/runs/a",
             "adapter_uri": "s3://b/runs/a/adapter/",
+            "manifest_sha256": "0" * 64,
+            "step": 9,
             "ended_at": "2026-11-26T10:00:00+00:00",
+            "exact": {"rate": 0.9, "low": low, "high": high, "count": 9, "of": 10},
+            "held_out_sha256": "the same",
         },
     }
 
@@ -218,3 +231,83 @@ def test_the_best_of_many_at_once_stays(bucket: str) -> None:
             found = promoted_beside(f"{root}/run-4")
             assert is_named(found, "run-15")
             assert found == read_promoted(open_storage(root))
+
+
+# -- once a run -----------------------------------------------------------------------------------
+
+
+def ended_run(root: Storage, run_id: str, ended_at: str) -> Storage:
+    """A run below `root` whose attempt was killed after its last swap, before it promoted."""
+    run = open_storage(f"{root.uri}/{run_id}")
+    run.write(RECORD_KEY, a_record(run_id, ended_at).model_dump_json().encode())
+    return run
+
+
+def started_again(root: Storage, run: Storage, rule: Any = "newest") -> None:
+    found = read_record(run)
+    assert found is not None
+    promote_once(root, run, *found, rule)
+
+
+def settled(run: Storage) -> bool:
+    found = read_record(run)
+    return found is not None and found[0].promotion_settled
+
+
+def test_who_goes_back_to_the_one_before_has_the_last_word(storage: Storage) -> None:
+    before = ended_run(storage, "run-6", "2026-11-26T10:00")
+    bad = ended_run(storage, "run-7", "2026-11-26T11:00")
+    for run in (before, bad):
+        started_again(storage, run)
+    found = promoted(storage)
+    assert (found["run_id"], settled(before), settled(bad)) == ("run-7", True, True)
+
+    storage.write(PROMOTED_KEY, json.dumps(found["previous"]).encode())
+    for run in (bad, before):
+        started_again(storage, run)
+    assert promoted(storage) == found["previous"]
+
+    assert promote(storage, "u/8", a_record("run-8", "2026-11-26T12:00"), "best") is False
+    assert promote(storage, "u/8", a_record("run-8", "2026-11-26T12:00", right=10), "best")
+
+
+def test_what_is_put_back_by_hand_with_less_in_it_loses_to_the_next_run(
+    directory: Storage,
+) -> None:
+    directory.write(PROMOTED_KEY, b'{"run_id": "run-6", "ended_at": null}')
+    assert promote(directory, "u/8", a_record("run-8", "2026-11-26T12:00"))
+
+
+@pytest.mark.parametrize("rule", ["never", "newest"])
+def test_where_nothing_is_to_be_promoted_nothing_is_settled(directory: Storage, rule: Any) -> None:
+    """Another rule may still be given."""
+    run = open_storage(f"{directory.uri}/a")
+    gate = PASSED if rule == "never" else "not set"
+    run.write(RECORD_KEY, a_record("a", "2026-11-26T10:00", gate).model_dump_json().encode())
+    started_again(directory, run, rule)
+    assert [info.key for info in directory.list()] == ["a/run.json"]
+    assert not settled(run)
+
+
+@pytest.mark.parametrize("ignores_conditions", [False, True])
+def test_a_run_that_was_taken_up_meanwhile_is_left_alone(
+    directory: Storage, ignores_conditions: bool
+) -> None:
+    """Such as to publish it anew: the record is its new holder's."""
+    run = Wrapped(
+        ended_run(directory, "a", "2026-11-26T10:00"), ignores_conditions=ignores_conditions
+    )
+    found = read_record(run)
+    assert found is not None
+    Ledger.claim(run, "a", version="newer", conditional_writes=not ignores_conditions)
+    promote_once(directory, run, *found, "newest")
+    now = read_record(run)
+    assert now is not None
+    assert (now[0].attempt, now[0].status) == (2, "running")
+    assert not now[0].promotion_settled
+
+
+def test_a_store_without_conditions_is_settled_too(directory: Storage) -> None:
+    run = Wrapped(ended_run(directory, "a", "2026-11-26T10:00"), ignores_conditions=True)
+    started_again(directory, run)
+    assert settled(run)

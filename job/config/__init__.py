@@ -5,6 +5,13 @@ names that are missing, and names that don't exist, each with the nearest one th
 """
 
 from job.config.load import SETTINGS_VARIABLE, load_settings, settings_in
-from job.config.settings import PREFIX, Settings
+from job.config.settings import PREFIX, WITH_CREDENTIALS, Settings
 
-__all__ = ["PREFIX", "SETTINGS_VARIABLE", "Settings", "load_settings", "settings_in"]
+__all__ = [
+    "PREFIX",
+    "SETTINGS_VARIABLE",
+    "WITH_CREDENTIALS",
+    "Settings",
+    "load_settings",
+    "settings_in",
+]

@@ -11,6 +11,8 @@ from job.families import FAMILIES, ModelFamily
 from job.profiles import PROFILES, Hyperparameters, resolved
 
 PREFIX: Final = "FORGE_"
+WITH_CREDENTIALS: Final = frozenset({"pushgateway_url"})
+"""What may hold a password is in no record."""
 
 
 class Settings(OperationSettings):
@@ -43,7 +45,7 @@ class Settings(OperationSettings):
 
     def public(self) -> dict[str, Any]:
         """The settings as data, without what may hold credentials."""
-        return self.model_dump(mode="json", exclude={"pushgateway_url"})
+        return self.model_dump(mode="json", exclude=set(WITH_CREDENTIALS))
 
     def hyperparameters(self) -> Hyperparameters:
         """The profile with the overrides on top."""

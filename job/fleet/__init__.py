@@ -1,12 +1,13 @@
 """Many runs below one output: planned from one text, and told as one line for each.
 
-A summary costs one listing request for a thousand run folders and one GET for each `run.json`;
-nothing else of a run is looked at.
+A summary costs one listing request for a thousand run folders (none for runs that are named), one
+GET for each `run.json`, and one for `promoted.json`; nothing else of a run is looked at.
 """
 
+from job.fleet.named import run_ids
 from job.fleet.plan import Planned, plan
 from job.fleet.records import Row, scan
 from job.fleet.status import fleet_status
 from job.fleet.table import Selection
 
-__all__ = ["Planned", "Row", "Selection", "fleet_status", "plan", "scan"]
+__all__ = ["Planned", "Row", "Selection", "fleet_status", "plan", "run_ids", "scan"]

@@ -13,15 +13,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from job.config import PREFIX, SETTINGS_VARIABLE, load_settings, settings_in
+from job.config import (
+    PREFIX,
+    SETTINGS_VARIABLE,
+    WITH_CREDENTIALS,
+    load_settings,
+    settings_in,
+)
 from job.errors import Problem, SettingsError
 from job.gate import gate_of
 
@@ -40,6 +47,8 @@ class Planned:
     """What it has of its own and what all have, as the variables would hold it."""
     own: tuple[str, ...]
     """Names of the settings that were given for it alone."""
+    output_uri: str
+    """It lies in `<output_uri>/<run_id>`."""
     never_promoted: bool = False
     """It is to be promoted, and without a gate to pass it can't be."""
 
@@ -72,41 +81,56 @@ def plan(text: str, promote: str | None = None) -> list[Planned]:
 
 
 def columns(runs: Sequence[Planned]) -> str:
-    """What tells these runs apart, for `status --all --columns`."""
-    return ",".join(sorted({name for run in runs for name in run.own}))
+    """What tells these runs apart, for `status --all --columns`: of what a record holds."""
+    return ",".join(sorted({name for run in runs for name in run.own} - WITH_CREDENTIALS))
+
+
+def ids(runs: Sequence[Planned]) -> str:
+    """One a line, for `status --all` below the output that the runs share. Those with another
+    output of their own are no part of its table."""
+    output = os.environ.get(PREFIX + "OUTPUT_URI", "").removeprefix("file://").rstrip("/")
+    return "".join(
+        f"{run.run_id}\n" for run in runs if run.output_uri == (output or run.output_uri)
+    )
 
 
 def write(runs: Sequence[Planned], folder: Path) -> None:
-    """Two files for a workflow's next steps: `runs.json`, and `columns`."""
+    """Files for a workflow's next steps: `runs.json`, `columns` and `ids`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "runs.json").write_text(json.dumps([run.as_item() for run in runs]))
         (folder / "columns").write_text(columns(runs))
+        (folder / "ids").write_text(ids(runs))
     except OSError as error:
         raise SettingsError(Problem("--into", f"{folder}: {error.strerror}")) from error
 
 
-def _entries(text: str) -> Iterator[dict[str, Any]]:
+def _entries(text: str) -> Iterable[dict[str, Any]]:
     try:
         found = json.loads(text)
     except ValueError as error:
         raise SettingsError(Problem(_WHERE, f"are not JSON: {error}", _EXAMPLE)) from None
-    entries = list(_combinations(found)) if isinstance(found, dict) else found
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if isinstance(found, dict):
+        _refuse_single_values(found)
+    elif not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise SettingsError(Problem(_WHERE, "are neither objects nor lists of values", _EXAMPLE))
-    if not 1 <= len(entries) <= MOST_RUNS:
-        many = f"are {len(entries)}; there may be 1 to {MOST_RUNS}"
-        raise SettingsError(Problem(_WHERE, many, _EXAMPLE))
-    yield from entries
+    # Counted first: the combinations of a mistyped grid fill the memory.
+    many = math.prod(map(len, found.values())) if isinstance(found, dict) else len(found)
+    if not 1 <= many <= MOST_RUNS:
+        told = f"are {many:,}; there may be 1 to {MOST_RUNS}"
+        raise SettingsError(Problem(_WHERE, told, _EXAMPLE))
+    return _combinations(found) if isinstance(found, dict) else found
 
 
-def _combinations(lists: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _refuse_single_values(lists: Mapping[str, Any]) -> None:
     wrong = [name for name, values in lists.items() if not isinstance(values, list)]
     if wrong:
         found = f"{', '.join(wrong)}: of an object each value is a list"
         raise SettingsError(Problem(_WHERE, found, _EXAMPLE))
-    for values in product(*lists.values()):
-        yield dict(zip(lists, values, strict=True))
+
+
+def _combinations(lists: Mapping[str, list[Any]]) -> Iterable[dict[str, Any]]:
+    return (dict(zip(lists, values, strict=True)) for values in product(*lists.values()))
 
 
 def _planned(number: int, entry: Mapping[str, Any], common: Mapping[str, str]) -> Planned:
@@ -123,7 +147,8 @@ def _planned(number: int, entry: Mapping[str, Any], common: Mapping[str, str]) -
         problems = [Problem(f"{where}, {p.where}", p.found, p.hint) for p in error.problems]
         raise SettingsError(problems) from None
     ungated = settings.promote != "never" and not gate_of(settings).is_set
-    return Planned(run_id, {**common, **own}, tuple(own), never_promoted=ungated)
+    given = {**common, **own}
+    return Planned(run_id, given, tuple(own), settings.output_uri, never_promoted=ungated)
 
 
 def _hash(settings: Mapping[str, str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ PATIENCE_SECONDS: Final = 60.0
 """How long an outage is waited out, beyond the client's own tries."""
 UNREADABLE: Final = "unreadable"
 """The status of a run whose record is damaged, foreign or not ours to read."""
+NOT_STARTED: Final = "not started"
+"""The status of a run that was asked for by name and has no record: it waits, or its data were
+refused before it began."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Row:
     gate: str | None = None
     attempts: int | None = None
     gpu_hours: float | None = None
-    """Hours that the attempts held their pods; a run has one GPU."""
+    """Hours that the attempts held their GPUs, one for each process that trains."""
     updated_at: str | None = None
     age_seconds: float | None = None
     silent: bool = False
@@ -54,18 +58,29 @@ class Row:
 
 
 def scan(
-    storage: Storage, now: datetime | None = None, *, prefix: str = ""
+    storage: Storage,
+    now: datetime | None = None,
+    *,
+    prefix: str = "",
+    runs: Sequence[str] | None = None,
 ) -> Iterator[Row | None]:
     """A row for each folder directly below the root whose name begins with `prefix`, in the order
-    of their names; None for a folder that holds no run.
+    of their names; None for a folder that holds no run. With `runs`, a row for each of these ids
+    and no other, and nothing is listed.
 
     A record that can't be used is a row that says so. Raises `Unavailable` where storage can't be
     reached, since a summary that leaves runs out would be wrong, and what a listing raises.
     """
     read = partial(_row, storage, now=now or datetime.now(UTC))
+    if runs is None:
+        folders = storage.folders(names=prefix)
+    else:
+        folders = iter([f"{run_id}/" for run_id in runs])
     with ThreadPoolExecutor(READERS, thread_name_prefix="fleet") as pool:
         try:
-            yield from pool.map(read, (f for f in storage.folders() if f.startswith(prefix)))
+            for row, folder in pool.map(lambda folder: (read(folder), folder), folders):
+                absent = None if runs is None else Row(folder.rstrip("/"), NOT_STARTED)
+                yield row or absent
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -110,17 +125,22 @@ def row_of(run_id: str, record: RunRecord, now: datetime) -> Row:
         "no heartbeat: the pod may be gone" if silent else redact(_reason(record)),
         step=record.progress.step,
         max_steps=record.progress.max_steps or None,
-        loss=record.progress.loss,
-        eval_loss=record.progress.eval_loss,
-        exact=float(exact["rate"]) if "rate" in exact else None,
+        loss=_finite(record.progress.loss),
+        eval_loss=_finite(record.progress.eval_loss),
+        exact=_finite(float(exact["rate"])) if "rate" in exact else None,
         gate=record.results.get("gate"),
         attempts=len(record.attempts),
-        gpu_hours=held_seconds(record) / 3600,
+        gpu_hours=held_seconds(record) * record.processes / 3600,
         updated_at=record.updated_at,
         age_seconds=age,
         silent=silent,
         settings=effective(record.settings),
     )
+
+
+def _finite(value: float | None) -> float | None:
+    """NaN has no place in an order, nor in JSON."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _found(error: JobError) -> str:

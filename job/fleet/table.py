@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, get_args
 
 from job.errors import Problem, SettingsError
-from job.fleet.records import UNREADABLE, Row
+from job.fleet.records import NOT_STARTED, UNREADABLE, Row
 from job.ledger import Status
 from job.terminal import printable
 
-STATUSES: Final = (*get_args(Status), UNREADABLE)
-_ORDER: Final = ("running", UNREADABLE, "failed", "gate_failed", "preempted", "succeeded")
+STATUSES: Final = (*get_args(Status), UNREADABLE, NOT_STARTED)
+_ORDER: Final = (
+    *("running", UNREADABLE, "failed", "gate_failed", NOT_STARTED, "preempted", "succeeded"),
+)
 _REASON_WIDTH: Final = 60
 
 

@@ -20,6 +20,7 @@ from job.ledger.record import (
     Status,
     now,
 )
+from job.ledger.settled import settle_promotion
 
 __all__ = [
     "FINISHED",
@@ -43,4 +44,5 @@ __all__ = [
     "now",
     "put",
     "read_record",
+    "settle_promotion",
 ]

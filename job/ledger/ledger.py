@@ -70,7 +70,7 @@ class Ledger:
                 return cls(storage, *found, holder)  # only the answer to our write was lost
             record = found[0] if found else RunRecord(run_id=run_id)
             _open_attempt(record, holder, conditional_writes)
-            data = _serialize(record)
+            data = serialize(record)
             try:
                 if found is None:
                     etag = storage.write(RECORD_KEY, data, if_none_match=conditional_writes)
@@ -116,7 +116,7 @@ class Ledger:
                 copy = self._record.model_copy(deep=True)
                 change(copy)
                 copy.updated_at = now()
-                data = _serialize(copy)
+                data = serialize(copy)
                 try:
                     expected = self._etag if self._record.conditional_writes else None
                     self._etag = self._storage.write(RECORD_KEY, data, if_match=expected)
@@ -230,5 +230,6 @@ def _open_attempt(record: RunRecord, holder: Holder, conditional_writes: bool) -
     )
 
 
-def _serialize(record: RunRecord) -> bytes:
+def serialize(record: RunRecord) -> bytes:
+    """What `run.json` holds of it."""
     return record.model_dump_json(indent=1).encode()

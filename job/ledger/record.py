@@ -180,6 +180,8 @@ class RunRecord(_Part):
     """By name, as soon as each is verified: a later attempt doesn't make it again."""
     results: dict[str, Any] = Field(default_factory=dict)
     """Tool-call evaluation, gate verdict, and where the exports are."""
+    promotion_settled: bool = False
+    """The run has had its say in `promoted.json`: whoever changes that since has the last word."""
     attempts: list[Attempt] = Field(default_factory=list)
 
     @property
@@ -187,6 +189,11 @@ class RunRecord(_Part):
         """A running attempt that has not been heard of for longer may be gone."""
         beat = self.settings.get("heartbeat_seconds") or _DEFAULT_HEARTBEAT_SECONDS
         return _SILENT_BEATS * float(beat)
+
+    @property
+    def processes(self) -> int:
+        """That train together, each on a GPU of its own; of an earlier release it was one."""
+        return int(self.fingerprint.get("world_size") or 1)
 
     @property
     def durable_step(self) -> int:

@@ -110,14 +110,16 @@ def _step_seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
 def _cost(
     record: RunRecord, gpu_hour_price: float | None, step_seconds: float | None
 ) -> dict[str, Any]:
-    """`wasted_hours` went into steps that were trained twice, after a kill or a preemption."""
-    times = spans(record)
-    hours = sum(span.seconds for span in times) / 3600
+    """`wasted_hours`, by the clock, went into steps that were trained twice, after a kill or a
+    preemption. Each of `gpus` is paid for all the time."""
+    times, gpus = spans(record), record.processes
+    hours = sum(span.seconds for span in times) / 3600 * gpus
     lost_steps = sum(attempt.lost_steps for attempt in record.attempts)
     wasted = 0.0 if not lost_steps else None
     if lost_steps and step_seconds is not None:
         wasted = round(lost_steps * step_seconds / 3600, 4)
     return {
+        "gpus": gpus,
         "gpu_hours": round(hours, 4),
         "at_least": any(span.at_least for span in times),
         "price_per_gpu_hour": gpu_hour_price,
@@ -126,5 +128,5 @@ def _cost(
         "wasted_hours": wasted,
         "wasted_amount": None
         if gpu_hour_price is None or wasted is None
-        else round(wasted * gpu_hour_price, 4),
+        else round(wasted * gpus * gpu_hour_price, 4),
     }

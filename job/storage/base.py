@@ -60,9 +60,10 @@ class Storage(Protocol):
         """Every object whose key starts with `prefix`, in key order."""
         ...
 
-    def folders(self, prefix: str = "") -> Iterator[str]:
+    def folders(self, prefix: str = "", *, names: str = "") -> Iterator[str]:
         """The folders directly below `prefix` ('' or ending in '/') that hold an object at any
-        depth: their prefixes (`runs/a/`), in key order. What is in them isn't gone through."""
+        depth: their prefixes (`runs/a/`), in key order. What is in them isn't gone through, nor
+        are those whose names don't begin with `names`."""
         ...
 
     def read(self, key: str) -> tuple[bytes, str]:

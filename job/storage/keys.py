@@ -36,6 +36,13 @@ def checked_folder(prefix: str) -> str:
     return checked_prefix(prefix)
 
 
+def checked_names(names: str) -> str:
+    """The text itself, if a folder's name may begin so; else `ValueError`. '' means all."""
+    if "/" in names or "\0" in names:
+        raise ValueError(f"{names!r} begins no name of a folder: those hold no '/'")
+    return names
+
+
 def checked_prefix(prefix: str) -> str:
     """The prefix itself, if keys may start with it; else `ValueError`. '' means everything."""
     parts = prefix.split("/")

@@ -19,7 +19,7 @@ from typing import Final
 from job.errors import AccessDenied, Problem
 from job.storage.base import Conflict, NotFound, ObjectInfo
 from job.storage.cancellation import Cancellation
-from job.storage.keys import checked_folder, checked_key, checked_prefix
+from job.storage.keys import checked_folder, checked_key, checked_names, checked_prefix
 from job.storage.local_files import (
     CHUNK_BYTES,
     copied_whole,
@@ -68,15 +68,17 @@ class LocalStorage:
             except NotFound:
                 continue  # Deleted since.
 
-    def folders(self, prefix: str = "") -> Iterator[str]:
+    def folders(self, prefix: str = "", *, names: str = "") -> Iterator[str]:
         """A folder without a file somewhere in it isn't told, as in S3."""
         checked_folder(prefix)
+        checked_names(names)
         with self._mapped(prefix):
             parent = self._root / prefix
             if not parent.is_dir():
                 return
-            names = sorted((path.name for path in parent.iterdir() if path.is_dir()), key=_as_keys)
-        for name in names:
+            found = (path.name for path in parent.iterdir() if path.is_dir())
+            wanted = sorted((name for name in found if name.startswith(names)), key=_as_keys)
+        for name in wanted:
             folder = f"{prefix}{name}/"
             with self._mapped(folder):
                 hidden = name == _PRIVATE or name[:2] == ".."

@@ -23,7 +23,13 @@ from job.errors import AccessDenied, JobError, Problem, SettingsError
 from job.storage.base import Conflict, NotFound, ObjectInfo
 from job.storage.cancellation import Cancellation
 from job.storage.faults import NotSupported
-from job.storage.keys import checked_folder, checked_key, checked_prefix, split_s3_uri
+from job.storage.keys import (
+    checked_folder,
+    checked_key,
+    checked_names,
+    checked_prefix,
+    split_s3_uri,
+)
 from job.storage.observer import NoObserver, Observer
 from job.storage.s3_client import open_client
 from job.storage.s3_faults import READ_ATTEMPTS, STREAM_ATTEMPTS, S3Faults, again_if_torn
@@ -120,9 +126,10 @@ class S3Storage:
                     key = found["Key"].removeprefix(self._prefix)
                     yield ObjectInfo(key, found["Size"], found["ETag"].strip('"'))
 
-    def folders(self, prefix: str = "") -> Iterator[str]:
-        """One request for a thousand folders, whatever is in them."""
-        for page in self._pages(self._prefix + checked_folder(prefix), "/"):
+    def folders(self, prefix: str = "", *, names: str = "") -> Iterator[str]:
+        """One request for a thousand of these folders, whatever is in and beside them."""
+        full = self._prefix + checked_folder(prefix) + checked_names(names)
+        for page in self._pages(full, "/"):
             for found in page.get("CommonPrefixes", []):
                 yield found["Prefix"].removeprefix(self._prefix)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from job.ledger import read_record
+from job.promotion import PROMOTED_KEY, is_named, promoted_beside
+from job.storage import open_storage
 from tests.chaos.observer import result_of
 from tests.chaos.proxy import Fault, Request, nothing
 from tests.chaos.runs import Ground, Reference
@@ -115,6 +117,36 @@ def test_a_signal_at_the_final_swap_leaves_a_record_that_is_true(
         observer.look()
         assert observer.violations == []
         assert result_of(observer.storage) == expected
+
+
+def test_killed_before_it_is_promoted_the_next_start_promotes_it_once(place: Ground) -> None:
+    env = place.settings("unpromoted", "dropout") | {"FORGE_GATE_MIN_GAIN": "-1"}
+    log = place.folder / "unpromoted.log"
+    pids: list[int] = []
+
+    def rule(request: Request) -> Fault | None:
+        strikes = request.method == "PUT" and request.path.partition("?")[0].endswith(PROMOTED_KEY)
+        return Fault(before=lambda: os.kill(pids[0], signal.SIGKILL)) if strikes else None
+
+    pids.append(place.start(env, log))
+    place.proxy.rule = rule
+    assert place.ended(pids[0], log) == -9, log.read_text()
+    place.proxy.rule = nothing
+    observer = place.observer("unpromoted")
+    found = read_record(observer.storage)
+    assert found is not None
+    assert (found[0].status, found[0].promotion_settled) == ("succeeded", False)
+    assert promoted_beside(observer.storage.uri) is None
+
+    for again in ("second", "third"):
+        log = place.folder / f"unpromoted-{again}.log"
+        assert place.run(env, log) == 0, log.read_text()
+        found = read_record(observer.storage)
+        assert found is not None
+        assert (found[0].attempt, found[0].promotion_settled) == (1, True)
+        assert is_named(promoted_beside(observer.storage.uri), "unpromoted") is (again == "second")
+        root = open_storage(env["FORGE_OUTPUT_URI"])
+        root.delete([PROMOTED_KEY])  # somebody's decision, which stays
 
 
 def test_a_finished_run_whose_adapter_was_damaged_is_published_anew(

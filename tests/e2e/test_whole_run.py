@@ -266,9 +266,26 @@ def test_the_same_run_as_a_call(
     assert promoted["adapter_uri"] == result.adapter_uri
     assert len(promoted["held_out_sha256"]) == 64
     assert promoted["exact"]["of"] > 0
-    outputs.delete(["promoted.json"])  # as if the attempt had been killed before it
+    rolled_back = b'{"run_id": "the one before", "ended_at": "2020-01-01T00:00:00+00:00"}'
+    outputs.write("promoted.json", rolled_back)
     assert run_job(settings).attempts == 1
-    assert json.loads(outputs.read("promoted.json")[0])["adapter_uri"] == result.adapter_uri
+    assert outputs.read("promoted.json")[0] == rolled_back, "the operator has the last word"
+
+    storage = open_storage(f"{bucket}/out/run")
+    killed = record_of(storage)  # between its last swap and the promotion
+    assert killed.promotion_settled
+    killed.promotion_settled = False
+    storage.write("run.json", killed.model_dump_json().encode())
+    assert run_job(settings).attempts == 1
+    late = json.loads(outputs.read("promoted.json")[0])
+    assert late["adapter_uri"] == result.adapter_uri
+    assert record_of(storage).promotion_settled
+
+    storage.write("adapter/adapter_model.safetensors", b"somebody's mistake")
+    assert run_job(settings).attempts == 2
+    anew = json.loads(outputs.read("promoted.json")[0])
+    assert anew["ended_at"] > late["ended_at"], "published anew, promoted anew"
+    assert record_of(storage).promotion_settled
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from job.__main__ import main
 from job.config import load_settings
 from job.errors import SettingsError
-from job.fleet.plan import columns, plan
+from job.fleet.plan import columns, ids, plan
 from tests.settings import REQUIRED
 
 
@@ -58,6 +60,7 @@ def test_all_combinations_under_names_that_stay() -> None:
         ("{", r"the runs: are not JSON"),
         ("[1]", r"are neither objects nor lists of values"),
         ("[]", r"are 0; there may be 1 to 1000"),
+        (json.dumps([{"seed": n} for n in range(1001)]), r"are 1,001; there may be 1 to 1000"),
         ('{"lora_r": 8}', r"lora_r: of an object each value is a list"),
         ('[{"lora_rr": 8}]', r"run 1: 'lora_rr' is not a setting \(did you mean lora_r\?\)"),
         ('[{"run_id": "x"}]', r"run 1: holds run_id"),
@@ -94,6 +97,8 @@ def test_the_command_writes_what_a_workflow_reads(
     assert json.loads((tmp_path / "plan" / "runs.json").read_text()) == printed
     assert [json.loads(item["settings"]) for item in printed] == [{"seed": "1"}, {"seed": "2"}]
     assert (tmp_path / "plan" / "columns").read_text() == "seed"
+    ids = [f"{item['run-id']}\n" for item in printed]
+    assert (tmp_path / "plan" / "ids").read_text() == "".join(ids)
 
 
 def test_the_command_refuses_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,3 +129,48 @@ def test_a_password_is_not_printed_for_people(capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr().out
     assert "gateway:9091" in printed
     assert "hunter2" not in printed
+
+
+def test_a_mistyped_grid_is_counted_and_not_made() -> None:
+    """Its 10^60 combinations would never end."""
+    text = json.dumps({name: list(range(10**6)) for name in "abcdefghij"})
+    with pytest.raises(SettingsError, match=r"are 1,000,000(,000)+; there may be 1 to 1000"):
+        plan(text)
+
+
+@pytest.mark.parametrize("given", ["-", "@{file}"])
+def test_more_than_an_argument_holds(
+    given: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = json.dumps([{"name": f"n{n}", "dataset_uri": f"/d/{n:0200}/"} for n in range(900)])
+    assert len(data) > 128 * 1024
+    file = tmp_path / "runs.json"
+    file.write_text(data)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data.encode())))
+    assert main(["plan", given.format(file=file), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 900
+
+
+def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "@/none.json"]) == 78
+    assert "the runs: /none.json can't be read: No such file" in capsys.readouterr().err
+
+
+def test_ids_are_those_of_the_common_output(env: pytest.MonkeyPatch) -> None:
+    env.setenv("FORGE_OUTPUT_URI", "s3://b/runs/")
+    text = json.dumps(
+        [{"name": "a"}, {"name": "b", "output_uri": "s3://b/x"}, {"name": "c", "seed": 1}]
+    )
+    assert ids(plan(text)) == "run-1-a\nrun-1-c\n"
+    env.delenv("FORGE_OUTPUT_URI")
+    each = '[{"name": "a", "output_uri": "s3://b/x"}, {"name": "b", "output_uri": "s3://b/y"}]'
+    assert ids(plan(each)) == "run-1-a\nrun-1-b\n"
+
+
+def test_what_may_hold_a_password_is_no_column() -> None:
+    """No record has it, so the table would be refused."""
+    runs = plan('[{"pushgateway_url": "http://me:hunter2@gateway:9091", "seed": 1}]')
+    assert columns(runs) == "seed"

@@ -217,16 +217,16 @@ class _Workflow:
         self._defaults = {p["name"]: p.get("value") for p in own["spec"]["arguments"]["parameters"]}
 
     def submitted(self, **given: str) -> list[Settings]:
-        """The settings that each run's pod would find, and `columns` for the summary."""
+        """The settings that each run's pod would find, and what the summary takes."""
         self._tasks = {t["name"]: t for t in self.templates[self.form]["dag"]["tasks"]}
         self.parameters = self._defaults | {k.replace("_", "-"): v for k, v in given.items()}
         assert None not in self.parameters.values(), "required ones are given"
         planned = self._run("plan", _arguments(self._tasks["plan"], self.parameters))
-        self.columns = planned["columns"]
+        self.planned = planned
         return [self._settings(item) for item in json.loads(planned["runs"])]
 
     def summary(self) -> str:
-        others = {"tasks.plan.outputs.parameters.columns": self.columns}
+        others = {f"tasks.plan.outputs.parameters.{n}": v for n, v in self.planned.items()}
         arguments = _arguments(self._tasks["summary"], self.parameters, **others)
         return self._run("summary", arguments)["summary"]
 
@@ -313,6 +313,7 @@ def test_the_last_step_is_the_table_of_this_sweep(
         given: dict[str, Any] = {"results": exact(rate), "settings": settings.public()}
         store(open_storage(str(output)), a_record(settings.run_id, "succeeded", **given))
     store(open_storage(str(output)), a_record("other"))
+    store(open_storage(str(output)), a_record("tools-2-1b", "succeeded"))
     open_storage(str(output)).write("promoted.json", f'{{"run_id": "{found[1].run_id}"}}'.encode())
 
     head, first, second, *rest = workflow.summary().splitlines()
@@ -322,6 +323,24 @@ def test_the_last_step_is_the_table_of_this_sweep(
     assert first.endswith("promoted")
     assert second.split()[0] == found[0].run_id
     assert rest[-1].startswith("2 runs: 2 succeeded"), "the other run is another's"
+
+
+def test_the_table_has_a_line_for_each_run_that_was_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its data are bad, so it never began; here all are, and the workflow still has its table."""
+    workflow = _Workflow("fleet", tmp_path / "scratch", monkeypatch)
+    output = str(tmp_path / "runs")
+    elsewhere = {"name": "rome", "dataset_uri": "/rome/", "output_uri": str(tmp_path / "others")}
+    runs = [{"name": name, "dataset_uri": f"/{name}/"} for name in ("oslo", "lima")]
+    workflow.submitted(runs=json.dumps([*runs, elsewhere]), run_id="cities", output_uri=output)
+
+    _, first, second, *rest = summary = workflow.summary().splitlines()
+
+    assert first.startswith("cities-lima  not started")
+    assert second.startswith("cities-oslo  not started")
+    assert rest[-1] == "2 runs: 2 not started; 0.0 GPU hours", "rome is in another table"
+    assert capsys.readouterr().out.splitlines()[-len(summary) :] == summary, "in the pod's log too"
 
 
 def test_an_entry_is_one_of_the_schemas_own() -> None:

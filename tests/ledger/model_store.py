@@ -38,7 +38,8 @@ class MemoryStore:
         keys = sorted((key for key in self.objects if key.startswith(prefix)), key=str.encode)
         return iter([self.stat(key) for key in keys])
 
-    def folders(self, prefix: str = "") -> Iterator[str]:
+    def folders(self, prefix: str = "", *, names: str = "") -> Iterator[str]:
+        prefix += names
         below = (k.removeprefix(prefix) for k in self.objects if k.startswith(prefix))
         return iter(sorted({f"{prefix}{key.split('/')[0]}/" for key in below if "/" in key}))
 
@@ -158,8 +159,9 @@ class Connection:
         found: Iterator[ObjectInfo] = self._look("list", prefix, partial(self._store.list, prefix))
         return found
 
-    def folders(self, prefix: str = "") -> Iterator[str]:
-        found: Iterator[str] = self._look("folders", prefix, partial(self._store.folders, prefix))
+    def folders(self, prefix: str = "", *, names: str = "") -> Iterator[str]:
+        act = partial(self._store.folders, prefix, names=names)
+        found: Iterator[str] = self._look("folders", prefix, act)
         return found
 
     def read(self, key: str) -> tuple[bytes, str]:

@@ -48,8 +48,8 @@ class Wrapped:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return self._do("list", prefix, lambda: self.inner.list(prefix))
 
-    def folders(self, prefix: str = "") -> Iterator[str]:
-        return self._do("folders", prefix, lambda: self.inner.folders(prefix))
+    def folders(self, prefix: str = "", *, names: str = "") -> Iterator[str]:
+        return self._do("folders", prefix, lambda: self.inner.folders(prefix, names=names))
 
     def read(self, key: str) -> tuple[bytes, str]:
         return self._do("read", key, lambda: self.inner.read(key))

@@ -171,6 +171,7 @@ def test_time_and_money_are_those_of_all_attempts(report: dict[str, bytes]) -> N
     assert [attempt["seconds"] for attempt in document["attempts"]] == [600, 900, 300]
     assert [a["seconds_at_least"] for a in document["attempts"]] == [False, True, False]
     assert document["cost"] == {
+        "gpus": 1,
         "gpu_hours": 0.5,
         "at_least": True,
         "price_per_gpu_hour": 2.0,
@@ -179,6 +180,15 @@ def test_time_and_money_are_those_of_all_attempts(report: dict[str, bytes]) -> N
         "wasted_hours": 0.0001,
         "wasted_amount": 0.0002,
     }
+
+
+def test_each_process_is_a_gpu_to_pay_for() -> None:
+    report = a_report(a_record(fingerprint={"world_size": 4}))
+    cost = json.loads(report["report.json"])["cost"]
+    assert (cost["gpus"], cost["gpu_hours"], cost["amount"]) == (4, 2.0, 4.0)
+    assert (cost["wasted_hours"], cost["wasted_amount"]) == (0.0001, 0.0008), "clock, money"
+    text = " ".join(Page(report["report.html"]).text.split())
+    assert "GPU hours ≥ 2.00 on 4 GPUs" in text
 
 
 def test_held_seconds_of_earlier_attempts() -> None:
@@ -204,7 +214,7 @@ def test_the_page_shows_what_counts(report: dict[str, bytes]) -> None:
     assert "Example 1: wrong" in text
     assert "The loss of step 2 is nan." in text
     assert "≥ 15 min 0 s" in text
-    assert "cost ≥ 1.00 at 2.0 a GPU hour" in text
+    assert "GPU hours ≥ 0.50 cost ≥ 1.00 at 2.0 a GPU hour" in text
     assert "lora_r 8" in text
     assert {"svg", "figure"} <= page.tags()
     assert page.open == []

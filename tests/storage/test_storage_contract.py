@@ -123,6 +123,17 @@ def test_folders_are_those_directly_below(storage: Storage) -> None:
     assert list(storage.folders("nowhere/")) == []
 
 
+def test_folders_whose_names_begin_so(storage: Storage) -> None:
+    for key in ("runs/a-1/x", "runs/a-2/x", "runs/a/x", "runs/b/x", "a-3/x", "a-file"):
+        storage.write(key, b"")
+
+    assert list(storage.folders("runs/", names="a-")) == ["runs/a-1/", "runs/a-2/"]
+    assert list(storage.folders(names="a-")) == ["a-3/"]
+    assert list(storage.folders(names="..")) == []
+    with pytest.raises(ValueError, match="begins no name of a folder"):
+        list(storage.folders(names="runs/"))
+
+
 def test_a_folder_is_gone_with_its_last_object(storage: Storage) -> None:
     storage.write("a/b", b"")
     storage.delete(["a/b"])
