@@ -98,7 +98,7 @@ def _row(storage: Storage, folder: str, now: datetime) -> Row | None:
         return Row(run_id, UNREADABLE, f"{error.title}: {_found(error)}")
     except JobError as error:
         return Row(run_id, UNREADABLE, _found(error))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         # It has the record's shape and not its meaning, such as a time that is none.
         return Row(run_id, UNREADABLE, redact(f"{type(error).__name__}: {error}"))
 
