@@ -19,7 +19,7 @@ from job.ranks import PeerLost, Place
 
 def finished(folder: Path, **record: object) -> Settings:
     settings = Settings(
-        run_id="run", dataset_uri="/nowhere", output_uri=str(folder), rank_join_seconds=10
+        run_id="run", dataset_uri="/nowhere", output_uri=str(folder), rank_join_seconds=1
     )
     path = folder / "run" / RECORD_KEY
     path.parent.mkdir(parents=True)
