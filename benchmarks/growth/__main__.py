@@ -2,8 +2,8 @@
 
     python -m benchmarks.growth
 
-Each stage runs at each size in three processes of its own, so that its peak memory is its own; the
-time is the shortest, as whatever else the machine does only adds to it. The exponent is the slope
+Each stage runs at each size in processes of its own, so that its peak memory is its own; the time
+is the shortest, as whatever else the machine does only adds to it. The exponent is the slope
 of the logarithms (least squares), once what every size needs is taken off: 1 is linear. What is
 measured is in benchmarks/README.md.
 """
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "date": datetime.now(UTC).date().isoformat(),
         "machine": facts,
         "versions": versions(),
+        "repeats": arguments.repeats,
         "stages": stages,
     }
     leave(arguments.out, result, markdown(result))
@@ -106,7 +107,8 @@ def _one(name: str, step: str, folder: str, size: str) -> int:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    lines = ["# How the stages grow", "", f"{result['date']}; seconds and peak memory.", ""]
+    about = f"{result['date']}; the shortest of {result['repeats']} times, and the peak memory."
+    lines = ["# How the stages grow", "", about, ""]
     for name, stage in result["stages"].items():
         lines += [
             f"## {name}",
