@@ -10,6 +10,7 @@ the others of the node read them there. Nothing is written to storage.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from job.errors import DataError, Preempted
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import BaseModel, look_at
-from job.ranks import AllOver, Fellowship
+from job.ranks import AllOver, End, Fellowship
 from job.stages import PREPARED, RESTORED
 from job.storage import open_storage
 from job.telling import SOURCES, START, node_topic
@@ -104,27 +105,18 @@ def _bring(
     files, model = _looked_at(settings, sources, folder, metrics)
     try:
         _prepared(settings, files, model, folder / attempt)
-    except DataError as rejection:
-        raise _owners_verdict(settings, ranks, metrics) or rejection from None
+    except DataError:
+        # Rank 0 reads the same rows. Said first by us, it would be cut off before it has stored its
+        # report of them.
+        if end := _owners_end(ranks, metrics, settings.rank_join_seconds):
+            raise end.as_cause() from None
+        raise
     model.source.model_dir()
     if checkpoint := ranks.hear(START)["checkpoint"]:
         target = folder / attempt / RESTORED / f"checkpoint-{checkpoint['step']}"
         storage = open_storage(settings.run_uri, metrics)
         download_folder(storage, checkpoint["key"], checkpoint["manifest_sha256"], target)
     ranks.tell(node_topic(ranks.place.node), {"work_dir": str(folder)})
-
-
-def _owners_verdict(
-    settings: Settings, ranks: Fellowship, metrics: Metrics
-) -> BaseException | None:
-    """How rank 0 ends, which reads the same rows: said first by us, it would be cut off before it
-    has stored its report of them."""
-    until = time.monotonic() + settings.rank_join_seconds
-    while time.monotonic() < until:
-        metrics.moved()
-        if (end := ranks.owners_end(1.0)) is not None:
-            return end.as_cause()
-    return None
 
 
 def _prepared(
@@ -178,13 +170,19 @@ def _train(
 def _wait(ranks: Fellowship, metrics: Metrics) -> str:
     """For rank 0, which evaluates and publishes; the pods of a run end together, and alike."""
     _log.info("training is over; rank 0 evaluates and publishes")
-    end = None
-    while end is None:
-        metrics.micro_step_done()
-        end = ranks.owners_end(1.0)
-    if end.code:
+    end = _owners_end(ranks, metrics)
+    if end is not None and end.code:
         raise end.as_cause()
     return "succeeded with rank 0"
+
+
+def _owners_end(ranks: Fellowship, metrics: Metrics, seconds: float = math.inf) -> End | None:
+    """How rank 0 ends, waited for with life signs; None when time runs out."""
+    until, end = time.monotonic() + seconds, None
+    while end is None and time.monotonic() < until:
+        metrics.micro_step_done()
+        end = ranks.owners_end(1.0)
+    return end
 
 
 class _Silent:
