@@ -43,6 +43,7 @@ class Measure:
 
 SUITE: Final[Mapping[str, Measure]] = {
     "startup": Measure("startup", "benchmarks.startup"),
+    "commands": Measure("commands", "benchmarks.commands"),
     "overhead": Measure("overhead-smollm2", "benchmarks.overhead"),
     "short-steps": Measure(
         "overhead-tiny", "benchmarks.overhead", ("--model", "tiny", "--steps", "300")

@@ -13,7 +13,6 @@ Markdown table beside it. What is measured, and how to read it, is in benchmarks
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -26,12 +25,10 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks.machine import machine_now, versions
+from benchmarks.models import MODELS, model_and_rows
 from benchmarks.output import leave
 from job.config import PREFIX, Settings
 from job.dataset import ChatFormat, Row, fetch, read_rows
-from job.demo.assets import DEFAULT_CACHE, fetch_leaderboard, fetch_model
-from job.demo.bfcl import DEMO, convert, write
-from job.demo.model import prepare_model
 from job.engines import ReferenceEngine
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -66,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
+    parser.add_argument("--model", choices=MODELS, default="smollm2")
     parser.add_argument("--rows", type=int, default=512, help="the shortest ones (default: 512)")
     parser.add_argument("--batches", type=int, default=3, help="of them measured (default: 3)")
     parser.add_argument("--out", type=Path, help="the JSON file (default: in benchmarks/results)")
@@ -79,19 +76,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _inputs(model: str, count: int, folder: Path) -> tuple[Path, list[Row]]:
-    """The demo's model and its shortest rows; or the tests' two-layer model, to try this out."""
+    """The model, and its shortest rows."""
     path = folder / "rows.jsonl"
-    if model == "tiny":
-        from tests.tiny import build_model, write_rows
-
-        write_rows(path, count)
-        made = build_model(folder / "tiny")
-    else:
-        found = convert(fetch_leaderboard(DEFAULT_CACHE), DEMO.categories, max_chars=DEMO.max_chars)
-        write(sorted(found.rows, key=lambda row: len(json.dumps(row)))[:count], path)
-        made = prepare_model(
-            fetch_model(DEFAULT_CACHE), (DEFAULT_CACHE / "smollm2-135m-instruct").resolve()
-        )
+    made = model_and_rows(model, folder, path, shortest=count)
     rows = list(read_rows(fetch([str(path)], folder / "data")))
     return made, [row for row in rows if isinstance(row, Row)]
 

@@ -56,8 +56,13 @@ def _machine(result: Mapping[str, Any]) -> str:
 def _startup(result: Mapping[str, Any]) -> Iterator[Headline]:
     yield Headline("start to first step / bare TRL script", result["ratios"]["first"], 1.1)
     yield Headline("the same after a preemption / bare", result["ratios"]["second"], 0.6)
-    for name, seconds in result["commands"].items():
-        yield Headline(f"`{name}`, seconds", seconds, 0.5)
+
+
+def _commands(result: Mapping[str, Any]) -> Iterator[Headline]:
+    for name in ("validate", "status"):
+        yield Headline(f"`{name}`, seconds", result["commands"][name]["median"], 0.5)
+    for name, ratio in result["ratios"].items():
+        yield Headline(f"`{name}` / a script in a few lines", ratio, 1.0)
 
 
 def _overhead(result: Mapping[str, Any]) -> Iterator[Headline]:
@@ -142,6 +147,7 @@ def _fleet(result: Mapping[str, Any]) -> Iterator[Headline]:
 
 READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterator[Headline]]]] = {
     "startup": _startup,
+    "commands": _commands,
     "overhead-smollm2": _overhead,
     "overhead-tiny": _short_steps,
     "throughput-smollm2": _throughput,

@@ -22,11 +22,9 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks.figures import WARM_UP, Record
+from benchmarks.models import MODELS, model_and_rows
 from job.config import PREFIX, Settings
 from job.dataset import ChatFormat, PrepareOptions, fetch, prepare
-from job.demo.assets import DEFAULT_CACHE, fetch_leaderboard, fetch_model
-from job.demo.bfcl import DEMO, convert, write
-from job.demo.model import prepare_model
 from job.demo.s3_server import S3Server
 from job.engines import ReferenceEngine
 from job.storage import open_storage
@@ -85,7 +83,7 @@ def parsed(
 ) -> argparse.Namespace:
     """The arguments of a comparison: `steps` and `turns` are defaults, the latter with its name."""
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
-    parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
+    parser.add_argument("--model", choices=MODELS, default="smollm2")
     parser.add_argument("--steps", type=int, default=steps, help=f"of each run (default: {steps})")
     what, count = turns
     parser.add_argument(f"--{what}", type=int, default=count, help=f"of runs (default: {count})")
@@ -119,7 +117,8 @@ def served(model_name: str, steps: int) -> Iterator[Bench]:
 def _prepare(model_name: str, steps: int, folder: Path) -> Bench:
     """Model and rows as the demo has them; the rows in S3 for the job, tokenized for the script."""
     rows = folder / "rows.jsonl"
-    model = (_tiny if model_name == "tiny" else _smollm2)(folder, rows, steps * BATCH)
+    # The shortest: one row is trained on once.
+    model = model_and_rows(model_name, folder, rows, shortest=steps * BATCH)
     open_storage(f"s3://{BUCKET}").upload("data/rows.jsonl", rows)
     bench = Bench(folder, model, folder / "samples.json", 0.0, steps)
     options = PrepareOptions.from_settings(Settings(**bench.settings("data")))
@@ -132,23 +131,6 @@ def _prepare(model_name: str, steps: int, folder: Path) -> Bench:
     bench.samples.write_text(json.dumps(samples))
     tokens = sum(len(sample.input_ids) for sample in data.train)
     return replace(bench, mean_tokens=tokens / len(samples))
-
-
-def _smollm2(_folder: Path, rows: Path, count: int) -> Path:
-    """The demo's model, and the shortest of its rows: one row is trained on once."""
-    found = convert(fetch_leaderboard(DEFAULT_CACHE), DEMO.categories, max_chars=DEMO.max_chars)
-    write(sorted(found.rows, key=lambda row: len(json.dumps(row)))[:count], rows)
-    return prepare_model(
-        fetch_model(DEFAULT_CACHE), (DEFAULT_CACHE / "smollm2-135m-instruct").resolve()
-    )
-
-
-def _tiny(folder: Path, rows: Path, count: int) -> Path:
-    """The tests' two-layer model: for trying this script out."""
-    from tests.tiny import build_model, write_rows
-
-    write_rows(rows, count)
-    return build_model(folder / "tiny")
 
 
 def run_bare(bench: Bench, name: str, **plan: Any) -> Record:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from job.arguments import parser
+from job.collector import collect_rarely
 from job.errors import GateFailed, JobError, SettingsError, Stopped
 from job.lifecycle import StopToken
 from job.overdue import Watch
@@ -268,6 +269,7 @@ def _exit(code: int) -> NoReturn:
 def cli() -> NoReturn:
     """The console script `forge-job`. Of one whose reader has gone (`| head`) the shell hears what
     it hears of any other program."""
+    collect_rarely()
     try:
         code = main()
     except BrokenPipeError:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import JobError, SettingsError
-from job.ledger import Adapter, Attempt, Checkpoint, Holder, Progress, RunRecord
+from job.ledger import RECORD_KEY, Adapter, Attempt, Checkpoint, Holder, Progress, RunRecord
 from job.status import describe, sparkline, status
 from job.storage import open_storage
 
@@ -300,3 +300,17 @@ def test_it_loads_neither_torch_nor_the_settings() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     dear = {"torch", "transformers", "boto3", "job.config", "pydantic_settings"}
     assert dear.isdisjoint(json.loads(done.stdout))
+
+
+def test_of_a_run_in_s3_neither(bucket: str) -> None:
+    """A sixth of a second for boto3, which only moves files."""
+    open_storage(f"{bucket}/out/run-1").write(RECORD_KEY, b"{}")
+    code = (
+        "import json, sys; from job.storage import open_storage;"
+        f"open_storage({bucket + '/out/run-1'!r}).read({RECORD_KEY!r});"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert "botocore" in loaded
+    assert {"boto3", "s3transfer"}.isdisjoint(loaded)

@@ -25,10 +25,9 @@ from benchmarks.checkpoint import stops, swaps, transfers
 from benchmarks.checkpoint.figures import costs_by_side, markdown
 from benchmarks.checkpoint.sink import sink
 from benchmarks.machine import machine_now, versions
+from benchmarks.models import demo_model
 from benchmarks.output import leave
 from job.config import PREFIX
-from job.demo.assets import DEFAULT_CACHE, fetch_model
-from job.demo.model import prepare_model
 from job.demo.s3_server import S3Server
 from job.storage import open_storage
 from tests.ceph import CephServer
@@ -100,19 +99,13 @@ def _step_back(server: S3Server) -> None:
         os.setpriority(os.PRIO_PROCESS, int(task.name), 19)
 
 
-def _model() -> Path:
-    return prepare_model(
-        fetch_model(DEFAULT_CACHE), (DEFAULT_CACHE / "smollm2-135m-instruct").resolve()
-    )
-
-
 def _cost(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found = {}
     for size in arguments.sizes:
         work = folder / f"cost-{size}"
         work.mkdir()
         plan = {
-            "model": str(_model()),
+            "model": str(demo_model()),
             "work": str(work),
             "bucket": BUCKET,
             "padding_bytes": max(0, size - MODEL_MB) << 20,
@@ -165,7 +158,7 @@ def _env(folder: Path, run_id: str) -> dict[str, str]:
         "FORGE_DATASET_URI": f"s3://{BUCKET}/data/rows.jsonl",
         "FORGE_OUTPUT_URI": f"s3://{BUCKET}/runs",
         "FORGE_MODEL_FAMILY": "smollm2",
-        "FORGE_MODEL": str(_model()),
+        "FORGE_MODEL": str(demo_model()),
         "FORGE_ENGINE": "reference",
         "FORGE_MAX_STEPS": "6",
         "FORGE_EVAL_MAX_ROWS": "4",

@@ -31,10 +31,9 @@ from benchmarks.data.table import markdown
 from benchmarks.data.watched import Watched, run
 from benchmarks.figures import Record
 from benchmarks.machine import machine, versions
+from benchmarks.models import demo_model
 from benchmarks.output import leave
 from job.config import PREFIX
-from job.demo.assets import DEFAULT_CACHE, fetch_model
-from job.demo.model import prepare_model
 from tests.dataset.standin import CHATML
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -61,8 +60,7 @@ class Bench:
         self._folder = folder
         self._seed = seed
         self._words = vocabulary()
-        smollm2 = (DEFAULT_CACHE / "smollm2-135m-instruct").resolve()
-        plain = prepare_model(fetch_model(DEFAULT_CACHE), smollm2)
+        plain = demo_model()
         self._models = {"hermes": plain, "openai": _knowing_tools(plain, folder / "chatml")}
 
     def case(self, shape: str, dialect: str, megabytes: float) -> Case:

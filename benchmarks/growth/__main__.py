@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stages = {
             name: _grown(name, arguments.scale, arguments.repeats) for name in arguments.stages
         }
+    stages = _others(arguments.out, stages)
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": facts,
@@ -62,10 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _others(out: Path, stages: dict[str, Any]) -> dict[str, Any]:
+    """With those that were not asked for, as they were left last time."""
+    before = json.loads(out.read_text())["stages"] if out.exists() else {}
+    known = before | stages
+    return {name: known[name] for name in STAGES if name in known}
+
+
 def _grown(name: str, scale: float, repeats: int) -> dict[str, Any]:
     sizes = [max(1, round(size * scale)) for size in STAGES[name].sizes]
     found = [_measured(name, size, repeats) for size in sizes]
     return {
+        "date": datetime.now(UTC).date().isoformat(),
         "unit": STAGES[name].unit,
         "sizes": sizes,
         "seconds": [seconds for seconds, _ in found],
@@ -107,11 +116,13 @@ def _one(name: str, step: str, folder: str, size: str) -> int:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    about = f"{result['date']}; the shortest of {result['repeats']} times, and the peak memory."
+    about = f"The shortest of {result['repeats']} times, and the peak memory."
     lines = ["# How the stages grow", "", about, ""]
     for name, stage in result["stages"].items():
         lines += [
             f"## {name}",
+            "",
+            f"{stage['date']}:",
             "",
             f"| {stage['unit']} | seconds | peak MiB |",
             "| --- | --- | --- |",

@@ -10,19 +10,29 @@ FLAT: Final = 0.1
 """What grows by less than this share of its smallest value over all sizes has exponent 0: its slope
 would be noise."""
 
+CANDIDATES: Final = 200
+"""Fixed parts that are tried, from none to just less than the smallest value."""
+
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """The slope of log(value - fixed) over log(size), by least squares.
+    """`p` of `value = fixed + factor * size**p`, which is nearest to all values by their ratios.
 
-    `fixed` is what a line through the two smallest sizes leaves at size 0, if that is positive:
-    connections, and memory that every size needs.
+    `fixed` is what every size needs: connections, a first call, memory of the interpreter. Each
+    candidate for it leaves a line in the logarithms (least squares); the one whose curve is nearest
+    is taken, so that one slow smallest size doesn't pass for a fixed part.
     """
     if max(values) < values[0] * (1 + FLAT):
         return 0.0
-    slope = (values[1] - values[0]) / (sizes[1] - sizes[0])
-    fixed = min(max(0.0, values[0] - slope * sizes[0]), 0.99 * min(values))
+    fixed = [0.99 * min(values) * number / CANDIDATES for number in range(CANDIDATES)]
+    return round(min(_fitted(sizes, values, part) for part in fixed)[1], 3)
+
+
+def _fitted(sizes: Sequence[float], values: Sequence[float], fixed: float) -> tuple[float, float]:
+    """How far the curve is from the values, and its exponent."""
     xs = [math.log(size) for size in sizes]
     ys = [math.log(value - fixed) for value in values]
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
     above = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
-    return round(above / sum((x - mean_x) ** 2 for x in xs), 3)
+    slope = above / sum((x - mean_x) ** 2 for x in xs)
+    curve = [fixed + math.exp(mean_y + slope * (x - mean_x)) for x in xs]
+    return sum(math.log(v / c) ** 2 for v, c in zip(values, curve, strict=True)), slope

@@ -15,6 +15,8 @@ from typing import Final
 
 BUCKET: Final = "growth"
 MIB: Final = 1 << 20
+FILE_MIB: Final = 8
+"""Of one file of a checkpoint, at most."""
 STEPS_ROWS: Final = 64
 """Conversations that the steps go through again and again."""
 
@@ -52,11 +54,13 @@ def prepare_rows(folder: Path, _size: int) -> None:
     prepare(fetch([rows], folder), ChatFormat.load(folder / "model"), options, out)
 
 
-def checkpoint_file(folder: Path, size: int) -> None:
+def checkpoint_files(folder: Path, size: int) -> None:
+    """Of a part each: the embedded server copies a whole object for every part that is read of it,
+    so that its own time would grow with the square of a larger file."""
     (folder / "checkpoint").mkdir()
-    with (folder / "checkpoint" / "optimizer.pt").open("wb") as file:
-        for _ in range(size):
-            file.write(os.urandom(MIB))
+    for begin in range(0, size, FILE_MIB):
+        path = folder / "checkpoint" / f"shard-{begin:03d}.bin"
+        path.write_bytes(os.urandom(min(FILE_MIB, size - begin) * MIB))
 
 
 def upload_checkpoint(folder: Path, size: int) -> None:
@@ -70,7 +74,7 @@ def upload_checkpoint(folder: Path, size: int) -> None:
 
 
 def stored_checkpoint(folder: Path, size: int) -> None:
-    checkpoint_file(folder, size)
+    checkpoint_files(folder, size)
     upload_checkpoint(folder, size)
 
 
@@ -198,7 +202,7 @@ STAGES: Final = {
     "checkpoint upload": Stage(
         "MiB",
         (8, 32, 128, 512),
-        checkpoint_file,
+        checkpoint_files,
         upload_checkpoint,
         ("job.checkpoint.transfer", "job.storage", "boto3"),
     ),

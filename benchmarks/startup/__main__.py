@@ -23,11 +23,9 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks.machine import machine_now, versions
+from benchmarks.models import MODELS, model_and_rows
 from benchmarks.output import leave
 from job.config import PREFIX
-from job.demo.assets import DEFAULT_CACHE, fetch_leaderboard, fetch_model
-from job.demo.bfcl import DEMO, convert, write
-from job.demo.model import prepare_model
 from job.demo.s3_server import S3Server
 from job.storage import open_storage
 
@@ -35,14 +33,12 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 BUCKET: Final = "startup"
 TARGETS: Final = {"first": 1.1, "second": 0.6}
 """At most so many times the bare script's time."""
-COMMAND_SECONDS: Final = 0.5
-COMMANDS: Final = ("validate", "status")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="of the three sides (default: 3)")
-    parser.add_argument("--model", choices=("smollm2", "tiny"), default="smollm2")
+    parser.add_argument("--model", choices=MODELS, default="smollm2")
     results = ROOT / "benchmarks" / "results"
     parser.add_argument("--out", type=Path, default=results / "startup.json")
     arguments = parser.parse_args(argv)
@@ -54,38 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.update(server.env)
         server.create_bucket(BUCKET)
         folder = Path(temporary)
-        model = prepare(folder, arguments.model)
+        rows = folder / "rows.jsonl"
+        model = model_and_rows(arguments.model, folder, rows)
+        open_storage(f"s3://{BUCKET}").upload("data/rows.jsonl", rows)
         rounds = [one_round(folder, model, number) for number in range(arguments.rounds)]
-        commands = {name: command_seconds(folder, model, name) for name in COMMANDS}
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": facts,
         "versions": versions(),
         "model": arguments.model,
         "rounds": rounds,
-        "commands": commands,
         **ratios(rounds),
     }
     leave(arguments.out, result, table(result))
     return 0
-
-
-def prepare(folder: Path, name: str) -> Path:
-    """Rows in a file and in the bucket; returns the model's folder."""
-    rows = folder / "rows.jsonl"
-    if name == "tiny":
-        from tests.tiny import build_model, write_rows
-
-        write_rows(rows, 40)
-        model = build_model(folder / "tiny")
-    else:
-        found = convert(fetch_leaderboard(DEFAULT_CACHE), DEMO.categories, max_chars=DEMO.max_chars)
-        write(found.rows, rows)
-        model = prepare_model(
-            fetch_model(DEFAULT_CACHE), (DEFAULT_CACHE / "smollm2-135m-instruct").resolve()
-        )
-    open_storage(f"s3://{BUCKET}").upload("data/rows.jsonl", rows)
-    return model
 
 
 def one_round(folder: Path, model: Path, number: int) -> dict[str, dict[str, float]]:
@@ -155,19 +133,6 @@ def _since(began: float, record: Path) -> dict[str, float]:
     return {name: round(moment - began, 3) for name, moment in marks.items()}
 
 
-def command_seconds(folder: Path, model: Path, name: str) -> float:
-    """The median of five runs of one command, without torch."""
-    env = _job_env(folder, model, 0) | {PREFIX + "RUN_ID": "checked"}
-    uri = [f"s3://{BUCKET}/runs/startup-0"] if name == "status" else []
-    command = [sys.executable, "-m", "job", name, *uri]
-    seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
-        subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
-        seconds.append(time.perf_counter() - began)
-    return round(median(seconds), 3)
-
-
 def ratios(rounds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
     """Medians by side, and both attempts' ratios to the bare script's of the same round."""
     sides = {side: median(r[side]["first step"] for r in rounds) for side in rounds[0]}
@@ -200,9 +165,6 @@ def table(result: Mapping[str, Any]) -> str:
         lines.append(
             f"- {side} attempt to the bare script: {ratio:.2f} (at most {most}): {verdict}"
         )
-    for name, seconds in result["commands"].items():
-        verdict = "met" if seconds <= COMMAND_SECONDS else "MISSED"
-        lines.append(f"- `{name}`: {seconds:.2f} s (at most {COMMAND_SECONDS}): {verdict}")
     return "\n".join(lines) + "\n"
 
 

@@ -12,12 +12,12 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
-def main(record: Path) -> int:
+def main(record: Path) -> NoReturn:
     marks = {"began": time.time()}
-    from job.__main__ import main as job_main
+    from job.__main__ import cli
     from job.metrics import Metrics, Phase
 
     def note(name: str) -> None:
@@ -33,7 +33,8 @@ def main(record: Path) -> int:
             _watch_first_step(note)
 
     Metrics.phase = noted  # type: ignore[method-assign]
-    return job_main(["run"])
+    sys.argv = ["job"]
+    cli()
 
 
 def _watch_first_step(note: Any) -> None:
@@ -50,4 +51,4 @@ def _watch_first_step(note: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    main(Path(sys.argv[1]))

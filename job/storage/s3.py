@@ -1,7 +1,7 @@
 """Storage in S3, or in anything that speaks its protocol over HTTP.
 
-Importing this imports boto3 (a quarter of a second with the client): `open_storage` does it only
-when an S3 root is opened.
+Importing this imports botocore (a quarter of a second with the client): `open_storage` does it
+only when an S3 root is opened. boto3's transfer manager waits for the first file.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import builtins
 import logging
 import mimetypes
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -34,11 +34,12 @@ from job.storage.observer import NoObserver, Observer
 from job.storage.s3_client import open_client
 from job.storage.s3_faults import READ_ATTEMPTS, STREAM_ATTEMPTS, S3Faults, again_if_torn
 from job.storage.s3_stream import S3Stream
-from job.storage.s3_transfer import Transfers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectIdentifierTypeDef
+
+    from job.storage.s3_transfer import Transfers
 
 _log = logging.getLogger(__name__)
 
@@ -51,10 +52,24 @@ class _Condition(TypedDict, total=False):
     IfNoneMatch: str
 
 
-@dataclass(frozen=True)
 class _Connection:
-    client: S3Client
-    transfers: Transfers
+    """Thread-safe."""
+
+    def __init__(self, client: S3Client, observer: Observer) -> None:
+        self.client = client
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._transfers: Transfers | None = None
+
+    @property
+    def transfers(self) -> Transfers:
+        """Made when first asked for: who only reads a record has no use for them."""
+        from job.storage.s3_transfer import Transfers
+
+        with self._lock:
+            if self._transfers is None:
+                self._transfers = Transfers(self.client, self._observer)
+            return self._transfers
 
 
 class S3Storage:
@@ -94,8 +109,7 @@ class S3Storage:
         return self._connection.client
 
     def _connect(self) -> _Connection:
-        client = open_client(self._uri, self._observer)
-        return _Connection(client, Transfers(client, self._observer))
+        return _Connection(open_client(self._uri, self._observer), self._observer)
 
     def _credentials_refused(self) -> None:
         """The next request is signed with what boto3's chain finds then: files and tokens of a

@@ -12,11 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from botocore import exceptions as boto
-from s3transfer.exceptions import (
-    RetriesExceededError,
-    S3DownloadFailedError,
-    S3ValidationError,
-)
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from job.errors import AccessDenied, JobError, Problem, SettingsError, Unavailable
@@ -24,6 +19,15 @@ from job.redact import redact
 from job.storage.base import Conflict, NotFound, Unanswered
 from job.storage.faults import NotSupported, work_disk_fault
 from job.storage.observer import Observer
+
+
+class TransferFailed(Exception):
+    """The transfer manager gave a file up."""
+
+
+class ObjectChanged(Exception):
+    """While the transfer manager read it."""
+
 
 TORN = (boto.IncompleteReadError, boto.ResponseStreamingError, boto.ReadTimeoutError)
 """A response whose body broke off. botocore retries requests, not bodies."""
@@ -43,8 +47,7 @@ _UNREACHABLE = (
     boto.SSLError,
     boto.ChecksumError,
     boto.FlexibleChecksumError,
-    RetriesExceededError,
-    S3ValidationError,
+    TransferFailed,
     ConnectionError,
     TimeoutError,
 )
@@ -130,7 +133,7 @@ class S3Faults:
         """Our exception for theirs, or None if it is none of storage's."""
         if isinstance(error, boto.ClientError):
             return self._answered(error, where)
-        if isinstance(error, S3DownloadFailedError):
+        if isinstance(error, ObjectChanged):
             return Conflict(f"{where}: changed since its ETag was taken")
         if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
             found = f"the certificate of {redact(self.endpoint)} is not trusted"

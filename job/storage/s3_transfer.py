@@ -9,19 +9,37 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from boto3.s3.transfer import create_transfer_manager
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
+from s3transfer.exceptions import (
+    RetriesExceededError,
+    S3DownloadFailedError,
+    S3ValidationError,
+)
 from s3transfer.subscribers import BaseSubscriber
 
 from job.storage.cancellation import Cancellation
 from job.storage.observer import Observer
-from job.storage.s3_client import TRANSFER
+from job.storage.s3_client import ATTEMPTS, TRANSFER_THREADS
+from job.storage.s3_faults import ObjectChanged, TransferFailed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-_CONDITIONAL = ("PutObject", "CompleteMultipartUpload")
+_MIB: Final = 1024 * 1024
+
+_CONFIG: Final = TransferConfig(
+    multipart_threshold=16 * _MIB,
+    multipart_chunksize=16 * _MIB,
+    max_concurrency=TRANSFER_THREADS,
+    num_download_attempts=ATTEMPTS,
+    io_chunksize=_MIB,
+    # The CRT client would be taken on some instance types only, and takes no endpoint.
+    preferred_transfer_client="classic",
+)
+
+_CONDITIONAL: Final = ("PutObject", "CompleteMultipartUpload")
 """The requests that make an uploaded file appear."""
 
 
@@ -30,7 +48,7 @@ class Transfers:
 
     def __init__(self, client: S3Client, observer: Observer) -> None:
         self._observer = observer
-        self._manager = create_transfer_manager(client, TRANSFER)
+        self._manager = create_transfer_manager(client, _CONFIG)
         self._conditions: dict[str, Mapping[str, object]] = {}
         for operation in _CONDITIONAL:
             client.meta.events.register(f"before-parameter-build.s3.{operation}", self._impose)
@@ -94,7 +112,12 @@ def _wait(future: Any, ended: Ended, cancellation: Cancellation) -> None:
     except BaseException:
         future.cancel()
         raise
-    future.result()
+    try:
+        future.result()
+    except S3DownloadFailedError as error:
+        raise ObjectChanged(str(error)) from error
+    except (RetriesExceededError, S3ValidationError) as error:
+        raise TransferFailed(str(error)) from error
 
 
 class Ended(BaseSubscriber):

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.trainer_utils import set_seed
 
+from job.collector import collect_usually
 from job.config import Settings
 from job.dataset import Samples
 from job.engines import Engine, LoadedModel
@@ -118,6 +119,7 @@ def train(
     try_out = TryOut(data.train, hyperparameters.optim, observer.fitted, ranks)
     trainer = _build(engine, loaded, data, settings, arguments, [try_out, callback], ranks)
     trainer.after_first = callback.first_micro_batch
+    collect_usually()
     with (
         stop.deferred(),
         ranks.explained(),
