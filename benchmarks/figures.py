@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
+from benchmarks.machine import described
 from benchmarks.stopwatch import Span
 
 WARM_UP: Final = 2
@@ -191,14 +192,13 @@ _COLUMNS: Final = (
 
 
 def _setting(result: Mapping[str, Any]) -> str:
-    setup, machine = result["setup"], result["machine"]
+    setup = result["setup"]
     return (
         f"{setup['steps']} steps of {setup['batch']} rows ({setup['mean_tokens']:.0f} tokens on "
         f"average), a checkpoint every {setup['save_steps']} steps, a scrape every "
         f"{setup['scrape_seconds']:g} s, a heartbeat every {setup['heartbeat_seconds']:g} s; "
-        f"pairs of runs: {setup['pairs']}. {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['threads']} threads of torch, load {machine['load_before']:.1f} before it. "
-        f"{result['date']}."
+        f"pairs of runs: {setup['pairs']}. "
+        f"{described(result['machine'])}. {result['date']}."
     )
 
 

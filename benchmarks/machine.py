@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.figures import Record
-
 VERSIONS: Final = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "boto3")
+
+
+BUSY_LOAD: Final = 0.5
 
 
 def versions() -> dict[str, str]:
     return {"Python": platform.python_version()} | {name: version(name) for name in VERSIONS}
 
 
-def machine(bare: Record, load_before: float) -> dict[str, Any]:
-    """This machine, with what a run found on it."""
-    return machine_now(load_before) | {"threads": bare.threads, "device": bare.device}
-
-
-def machine_now(load_before: float | None = None) -> dict[str, Any]:
-    """This machine. To be asked before a benchmark loads it, or with the load of that moment."""
+def machine_now() -> dict[str, Any]:
+    """This machine. To be asked before a benchmark loads it; says so where another one does."""
+    load = os.getloadavg()[0]
+    if load > BUSY_LOAD:
+        told = f"load is {load:.1f}: something else runs here, and the timings will be noise"
+        print(told, file=sys.stderr, flush=True)
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg()[0] if load_before is None else load_before,
+        "load_before": load,
         "system": platform.system(),
         "architecture": platform.machine(),
     }
+
+
+def described(facts: Mapping[str, Any]) -> str:
+    """In a line, for the table of a result."""
+    threads = f"{facts['threads']} threads, " if "threads" in facts else ""
+    cores, load = facts["cores"], facts["load_before"]
+    return f"{facts['cpu']}, {cores} cores, {threads}load {load:.1f} before it"
 
 
 def _cpu_model() -> str:

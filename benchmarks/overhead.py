@@ -9,15 +9,14 @@ Markdown table beside it. What is measured, and how to read it, is in benchmarks
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from benchmarks.figures import Comparison, Record, by_name, compare, markdown, summary
-from benchmarks.machine import machine, versions
+from benchmarks.machine import machine_now, versions
 from benchmarks.output import leave
 from benchmarks.sides import (
     BATCH,
@@ -31,18 +30,16 @@ from benchmarks.sides import (
     served,
 )
 
-BUSY_LOAD: Final = 0.5
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 1 where the two sides did not compute the same losses."""
     arguments = parsed(argv, __doc__, "overhead", steps=12, turns=("pairs", 3))
-    load_before = os.getloadavg()[0]
-    if load_before > BUSY_LOAD:
-        _say(f"load is {load_before:.1f}: something else runs here, and the timings will be noise")
+    facts = machine_now()
     with served(arguments.model, arguments.steps) as bench:
         runs = [_pair(bench, number) for number in range(arguments.pairs)]
-    result = _result(arguments, bench, runs) | {"machine": machine(runs[0][1], load_before)}
+    bare = runs[0][1]
+    facts |= {"threads": bare.threads, "device": bare.device}
+    result = _result(arguments, bench, runs) | {"machine": facts}
     leave(arguments.out, result, markdown(result))
     return 0 if result["same_losses"] else 1
 

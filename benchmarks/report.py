@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from benchmarks.machine import machine_now, versions
+from benchmarks.machine import BUSY_LOAD, described, machine_now, versions
 from benchmarks.output import leave
 from job.ledger import Attempt, Holder, Progress, RunRecord
 from job.report import build
@@ -102,11 +102,11 @@ def history(steps: int) -> list[dict[str, Any]]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The table."""
-    machine, targets = result["machine"], result["targets"]
+    targets = result["targets"]
     about = (
-        f"{result['date']}, {machine['cpu']}, {machine['cores']} cores, matplotlib "
-        f"{result['versions']['matplotlib']}. Load before it began: {machine['load_before']:.1f}; "
-        "above 0.5 other work ran beside it, and the seconds are upper bounds."
+        f"{result['date']}, matplotlib {result['versions']['matplotlib']}, "
+        f"{described(result['machine'])}: above {BUSY_LOAD} other work ran beside it, and the "
+        "seconds are upper bounds."
     )
     lines = [
         "# What a report costs",

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks.figures import Record
-from benchmarks.machine import machine_now, versions
+from benchmarks.machine import described, machine_now, versions
 from benchmarks.output import leave
 from benchmarks.sides import BATCH, Bench, parsed, run_bare, run_job, served
 from job.engines.dense import cpu_has_bf16
@@ -87,11 +87,11 @@ def _apart(plain: Record, other: Record) -> float:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    setup, machine, seconds = result["setup"], result["machine"], result["step_seconds"]
+    setup, seconds = result["setup"], result["step_seconds"]
     setting = (
         f"{setup['steps']} steps of {setup['batch']} rows ({setup['mean_tokens']:.0f} tokens on "
-        f"average), {setup['rounds']} rounds. {machine['cores']} cores, "
-        f"load {machine['load_before']:.1f} before it."
+        f"average), {setup['rounds']} rounds. "
+        f"{described(result['machine'])}."
     )
     lines = [
         f"# Training on a CPU: {setup['model']}, {result['date']}",

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any, Final
 
+from benchmarks.machine import described
+
 COST_TO_BARE: Final = 1.3
 COST_TO_RIVAL: Final = 0.5
 DURABLE_TO_FLOOR: Final = 1.2
@@ -48,11 +50,7 @@ def durable_ratio(stop: dict[str, float], fastest_upload: float) -> float:
 
 def markdown(result: dict[str, Any]) -> str:
     store = result.get("store", "embedded")
-    machine = result["machine"]
-    where = (
-        f"{machine['cpu']}, {machine['cores']} cores, load before {machine['load_before']:.2f}, "
-        f"store: {store}"
-    )
+    where = f"{described(result['machine'])}, store: {store}"
     lines = ["# What a checkpoint costs", "", f"{result['date']}, {where}. Medians."]
     for part, table in _TABLES.items():
         if part in result:

@@ -29,8 +29,7 @@ from benchmarks.data.figures import Run, disagreements, ratios, summary, targets
 from benchmarks.data.sides import PROCESSES, SIDES
 from benchmarks.data.table import markdown
 from benchmarks.data.watched import Watched, run
-from benchmarks.figures import Record
-from benchmarks.machine import machine, versions
+from benchmarks.machine import machine_now, versions
 from benchmarks.models import demo_model
 from benchmarks.output import leave
 from job.config import PREFIX
@@ -39,7 +38,6 @@ from tests.dataset.standin import CHATML
 ROOT: Final = Path(__file__).resolve().parents[2]
 MAX_LENGTH: Final = 2048
 COMPARED: Final = 500
-BUSY_LOAD: Final = 0.5
 _MEMORY_MEGABYTES: Final = (100.0, 1000.0)
 
 
@@ -116,14 +114,12 @@ class Bench:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 1 where the sides did not make the same tokens."""
     given = _arguments(argv)
-    load_before = os.getloadavg()[0]
-    if load_before > BUSY_LOAD:
-        _say(f"load is {load_before:.1f}: something else runs here, and the timings will be noise")
+    facts = machine_now() | {"threads": PROCESSES, "device": "cpu"}
     with tempfile.TemporaryDirectory(prefix="data-", dir=given.folder) as folder:
         bench = Bench(Path(folder), given.seed)
         cases, runs = _compared(bench, given)
         memory = _memory(bench, given)
-    result = _result(given, cases, runs, memory) | {"machine": _machine(load_before)}
+    result = _result(given, cases, runs, memory) | {"machine": facts}
     leave(given.out, result, markdown(result))
     return 1 if result["disagreements"] else 0
 
@@ -230,10 +226,6 @@ def _made(case: Case, runs: Sequence[Run]) -> dict[str, Any]:
         "compared": job.compared if job else 0,
         "identical": job.identical if job else 0,
     }
-
-
-def _machine(load_before: float) -> dict[str, Any]:
-    return machine(Record({}, {}, threads=PROCESSES, device="cpu"), load_before)
 
 
 def _versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from benchmarks.data.figures import BUSY_CORES, MEBIBYTE, MEMORY_LIMIT
+from benchmarks.machine import described
 
 _COLUMNS: Final = ("Side", "Seconds", "MB/s", "CPU s", "MB/s a core", "Peak MiB", "of it anonymous")
 
@@ -22,12 +23,11 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _setting(result: Mapping[str, Any]) -> str:
-    setup, machine = result["setup"], result["machine"]
+    setup = result["setup"]
     return (
         f"Files of {setup['megabytes']:g} MB, seed {setup['seed']}; SmolLM2's tokenizer, at most "
-        f"{setup['max_length']} tokens a row; medians of {setup['repeat']}. {machine['cpu']}, "
-        f"{machine['cores']} cores, {machine['threads']} threads of the tokenizer, load "
-        f"{machine['load_before']:.1f} before it. {result['date']}. Imports and the loading of the "
+        f"{setup['max_length']} tokens a row; medians of {setup['repeat']}. "
+        f"{described(result['machine'])}. {result['date']}. Imports and the loading of the "
         "tokenizer aren't timed on any side; the memory includes them."
     )
 

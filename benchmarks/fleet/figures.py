@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.fleet.requests import Requests
+from benchmarks.machine import described
 from job.checkpoint import CheckpointUploader, Local, restore_newest
 from job.ledger import Ledger, Progress
 from job.lifecycle import StopToken
@@ -120,7 +121,6 @@ def markdown(result: Mapping[str, Any]) -> str:
         ("**this fleet, all of it**", fleet["requests"]),
         ("`status --all`", summary["requests"]),
     ]
-    machine = result["machine"]
     storm, prices = fleet["storm_requests_by_second"], (setup["put_price"], setup["get_price"])
     return "\n".join(
         [
@@ -128,9 +128,8 @@ def markdown(result: Mapping[str, Any]) -> str:
             "",
             (
                 f"A save every {setup['interval']:.3g} s, a heartbeat in half of that, "
-                f"{setup['saves']} saves a run, {setup['processes']} processes, {machine['cpu']}, "
-                f"{machine['cores']} cores, load {machine['load_before']:.1f} before it. "
-                f"{result['date']}."
+                f"{setup['saves']} saves a run, {setup['processes']} processes, "
+                f"{described(result['machine'])}. {result['date']}."
             ),
             "",
             (
