@@ -77,16 +77,19 @@ def evaluate_model(
     return evaluation
 
 
-@dataclass(frozen=True)
+@dataclass
 class _AnswersInStorage:
     """Keeps the answers of an evaluation under way. Losing them costs time and nothing else, so a
     store that is out of reach doesn't hold the evaluation up."""
 
     run: Run
+    earlier: bytes = b""
+    """What was kept before this attempt."""
 
     def read(self) -> bytes | None:
         try:
-            return self.run.storage.read(ANSWERS_KEY)[0]
+            self.earlier = self.run.storage.read(ANSWERS_KEY)[0]
+            return self.earlier
         except NotFound:
             return None
         except JobError as error:
@@ -97,5 +100,12 @@ class _AnswersInStorage:
         send = partial(self.run.storage.write, ANSWERS_KEY, content)
         try:
             put(self.run.storage, self.run.ledger, ANSWERS_KEY, send)
+            if content.count(b"\n") > self.earlier.count(b"\n"):
+                self._tell()
         except JobError as error:
             _log.warning("the answers so far could not be kept: %s", error)
+
+    def _tell(self) -> None:
+        """The next attempt has less to do, though no step was made."""
+        if not self.run.ledger.record.current.advanced:
+            self.run.ledger.update(lambda record: setattr(record.current, "advanced", True))

@@ -19,8 +19,9 @@ from functools import partial
 from typing import Any, Final
 
 from job.choices import Promote
+from job.config import Settings
 from job.errors import JobError, Problem
-from job.gate import PASSED
+from job.gate import PASSED, gate_of
 from job.ledger import RunRecord, settle_promotion
 from job.standing import standing
 from job.storage import Conflict, NotFound, Storage, open_storage, probe, send_if_unchanged
@@ -66,6 +67,15 @@ def promote(root: Storage, run_uri: str, record: RunRecord, rule: Promote = "new
         return True
     found = f"was changed by other runs {_TRIES} times in a row"
     raise JobError(Problem(f"{root.uri}/{PROMOTED_KEY}", found, "start the run again"))
+
+
+def check_promotion(settings: Settings) -> None:
+    """Raises at a run's start what `promote` would at its end, if its rights are those of one run
+    alone: the output's root is where promotions stand."""
+    if gate_of(settings).is_set and settings.promote != "never":
+        root = open_storage(settings.output_uri)
+        read_promoted(root)
+        probe(root)
 
 
 def promote_once(root: Storage, run: Storage, record: RunRecord, etag: str, rule: Promote) -> None:

@@ -40,7 +40,7 @@ from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import look_at, recorded_revision
 from job.monitor import Monitor, OnProgress
 from job.overdue import Watch
-from job.promotion import promote_once
+from job.promotion import check_promotion, promote_once
 from job.ranks import Fellowship
 from job.reporting import report_failure
 from job.stages import (
@@ -96,11 +96,15 @@ def run_job(
         prepare_environment(folder)
         metrics = Metrics(_build_info(settings))
         storage = open_storage(settings.run_uri, metrics)
-        if (record := _already_finished(settings, storage, folder, ranks)) is not None:
+        found = read_record(storage)
+        was_finished = found is not None and found[0].status in FINISHED
+        if found and (record := _already_finished(settings, storage, found, folder, ranks)):
             return _result(record, storage)
         health = Health(metrics, settings.stall_seconds)
         with MetricsServer(metrics.registry, settings.metrics_port, metrics.progress, health):
-            run = _claim(settings, folder, storage, metrics, stop, context, on_progress)
+            run = _claim(
+                settings, folder, storage, metrics, stop, context, on_progress, was_finished
+            )
             run = replace(run, ranks=ranks)
             if watch is not None:
                 watch.last_words = last_words(run.ledger, metrics)
@@ -167,13 +171,16 @@ def _stages(run: Run) -> RunRecord:
 
 
 def _already_finished(
-    settings: Settings, storage: Storage, work_dir: Path, ranks: Fellowship | None
+    settings: Settings,
+    storage: Storage,
+    found: tuple[RunRecord, str],
+    work_dir: Path,
+    ranks: Fellowship | None,
 ) -> RunRecord | None:
     """A finished run is not run again: its adapter is verified, and that is all."""
-    found = read_record(storage)
-    if found is None or found[0].status not in FINISHED or found[0].adapter is None:
-        return None
     record, adapter = found[0], found[0].adapter
+    if record.status not in FINISHED or adapter is None:
+        return None
     size = ranks.size if ranks else 1
     settings = fingerprint.at_same_batch(settings, record, size)
     fingerprint.refuse_other_settings(record, settings, size)
@@ -198,8 +205,10 @@ def _claim(
     stop: StopToken,
     context: LogContext,
     on_progress: OnProgress | None,
+    was_finished: bool,
 ) -> Run:
     conditional_writes = probe(storage)
+    check_promotion(settings)
     metrics.conditional_writes(conditional_writes)
     if not conditional_writes:
         _log.warning(
@@ -212,6 +221,7 @@ def _claim(
         settings.run_id,
         version=__version__,
         conditional_writes=conditional_writes,
+        reopens=was_finished,  # only what we have seen, and found damaged
     )
     context.update(attempt=ledger.attempt)
     progress = ledger.record.progress

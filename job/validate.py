@@ -29,6 +29,7 @@ from job.errors import JobError, Problem, Unavailable
 from job.gate import gate_of
 from job.memory import Shape, foresee
 from job.model import BaseModel, look_at, other_family
+from job.promotion import check_promotion
 from job.storage import open_storage, probe
 
 _ROWS: Final = "rows"
@@ -124,6 +125,7 @@ class _Validator:
     def _storage(self) -> str:
         uri = self._settings.run_uri
         conditional = probe(open_storage(uri))
+        check_promotion(self._settings)
         return f"{uri} takes writes" + (
             " and honours conditions" if conditional else ", but ignores conditions: weak fencing"
         )

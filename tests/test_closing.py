@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from job.checkpoint import CheckpointUploader, Local
-from job.closing import close_attempt
+from job.closing import close_attempt, last_words
 from job.errors import (
     AccessDenied,
     DataError,
@@ -238,3 +238,18 @@ def test_a_finished_run_stays_finished_whatever_comes_after(attempt: Attempt) ->
     assert attempt.close(refused) is refused
     assert attempt.record.status == "succeeded"
     assert attempt.record.current.exit_code is None
+
+
+def test_last_words_leave_a_finished_run_finished(directory: Storage, tmp_path: Path) -> None:
+    """A signal after the final swap, and a main thread that takes too long to end."""
+    attempt = Attempt(directory, tmp_path)
+    attempt.ledger.close("succeeded", 0, "finished")
+    last_words(attempt.ledger, attempt.metrics)(Preempted("received SIGTERM"))
+    assert (attempt.record.status, attempt.record.current.exit_code) == ("succeeded", 0)
+
+
+def test_last_words_say_why_an_attempt_ended(directory: Storage, tmp_path: Path) -> None:
+    attempt = Attempt(directory, tmp_path)
+    last_words(attempt.ledger, attempt.metrics)(Preempted("received SIGTERM"))
+    assert attempt.record.status == "preempted"
+    assert attempt.record.current.reason == "received SIGTERM, and could not end in time"

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import count, permutations
 from typing import Any
 
 import pytest
 
-from job.errors import JobError
+from job.config import Settings
+from job.errors import AccessDenied, JobError
 from job.evaluation.intervals import wilson
 from job.gate import PASSED
 from job.ledger import RECORD_KEY, Adapter, Attempt, Holder, Ledger, RunRecord, read_record
 from job.promotion import (
     PROMOTED_KEY,
+    check_promotion,
     is_named,
     promote,
     promote_once,
@@ -24,6 +27,7 @@ from job.promotion import (
 )
 from job.storage import Storage, open_storage
 from tests.ledger.wrapped import Wrapped
+from tests.storage.wire import Answer, Call, Interpose, s3_error
 
 
 def a_record(
@@ -311,3 +315,27 @@ def test_a_store_without_conditions_is_settled_too(directory: Storage) -> None:
     run = Wrapped(ended_run(directory, "a", "2026-11-26T10:00"), ignores_conditions=True)
     started_again(directory, run)
     assert settled(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"gate_min_exact": 0.5}, True),
+        ({"gate_min_exact": 0.5, "promote": "never"}, False),
+        ({}, False),
+    ],
+)
+def test_rights_for_the_root_are_tried_before_any_training(
+    bucket: str, interpose: Interpose, changes: dict[str, Any], refused: bool
+) -> None:
+    """A role that may write below one run's prefix alone."""
+
+    def only_the_run(call: Call) -> Answer | None:
+        allowed = call.method != "PUT" or "/out/run-1/" in call.path
+        return None if allowed else s3_error(403, "AccessDenied")
+
+    interpose(only_the_run)
+    uri = f"{bucket}/out"
+    settings = Settings(run_id="run-1", dataset_uri="/rows", output_uri=uri, **changes)
+    with pytest.raises(AccessDenied) if refused else nullcontext():
+        check_promotion(settings)

@@ -83,6 +83,7 @@ def _origin(making: Making, name: str) -> str:
 def _record(making: Making, name: str, export: Export) -> None:
     def change(record: RunRecord) -> None:
         record.exports[name] = export
+        record.current.advanced = True
 
     making.patiently(making.ledger.update, change)
 

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from job.errors import Fenced, JobError, Problem
-from job.ledger.record import Attempt, Holder, Progress, RunRecord, Status, now
+from job.ledger.record import FINISHED, Attempt, Holder, Progress, RunRecord, Status, now
 from job.storage.base import Conflict, NotFound, Storage, Unanswered
 
 RECORD_KEY = "run.json"
@@ -57,11 +57,18 @@ class Ledger:
 
     @classmethod
     def claim(
-        cls, storage: Storage, run_id: str, *, version: str, conditional_writes: bool
+        cls,
+        storage: Storage,
+        run_id: str,
+        *,
+        version: str,
+        conditional_writes: bool,
+        reopens: bool = True,
     ) -> Ledger:
         """Open a new attempt at the run, which fences all older ones.
 
-        Raises `JobError` when others keep claiming it at the same moment.
+        Raises `JobError` when others keep claiming it at the same moment, and `Fenced` if one of
+        them has finished the run and a finished one isn't to be opened again (`reopens`).
         """
         holder = new_holder(version)
         for _ in range(_SWAP_TRIES):
@@ -69,6 +76,8 @@ class Ledger:
             if found is not None and _is_held_by(found[0], holder):
                 return cls(storage, *found, holder)  # only the answer to our write was lost
             record = found[0] if found else RunRecord(run_id=run_id)
+            if record.status in FINISHED and not reopens:
+                raise Fenced(f"attempt {record.attempt} has just finished {storage.uri}")
             _open_attempt(record, holder, conditional_writes)
             data = serialize(record)
             try:
@@ -142,9 +151,12 @@ class Ledger:
     def close(
         self, status: Status, exit_code: int, reason: str, progress: Progress | None = None
     ) -> None:
-        """Say how this attempt ended."""
+        """Say how this attempt ended, if that isn't said: the first word is the true one, also
+        where we learn of it only now, as its answer was lost."""
 
         def change(record: RunRecord) -> None:
+            if record.current.ended_at is not None:
+                return
             record.status = status
             if progress is not None:
                 record.progress = progress
@@ -216,8 +228,12 @@ def _open_attempt(record: RunRecord, holder: Holder, conditional_writes: bool) -
     record.status = "running"
     record.conditional_writes = conditional_writes
     record.updated_at = now()
+    before = record.progress
     record.progress = Progress(
-        step=durable, max_steps=record.progress.max_steps, eval_loss=record.progress.eval_loss
+        step=durable,
+        max_steps=before.max_steps,
+        eval_loss=before.eval_loss,
+        losses=[(step, loss) for step, loss in before.losses if step <= durable],
     )
     record.attempts.append(
         Attempt(

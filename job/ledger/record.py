@@ -146,9 +146,12 @@ class Attempt(_Part):
     gave_up: bool = False
     """It ended since those before it had made no progress; the next one is given a new chance."""
 
+    advanced: bool = False
+    """It kept what no step shows: answers of the evaluation, or an export."""
+
     @property
     def progressed(self) -> bool:
-        return self.to_step > self.from_step
+        return self.to_step > self.from_step or self.advanced
 
 
 class RunRecord(_Part):

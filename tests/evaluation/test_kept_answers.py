@@ -33,3 +33,16 @@ def test_an_attempt_that_was_fenced_overwrites_nothing(storage: Storage) -> None
     with pytest.raises(Fenced):
         old.write(b"older")
     assert storage.read(ANSWERS_KEY)[0] == b"new"
+
+
+def test_only_more_answers_than_before_are_progress(storage: Storage) -> None:
+    first = claimed(storage)
+    first.read()
+    first.write(b"head\none\n")
+    assert first.run.ledger.record.current.advanced
+    second = claimed(storage)
+    second.read()
+    second.write(b"head\none\n")  # as at a preemption before the first new answer
+    assert not second.run.ledger.record.current.advanced
+    second.write(b"head\none\ntwo\n")
+    assert second.run.ledger.record.current.advanced

@@ -71,6 +71,50 @@ def test_a_claim_before_training_began_again_loses_nothing_more(storage: Storage
     assert [attempt.lost_steps for attempt in third.record.attempts] == [0, 7, 0]
 
 
+def test_a_claim_keeps_the_losses_up_to_the_last_durable_step(storage: Storage) -> None:
+    first = claim(storage)
+    commit(first, 20)
+    first.heartbeat(Progress(step=30, losses=[(10, 2.0), (20, 1.5), (30, 1.2)]))
+    assert claim(storage).record.progress.losses == [(10, 2.0), (20, 1.5)]
+
+
+def test_a_run_that_is_finished_meanwhile_stays_so(storage: Storage) -> None:
+    claim(storage).close("succeeded", 0, "finished")
+    before = storage.read(RECORD_KEY)
+    with pytest.raises(Fenced, match="attempt 1 has just finished"):
+        Ledger.claim(storage, "run-1", version="1", conditional_writes=True, reopens=False)
+    assert storage.read(RECORD_KEY) == before
+    reopened = Ledger.claim(storage, "run-1", version="1", conditional_writes=True)
+    assert (reopened.attempt, reopened.record.status) == (2, "running")
+
+
+@pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 81)])
+def test_the_first_word_about_an_end_stays(storage: Storage, status: Status, code: int) -> None:
+    ledger = claim(storage)
+    ledger.close(status, code, "as it was")
+    ledger.close("preempted", 75, "and could not end in time")
+    record = stored(storage)
+    assert (record.status, record.current.exit_code) == (status, code)
+    assert record.current.reason == "as it was"
+
+
+def test_an_end_whose_answer_was_lost_is_not_said_otherwise(storage: Storage) -> None:
+    """The swap was carried out, and neither its answer nor another look came through."""
+    ledger = claim(storage)
+    behind = Ledger(storage, ledger.record.model_copy(deep=True), *_unknowing(storage))
+    ledger.close("succeeded", 0, "finished")
+    behind.close("preempted", 75, "received SIGTERM")
+    assert stored(storage).status == "succeeded"
+
+
+def _unknowing(storage: Storage) -> tuple[str, Holder]:
+    """The ETag and the holder of what is stored: an attempt as it was before its last swap."""
+    found = read_record(storage)
+    assert found is not None
+    assert found[0].holder is not None
+    return found[1], found[0].holder
+
+
 def test_a_claim_leaves_what_an_ended_attempt_said_of_itself(storage: Storage) -> None:
     first = claim(storage)
     commit(first, 50)

@@ -64,6 +64,14 @@ def test_a_step_forward_counts_from_anew(directory: Storage) -> None:
     asked(directory)
 
 
+def test_answers_and_exports_that_are_kept_are_a_step_forward(directory: Storage) -> None:
+    for _ in range(5):
+        ledger = Ledger.claim(directory, "run-1", version="1", conditional_writes=True)
+        ledger.update(lambda record: setattr(record.current, "advanced", True))
+        ledger.close("preempted", 75, "while it was evaluated")
+    asked(directory)
+
+
 def test_who_starts_it_again_gets_as_many_tries_again(directory: Storage) -> None:
     for _ in range(3):
         attempt(directory, 75)
