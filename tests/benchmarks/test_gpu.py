@@ -32,17 +32,17 @@ def test_a_dry_run_goes_through_every_stage(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     result = json.loads(out.read_text())
     found = result["found"]
-    for shape in SHAPES:
-        for side in ("job", "job-again", "trl"):
-            measured = found[f"speed-{shape}-fast_dev-{side}"]
-            assert measured["step_seconds"] > 0
-            assert len(measured["steps"]) == 6
-        # The same rows in the same order: the job and the script compute the same losses.
-        losses = [
-            [loss for _, _, loss in found[f"speed-{shape}-fast_dev-{side}"]["steps"]]
-            for side in ("job", "trl")
-        ]
-        assert losses[0] == losses[1]
+    sides = [("8b", side) for side in ("job", "job-again", "trl")]
+    for shape, side in [*sides, ("14b", "job")]:
+        measured = found[f"speed-{shape}-fast_dev-{side}"]
+        assert measured["step_seconds"] > 0
+        assert len(measured["steps"]) == 6
+    # The same rows in the same order: the job and the script compute the same losses.
+    losses = [
+        [loss for _, _, loss in found[f"speed-8b-fast_dev-{side}"]["steps"]]
+        for side in ("job", "trl")
+    ]
+    assert losses[0] == losses[1]
     job = found["job"]
     assert (job["stopped"]["code"], job["code"], job["status"]) == (75, 0, "succeeded")
     assert (job["adapter"], job["gate"]) == (True, "passed")
