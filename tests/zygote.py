@@ -2,7 +2,7 @@
 
     python -m tests.zygote
 
-reads one JSON object a line from standard input (`env`, `log`) and forks a child for each, which
+reads one JSON object a line from standard input (`env`, `log`, …) and forks a child for each, which
 runs `python -m job` as far as the two can be told apart; says `{"pid": …}` for each, and `{"pid":
 …, "code": …}` for each that has ended. It runs no torch operation and has no other thread: what
 a child inherits is modules. `Zygote` is the other side of it.
@@ -10,6 +10,7 @@ a child inherits is modules. `Zygote` is the other side of it.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -30,9 +31,11 @@ _START_SECONDS = 120.0
 class Forked:
     """An attempt that the fork server has started; as far as it goes a `subprocess.Popen`."""
 
-    def __init__(self, zygote: Zygote, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, zygote: Zygote, env: Mapping[str, str], log: Path, netns: Path | None = None
+    ) -> None:
         self._zygote = zygote
-        self.pid = zygote.start(env, log)
+        self.pid = zygote.start(env, log, netns=netns)
 
     def poll(self) -> int | None:
         return self._zygote.code(self.pid, 0)
@@ -85,13 +88,21 @@ class Zygote:
         self._process.kill()
         self._process.communicate()
 
-    def start(self, env: Mapping[str, str], log: Path, *, clock_jumps: bool = False) -> int:
+    def start(
+        self,
+        env: Mapping[str, str],
+        log: Path,
+        *,
+        clock_jumps: bool = False,
+        netns: Path | None = None,
+    ) -> int:
         """The process id of a new attempt; `env` is all of its environment. With `clock_jumps` its
-        wall clock jumps by a day, to and fro."""
+        wall clock jumps by a day, to and fro; `netns` is the network namespace that it is in."""
         assert self._process.stdin is not None
         with self._changed:
             count = len(self._started)
             order = {"env": dict(env), "log": str(log), "clock_jumps": clock_jumps}
+            order["netns"] = str(netns) if netns else None
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
             if not self._changed.wait_for(lambda: len(self._started) > count, _START_SECONDS):
@@ -177,6 +188,8 @@ def _say(words: dict[str, int]) -> None:
 def _become_a_job(order: dict[str, Any]) -> NoReturn:
     from job.__main__ import cli
 
+    if order["netns"] is not None:
+        _enter(order["netns"])
     os.environ.clear()
     os.environ.update(order["env"])
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -188,6 +201,13 @@ def _become_a_job(order: dict[str, Any]) -> NoReturn:
     if order["clock_jumps"]:
         time.time = _jumping(time.time)
     cli()
+
+
+def _enter(netns: str) -> None:
+    """As `ip netns exec` does (Python 3.12 has `os.setns`)."""
+    with open(netns) as namespace:  # noqa: PTH123 - a handle, not a content
+        if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0):
+            raise OSError(ctypes.get_errno(), f"{netns} can't be entered")
 
 
 def _jumping(real: Callable[[], float]) -> Callable[[], float]:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -38,6 +39,9 @@ class Nodes:
             # In a pod the host's own name is that interface's; a namespace shares the machine's.
             "GLOO_SOCKET_IFNAME": "eth0",
         }
+
+    def namespace(self, number: int) -> Path:
+        return Path("/run/netns") / f"{self.prefix}n{number}"
 
     def on(self, number: int, command: Sequence[str]) -> list[str]:
         """`command`, run on that node."""

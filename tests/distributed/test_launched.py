@@ -7,12 +7,15 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from job.errors import Fenced, FingerprintMismatch
 from job.storage import open_storage
 from tests.distributed.workers import durable_step, record_of, worker
 from tests.e2e.jobs import JobProcess, run, started
 
 
+@pytest.mark.usefixtures("forked_jobs")  # launchers and runs of one; workers start as they do
 def test_a_run_of_two_through_a_signal_a_kill_and_a_frozen_node(
     two_env: dict[str, str], tmp_path: Path
 ) -> None:

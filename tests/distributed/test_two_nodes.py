@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from job.demo.s3_server import S3Server
+from job.ranks.launch import wanted
 from job.storage import open_storage
 from tests.distributed.network import Nodes, two_nodes
 from tests.distributed.workers import durable_step, record_of
@@ -37,15 +38,30 @@ def env(two_env: dict[str, str]) -> dict[str, str]:
 class Pods:
     """Both processes of an attempt, each on its node with a work volume of its own."""
 
-    def __init__(self, nodes: Nodes, env: Mapping[str, str], folder: Path, attempt: int) -> None:
-        self.both = [
-            JobProcess(
-                {**env, **nodes.env(number), "FORGE_WORK_DIR": str(folder / f"node-{number}")},
-                folder / f"attempt-{attempt}-{number}.log",
-                command=nodes.on(number, JOB),
-            )
-            for number in range(2)
-        ]
+    def __init__(self, both: list[JobProcess]) -> None:
+        self.both = both
+
+    @classmethod
+    def launched(cls, nodes: Nodes, env: Mapping[str, str], folder: Path) -> Pods:
+        """As in a cluster."""
+        both = []
+        for number in (0, 1):
+            own, log = _of_node(nodes, env, folder, number), folder / f"launched-{number}.log"
+            both.append(JobProcess(own, log, command=nodes.on(number, JOB)))
+        return cls(both)
+
+    @classmethod
+    def forked(cls, nodes: Nodes, env: Mapping[str, str], folder: Path, attempt: int) -> Pods:
+        """What the launchers would start, without the launchers and the imports."""
+        both = []
+        for number in (0, 1):
+            own = _of_node(nodes, env, folder, number)
+            node = wanted(own)
+            assert node is not None
+            log = folder / f"attempt-{attempt}-{number}.log"
+            netns = nodes.namespace(number)
+            both.append(JobProcess(own | node.environment(0), log, netns=netns))
+        return cls(both)
 
     def wait_until_durable(self, step: int) -> None:
         self.both[0].wait_until(lambda _: durable_step(self.both[0].log()) >= step)
@@ -58,20 +74,24 @@ class Pods:
             pod.kill()
 
 
+def _of_node(nodes: Nodes, env: Mapping[str, str], folder: Path, number: int) -> dict[str, str]:
+    return {**env, **nodes.env(number), "FORGE_WORK_DIR": str(folder / f"node-{number}")}
+
+
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("forked_jobs")
 def test_a_node_that_is_lost_ends_the_attempt_and_not_the_run(
     nodes: Nodes, env: dict[str, str], tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
 
-        def attempt(number: int) -> Pods:
-            pods = Pods(nodes, env, tmp_path, number)
+        def known(pods: Pods) -> Pods:
             stack.callback(pods.kill)
             return pods
 
-        _killed(attempt(1), env)
-        _cut_off(attempt(2), env, nodes)
-        ended = attempt(3).ended()
+        _killed(known(Pods.forked(nodes, env, tmp_path, 1)), env)
+        _cut_off(known(Pods.forked(nodes, env, tmp_path, 2)), env, nodes)
+        ended = known(Pods.launched(nodes, env, tmp_path)).ended()
         assert [pod.code for pod in ended] == [0, 0], ended[0].log + ended[1].log
     record = record_of(env)
     assert record.status == "succeeded"
@@ -86,7 +106,7 @@ def test_a_node_that_is_lost_ends_the_attempt_and_not_the_run(
 def _killed(pods: Pods, env: Mapping[str, str]) -> None:
     """The second node, with all that runs there."""
     pods.wait_until_durable(5)
-    pods.both[1].kill()  # its worker dies with it
+    pods.both[1].kill()
     ended = pods.both[0].ended()
     assert ended.code == 70, ended.log
     assert record_of(env).status == "failed"

@@ -63,16 +63,19 @@ class JobProcess:
         log: Path,
         *arguments: str,
         command: Sequence[str] = COMMAND,
+        netns: Path | None = None,
     ) -> None:
+        """`netns` is a network namespace, for one that comes from the fork server."""
         self.port = free_port()
         self._log = log
         self._file = log.open("w")
         env = {**os.environ, "FORGE_METRICS_PORT": str(self.port), **env}
-        self._process = self._start([*command, *arguments], env)
+        self._process = self._start([*command, *arguments], env, netns)
 
-    def _start(self, command: Sequence[str], env: Mapping[str, str]) -> Process:
+    def _start(self, command: Sequence[str], env: Mapping[str, str], netns: Path | None) -> Process:
         if fork_server is not None and tuple(command) == COMMAND:
-            return Forked(fork_server, env, self._log)
+            return Forked(fork_server, env, self._log, netns)
+        assert netns is None
         return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=self._file)
 
     @property
