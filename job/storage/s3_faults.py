@@ -116,7 +116,7 @@ class S3Faults:
     bucket: str
     endpoint: str
     credentials_refused: Callable[[], None] = lambda: None
-    """Called for each answer that says so of the credentials, not of what they permit."""
+    """Called where it is the credentials, not what they permit; also where there are none."""
 
     @contextmanager
     def mapped(self, where: str) -> Iterator[None]:
@@ -139,6 +139,7 @@ class S3Faults:
             found = f"the certificate of {redact(self.endpoint)} is not trusted"
             return SettingsError(Problem(where, found, "name its CA file in AWS_CA_BUNDLE"))
         if isinstance(error, _NO_CREDENTIALS) or _is_token_file(error):
+            self.credentials_refused()
             return AccessDenied(
                 Problem(where, f"no usable credentials: {redact(str(error))}", _CREDENTIALS_HINT)
             )
