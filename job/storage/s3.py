@@ -10,7 +10,7 @@ import builtins
 import logging
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial, wraps
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,7 @@ from job.storage.s3_faults import (
     STREAM_ATTEMPTS,
     S3Faults,
     again_if_torn,
+    is_of_the_batch,
 )
 from job.storage.s3_stream import S3Stream
 
@@ -260,9 +261,9 @@ class S3Storage:
         while batch := [self._full(key) for key in islice(remaining, _DELETE_BATCH)]:
             try:
                 refused = self._delete_batch(batch)
-            except (NotSupported, AccessDenied):
-                # Some stores have no DeleteObjects; older releases of Ceph's gateway want the right
-                # to it for the whole bucket, where a policy gives it for the run's prefix alone.
+            except JobError as refusal:
+                if not is_of_the_batch(refusal):
+                    raise
                 for full in batch:
                     self._delete_one(full)
             else:
@@ -370,7 +371,8 @@ class S3Storage:
 
     @_signed_anew
     def _delete_one(self, full: str) -> None:
-        with self._faults.mapped(f"s3://{self._bucket}/{full}"):
+        # Google's store minds, of single keys, that one isn't there.
+        with suppress(NotFound), self._faults.mapped(f"s3://{self._bucket}/{full}"):
             self._client.delete_object(Bucket=self._bucket, Key=full)
 
     def _explained(self, error: ClientError, key: str) -> Exception:

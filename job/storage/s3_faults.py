@@ -193,6 +193,17 @@ def again_if_torn(observer: Observer, attempts: int) -> Retrying:
     )
 
 
+def is_of_the_batch(refusal: JobError) -> bool:
+    """Whether keys that DeleteObjects was refused for may be deleted one by one.
+
+    Some stores don't have it; older ones want its Content-MD5, for which botocore sends a newer
+    checksum; older releases of Ceph's gateway want the right to it for the whole bucket, where a
+    policy gives it for the run's prefix alone.
+    """
+    elsewhere = isinstance(refusal, Unavailable | SettingsError)
+    return isinstance(refusal, NotSupported) or not elsewhere
+
+
 def configuration_fault(error: Exception, where: str) -> SettingsError | None:
     """A bad AWS setting, found before any request is sent; None if it is something else."""
     if isinstance(error, boto.EndpointProviderError) or (
