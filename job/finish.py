@@ -52,11 +52,7 @@ def publish_adapter(
     facts = _card_facts(run, model, data, trained, evaluation, gate)
     publish.save_adapter(loaded.model, loaded.tokenizer, facts, folder)
     _seal(run, data, folder)
-    patiently = Patience(
-        settings.storage_patience_seconds,
-        on_failure=lambda _error: run.metrics.moved(),
-        pause=run.stop.pause,
-    )
+    patiently = run.patience()
     adapter = patiently(
         publish.publish,
         run.storage,

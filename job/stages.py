@@ -86,6 +86,15 @@ class Run:
         """Whether this rank was, or another one that waits for it."""
         return self.stop.requested or (self.ranks is not None and self.ranks.others_asked)
 
+    def patience(self, seconds: float | None = None) -> Patience:
+        """With an outage of storage, as long as the user allows unless `seconds` says otherwise:
+        a stop ends it, and the wait is a sign of life."""
+        return Patience(
+            self.settings.storage_patience_seconds if seconds is None else seconds,
+            on_failure=lambda _error: self.metrics.moved(),
+            pause=self.stop.pause,
+        )
+
     @property
     def own_dir(self) -> Path:
         """For what no other attempt may touch: one that was replaced may still be alive, and share
@@ -142,6 +151,7 @@ def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedD
 
 
 def _report_data(run: Run, report: DataReport) -> None:
+    patiently = run.patience()
     for name, content in report.artifacts().items():
         key = f"dataset/{name}"
         send = (
@@ -149,7 +159,7 @@ def _report_data(run: Run, report: DataReport) -> None:
             if isinstance(content, Path)
             else partial(run.storage.write, key, content)
         )
-        put(run.storage, run.ledger, key, send)
+        patiently(put, run.storage, run.ledger, key, send)
     run.metrics.dataset(report.results)
     _log.info("data: %s", report.headline())
     for notice in report.notices():
@@ -210,11 +220,7 @@ def restore(run: Run) -> Restored | None:
         run.own_dir / RESTORED,
         rejected,
         check=check_loadable,
-        patiently=Patience(
-            _RESTORE_PATIENCE_SECONDS,
-            on_failure=lambda _error: run.metrics.moved(),
-            pause=run.stop.pause,
-        ),
+        patiently=run.patience(_RESTORE_PATIENCE_SECONDS),
     )
     step = restored.checkpoint.step if restored else 0
     if restored:
@@ -278,7 +284,7 @@ def train_model(
         run.stop.check()
     run.stop.check()
     run.metrics.checkpoint_stalled(time.monotonic() - began)
-    return Trained(_take_best(run, loaded, result.step), result.history)
+    return Trained(take_best(run, loaded, result.step), result.history)
 
 
 def recorded_fit(record: RunRecord) -> Fit | None:
@@ -290,7 +296,7 @@ def recorded_fit(record: RunRecord) -> Fit | None:
     return Fit(found.per_device_train_batch_size, found.gradient_accumulation_steps)
 
 
-def _take_best(run: Run, loaded: LoadedModel, last_step: int) -> int:
+def take_best(run: Run, loaded: LoadedModel, last_step: int) -> int:
     """With early stopping on, the adapter is the checkpoint with the lowest validation loss."""
     from job.training import load_adapter
 
@@ -298,9 +304,13 @@ def _take_best(run: Run, loaded: LoadedModel, last_step: int) -> int:
     if not run.settings.early_stopping_patience or champion is None or champion.step == last_step:
         return last_step
     folder = run.own_dir / "best"
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
+
+    def download() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
         download_folder(run.storage, champion.key, champion.manifest_sha256, folder)
+
+    try:
+        run.patience()(download)
     except Rejected as reason:
         _log.error("the best checkpoint can't be used, the last one is: %s", reason)
         return last_step

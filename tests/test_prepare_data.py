@@ -9,14 +9,14 @@ import pytest
 
 from job.config import Settings
 from job.dataset import DataRejected, fetch
-from job.errors import Fenced
+from job.errors import Fenced, Unavailable
 from job.ledger import Ledger
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Metrics
 from job.model import look_at
 from job.stages import Run, prepare_data
 from job.storage import Storage
-from tests.ledger.wrapped import Wrapped
+from tests.ledger.wrapped import Failing, Wrapped
 from tests.tiny import write_rows
 
 NEWER = b"of the newer attempt"
@@ -70,3 +70,13 @@ def test_the_reports_of_rejected_data_replace_an_older_attempts(
         prepared(storage, tiny_model, rows, tmp_path / "work")
     assert b"no row" in storage.read("dataset/quarantine.jsonl")[0]
     assert b"rows.jsonl" in storage.read("dataset/report.json")[0]
+
+
+def test_an_outage_does_not_cost_what_was_prepared(
+    directory: Storage, tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", 20)
+    away = Failing("write", "dataset/report.json", Unavailable("away"))
+    prepared(Wrapped(directory, before=away), tiny_model, rows, tmp_path / "work")
+    assert not away.left
+    assert b"rows.jsonl" in directory.read("dataset/report.json")[0]

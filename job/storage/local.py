@@ -7,12 +7,11 @@ file system they hold as far as its `flock` does.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from io import BufferedReader, BufferedWriter
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
@@ -29,12 +28,12 @@ from job.storage.local_files import (
     root_fault,
     sync,
     sync_folder,
-    temporary,
 )
+from job.storage.local_staging import Staging
 from job.storage.observer import Observer
 
 _PRIVATE: Final = ".forge-storage"
-"""Folder below the root for the lock and for files that are not whole yet: never listed."""
+"""Folder below the root for what is no object: never listed."""
 
 
 class LocalStorage:
@@ -47,6 +46,7 @@ class LocalStorage:
 
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).absolute()
+        self._staging = Staging(self._root / _PRIVATE)
 
     @property
     def uri(self) -> str:
@@ -95,10 +95,10 @@ class LocalStorage:
         self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
     ) -> str:
         """Raises `Conflict`. On the disk when it returns."""
-        with self._mapped(key), self._staged() as (file, unfinished):
+        with self._mapped(key), self._staging.file() as (file, unfinished):
             file.write(data)
             sync(file)
-            with self._locked():
+            with self._staging.locked():
                 if if_none_match or if_match is not None:
                     self._check(key, if_match)
                 self._put(unfinished, key)
@@ -114,10 +114,14 @@ class LocalStorage:
         if_none_match: bool = False,
     ) -> None:
         """Copies the file. On the disk when it returns. Raises `Conflict` and `Cancelled`."""
-        with path.open("rb") as source, self._mapped(key), self._staged() as (file, unfinished):
+        with (
+            path.open("rb") as source,
+            self._mapped(key),
+            self._staging.file() as (file, unfinished),
+        ):
             copy(source, file, cancellation or Cancellation())
             sync(file)
-            with self._locked():
+            with self._staging.locked():
                 if if_none_match or if_match is not None:
                     self._check(key, if_match)
                 self._put(unfinished, key)
@@ -162,7 +166,7 @@ class LocalStorage:
                 path = self._path(key)
                 if not self._root.exists():
                     continue
-                with self._locked():
+                with self._staging.locked():
                     path.unlink(missing_ok=True)
                     self._prune(path.parent)
 
@@ -175,9 +179,11 @@ class LocalStorage:
         return self
 
     def forget_uploads(self, prefix: str) -> int:
-        """None: a file that isn't whole is its writer's, who removes it."""
+        """Whatever their keys were to be. Those that are under way stay, here and in any other
+        process, as far as the file system's `flock` goes: beyond, their writer gets `JobError`."""
         checked_prefix(prefix)
-        return 0
+        with self._mapped(prefix):
+            return self._staging.forget()
 
     def _path(self, key: str) -> Path:
         """Where the object lies. Raises `AccessDenied` if a link leads out of the root."""
@@ -225,23 +231,6 @@ class LocalStorage:
             found = None
         if found != if_match:
             raise Conflict(f"{self._root}/{key}: has ETag {found}, expected {if_match}")
-
-    @contextmanager
-    def _staged(self) -> Iterator[tuple[BufferedWriter, Path]]:
-        """A file on the root's own file system, for a rename in one step. Removed if it fails."""
-        private = self._root / _PRIVATE
-        private.mkdir(parents=True, exist_ok=True)
-        with temporary(private) as (file, path):
-            yield file, path
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time, among threads and processes: each opens the file for itself."""
-        private = self._root / _PRIVATE
-        private.mkdir(parents=True, exist_ok=True)
-        with (private / "lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _put(self, unfinished: Path, key: str) -> None:
         path = self._path(key)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import builtins
 import logging
 import mimetypes
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial, wraps
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypedDict, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -31,17 +30,24 @@ from job.storage.keys import (
     split_s3_uri,
 )
 from job.storage.observer import NoObserver, Observer
-from job.storage.s3_client import open_client
-from job.storage.s3_faults import READ_ATTEMPTS, STREAM_ATTEMPTS, S3Faults, again_if_torn
+from job.storage.s3_connection import Connection, Connections
+from job.storage.s3_faults import (
+    READ_ATTEMPTS,
+    STREAM_ATTEMPTS,
+    S3Faults,
+    again_if_torn,
+    is_of_the_batch,
+)
 from job.storage.s3_stream import S3Stream
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectIdentifierTypeDef
 
-    from job.storage.s3_transfer import Transfers
-
 _log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _DELETE_BATCH: Final = 1000
 """Keys that DeleteObjects takes at most."""
@@ -52,24 +58,30 @@ class _Condition(TypedDict, total=False):
     IfNoneMatch: str
 
 
-class _Connection:
-    """Thread-safe."""
+class _Listing(TypedDict, total=False):
+    Prefix: str
+    Delimiter: str
+    ContinuationToken: str
 
-    def __init__(self, client: S3Client, observer: Observer) -> None:
-        self.client = client
-        self._observer = observer
-        self._lock = threading.Lock()
-        self._transfers: Transfers | None = None
 
-    @property
-    def transfers(self) -> Transfers:
-        """Made when first asked for: who only reads a record has no use for them."""
-        from job.storage.s3_transfer import Transfers
+def _signed_anew(
+    verb: Callable[Concatenate[S3Storage, P], T],
+) -> Callable[Concatenate[S3Storage, P], T]:
+    """Once more where the credentials were refused, with what is found of them now: most callers
+    ask once, and what was refused has not been carried out."""
 
-        with self._lock:
-            if self._transfers is None:
-                self._transfers = Transfers(self.client, self._observer)
-            return self._transfers
+    @wraps(verb)
+    def sent(self: S3Storage, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        used = self._connection
+        try:
+            return verb(self, *args, **kwargs)
+        except AccessDenied as refusal:
+            if not used.refused:
+                raise
+            _log.info("credentials are read anew: %s", refusal)
+        return verb(self, *args, **kwargs)
+
+    return sent
 
 
 class S3Storage:
@@ -89,33 +101,23 @@ class S3Storage:
         self._uri = uri.rstrip("/")
         self._observer = observer or NoObserver()
         self._quotes_etags = True
-        self._current = self._connect()
-        self._refused = False
-        endpoint = self._current.client.meta.endpoint_url
-        self._faults = S3Faults(self._uri, self._bucket, endpoint, self._credentials_refused)
+        self._connections = Connections(self._uri, self._observer)
+        endpoint = self._client.meta.endpoint_url
+        self._faults = S3Faults(self._uri, self._bucket, endpoint, self._connections.refuse)
 
     @property
     def uri(self) -> str:
         return self._uri
 
     @property
-    def _connection(self) -> _Connection:
-        if self._refused:
-            self._refused, self._current = False, self._connect()
-        return self._current
+    def _connection(self) -> Connection:
+        return self._connections.current
 
     @property
     def _client(self) -> S3Client:
         return self._connection.client
 
-    def _connect(self) -> _Connection:
-        return _Connection(open_client(self._uri, self._observer), self._observer)
-
-    def _credentials_refused(self) -> None:
-        """The next request is signed with what boto3's chain finds then: files and tokens of a
-        pod are renewed under a run of days, and a client keeps what it has read."""
-        self._refused = True
-
+    @_signed_anew
     def stat(self, key: str) -> ObjectInfo:
         """Raises `NotFound`."""
         with self._faults.mapped(self._where(key)):
@@ -147,6 +149,7 @@ class S3Storage:
             for found in page.get("CommonPrefixes", []):
                 yield found["Prefix"].removeprefix(self._prefix)
 
+    @_signed_anew
     def read(self, key: str) -> tuple[bytes, str]:
         """Content and ETag, from one response. Raises `NotFound`."""
         again = again_if_torn(self._observer, READ_ATTEMPTS)
@@ -155,6 +158,7 @@ class S3Storage:
         self._observer.received(len(data))
         return data, etag
 
+    @_signed_anew
     def write(
         self, key: str, data: bytes, *, if_match: str | None = None, if_none_match: bool = False
     ) -> str:
@@ -178,6 +182,7 @@ class S3Storage:
         self._observer.sent(len(data))
         return put["ETag"].strip('"')
 
+    @_signed_anew
     def upload(
         self,
         key: str,
@@ -203,6 +208,7 @@ class S3Storage:
                 cancellation or Cancellation(),
             )
 
+    @_signed_anew
     def download(
         self,
         key: str,
@@ -235,33 +241,31 @@ class S3Storage:
     ) -> Iterator[Iterator[bytes]]:
         """A connection that breaks off or stalls is replaced by one that goes on from there; only
         several in a row without a chunk between them are `Unavailable`."""
-        again = again_if_torn(self._observer, STREAM_ATTEMPTS)
 
-        def next_chunk(stream: S3Stream) -> bytes:
+        @_signed_anew
+        def next_chunk(self: S3Storage) -> bytes:
             with self._asked_for(key, etag, version_id):
                 chunk: bytes = again(stream.next_chunk)
             self._observer.received(len(chunk))
             return chunk
 
-        full = self._full(key)
+        again = again_if_torn(self._observer, STREAM_ATTEMPTS)
         with closing(
-            S3Stream(self._client, self._bucket, full, offset, etag, version_id)
+            S3Stream(lambda: self._client, self._bucket, self._full(key), offset, etag, version_id)
         ) as stream:
-            yield iter(partial(next_chunk, stream), b"")
+            yield iter(partial(next_chunk, self), b"")
 
     def delete(self, keys: Iterable[str]) -> None:
         """In batches of 1000. Raises after a batch in which any key was refused."""
         remaining = iter(keys)
         while batch := [self._full(key) for key in islice(remaining, _DELETE_BATCH)]:
             try:
-                with self._faults.mapped(self._uri):
-                    refused = self._delete_batch(batch)
-            except (NotSupported, AccessDenied):
-                # Some stores have no DeleteObjects; older releases of Ceph's gateway want the right
-                # to it for the whole bucket, where a policy gives it for the run's prefix alone.
+                refused = self._delete_batch(batch)
+            except JobError as refusal:
+                if not is_of_the_batch(refusal):
+                    raise
                 for full in batch:
-                    with self._faults.mapped(f"s3://{self._bucket}/{full}"):
-                        self._client.delete_object(Bucket=self._bucket, Key=full)
+                    self._delete_one(full)
             else:
                 if refused:
                     raise type(refused[0])(problem for e in refused for problem in e.problems)
@@ -279,35 +283,45 @@ class S3Storage:
 
     def forget_uploads(self, prefix: str) -> int:
         """Also 0 where the role may not list or abort uploads, or the store has none."""
-        full = self._prefix + checked_prefix(prefix)
-        forgotten = 0
+        forgotten: list[str] = []
         try:
-            with self._faults.mapped(f"s3://{self._bucket}/{full}"):
-                pages = self._client.get_paginator("list_multipart_uploads")
-                for page in pages.paginate(Bucket=self._bucket, Prefix=full):
-                    for begun in page.get("Uploads", []):
-                        self._client.abort_multipart_upload(
-                            Bucket=self._bucket, Key=begun["Key"], UploadId=begun["UploadId"]
-                        )
-                        forgotten += 1
+            self._abort_uploads(self._prefix + checked_prefix(prefix), forgotten)
         except (AccessDenied, NotSupported, NotFound) as refused:
             _log.debug("parts of unfinished uploads stay: %s", refused)
-        return forgotten
+        return len(forgotten)
+
+    @_signed_anew
+    def _abort_uploads(self, full: str, aborted: builtins.list[str]) -> None:
+        """Adds their keys to `aborted`."""
+        with self._faults.mapped(f"s3://{self._bucket}/{full}"):
+            pages = self._client.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=full):
+                for begun in page.get("Uploads", []):
+                    self._client.abort_multipart_upload(
+                        Bucket=self._bucket, Key=begun["Key"], UploadId=begun["UploadId"]
+                    )
+                    aborted.append(begun["Key"])
 
     def _pages(self, full: str, delimiter: str = "") -> Iterator[ListObjectsV2OutputTypeDef]:
         """The answers to a listing, one request each."""
-        paginator = self._client.get_paginator("list_objects_v2")
-        pages = iter(
-            paginator.paginate(Bucket=self._bucket, Prefix=full, Delimiter=delimiter)
-            if delimiter
-            else paginator.paginate(Bucket=self._bucket, Prefix=full)
-        )
+        asked: _Listing = {"Prefix": full}
+        if delimiter:
+            asked["Delimiter"] = delimiter
         while True:
-            with self._faults.mapped(f"s3://{self._bucket}/{full}"):
-                page = next(pages, None)
-            if page is None:
-                return
+            page = self._page(asked)
             yield page
+            following = page.get("NextContinuationToken")
+            if not page.get("IsTruncated") or not following:
+                return
+            if following == asked.get("ContinuationToken"):
+                found = "the store lists the same page again and again"
+                raise JobError(Problem(f"s3://{self._bucket}/{full}", found))
+            asked["ContinuationToken"] = following
+
+    @_signed_anew
+    def _page(self, asked: _Listing) -> ListObjectsV2OutputTypeDef:
+        with self._faults.mapped(f"s3://{self._bucket}/{asked['Prefix']}"):
+            return self._client.list_objects_v2(Bucket=self._bucket, **asked)
 
     def _condition(self, if_match: str | None, if_none_match: bool) -> _Condition:
         condition: _Condition = {}
@@ -338,12 +352,14 @@ class S3Storage:
         got = self._client.get_object(Bucket=self._bucket, Key=full)
         return got["Body"].read(), got["ETag"].strip('"')
 
+    @_signed_anew
     def _delete_batch(self, batch: builtins.list[str]) -> builtins.list[JobError]:
         """In one request; returns what kept single keys from being deleted."""
         objects: builtins.list[ObjectIdentifierTypeDef] = [{"Key": full} for full in batch]
-        answer = self._client.delete_objects(
-            Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
-        )
+        with self._faults.mapped(self._uri):
+            answer = self._client.delete_objects(
+                Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
+            )
         refused = (
             self._faults.translate(
                 ClientError({"Error": entry}, "DeleteObjects"),
@@ -352,6 +368,12 @@ class S3Storage:
             for entry in answer.get("Errors", [])
         )
         return [error for error in refused if isinstance(error, JobError)]
+
+    @_signed_anew
+    def _delete_one(self, full: str) -> None:
+        # Google's store minds, of single keys, that one isn't there.
+        with suppress(NotFound), self._faults.mapped(f"s3://{self._bucket}/{full}"):
+            self._client.delete_object(Bucket=self._bucket, Key=full)
 
     def _explained(self, error: ClientError, key: str) -> Exception:
         """What a failed HEAD means. Its answer has no body, so the code is the bare status: a

@@ -116,7 +116,7 @@ class S3Faults:
     bucket: str
     endpoint: str
     credentials_refused: Callable[[], None] = lambda: None
-    """Called for each answer that says so of the credentials, not of what they permit."""
+    """Called where it is the credentials, not what they permit; also where there are none."""
 
     @contextmanager
     def mapped(self, where: str) -> Iterator[None]:
@@ -139,6 +139,7 @@ class S3Faults:
             found = f"the certificate of {redact(self.endpoint)} is not trusted"
             return SettingsError(Problem(where, found, "name its CA file in AWS_CA_BUNDLE"))
         if isinstance(error, _NO_CREDENTIALS) or _is_token_file(error):
+            self.credentials_refused()
             return AccessDenied(
                 Problem(where, f"no usable credentials: {redact(str(error))}", _CREDENTIALS_HINT)
             )
@@ -190,6 +191,17 @@ def again_if_torn(observer: Observer, attempts: int) -> Retrying:
         before_sleep=lambda _: observer.retried("GetObject"),
         reraise=True,
     )
+
+
+def is_of_the_batch(refusal: JobError) -> bool:
+    """Whether keys that DeleteObjects was refused for may be deleted one by one.
+
+    Some stores don't have it; older ones want its Content-MD5, for which botocore sends a newer
+    checksum; older releases of Ceph's gateway want the right to it for the whole bucket, where a
+    policy gives it for the run's prefix alone.
+    """
+    elsewhere = isinstance(refusal, Unavailable | SettingsError)
+    return isinstance(refusal, NotSupported) or not elsewhere
 
 
 def configuration_fault(error: Exception, where: str) -> SettingsError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from job.storage.base import Conflict
@@ -31,13 +32,14 @@ class S3Stream:
 
     def __init__(
         self,
-        client: S3Client,
+        client: Callable[[], S3Client],
         bucket: str,
         key: str,
         offset: int,
         etag: str | None,
         version_id: str | None,
     ) -> None:
+        """`client` is asked for before each connection: it may be another one by then."""
         self._client = client
         self._bucket = bucket
         self._key = key
@@ -66,7 +68,7 @@ class S3Stream:
             body.close()
 
     def _open(self) -> StreamingBody:
-        got = self._client.get_object(Bucket=self._bucket, Key=self._key, **self._conditions())
+        got = self._client().get_object(Bucket=self._bucket, Key=self._key, **self._conditions())
         body, etag = got["Body"], got["ETag"].strip('"')
         if self._etag not in (None, etag):
             # Some stores ignore the condition.

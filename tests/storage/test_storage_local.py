@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from job.errors import AccessDenied, JobError, OutOfDisk, SettingsError
 from job.storage import Conflict, LocalStorage, open_storage
 from job.storage.local_files import root_fault
+from tests.ledger.wrapped import wait_until
 
 
 @pytest.fixture
@@ -79,6 +83,75 @@ def test_nothing_unfinished_is_left(root: Path) -> None:
 
     files = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
     assert sorted(files) == [".forge-storage/lock", "key"]
+
+
+def unfinished(root: Path) -> list[Path]:
+    private = root / ".forge-storage"
+    return [path for path in private.glob("*") if path.name != "lock"]
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    """A source whose upload is under way for as long as we have it `held`."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+def held(fifo: Path) -> FileIO:
+    return FileIO(fifo, "r+")
+
+
+def test_what_a_killed_writer_has_left_is_forgotten(root: Path, fifo: Path) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from job.storage import open_storage\n"
+        "open_storage(sys.argv[1]).upload('key', Path(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", script, str(root), str(fifo)]
+    with subprocess.Popen(command) as writer, held(fifo):
+        wait_until(lambda: bool(unfinished(root)))
+        writer.kill()
+        writer.wait()
+    storage = LocalStorage(root)
+
+    assert storage.forget_uploads("checkpoints/") == 1
+    assert unfinished(root) == []
+    assert storage.forget_uploads("checkpoints/") == 0
+
+
+def test_what_is_being_written_is_not_forgotten(root: Path, fifo: Path) -> None:
+    """Such as the record, by the heartbeat, while the uploader tidies up."""
+    storage = LocalStorage(root)
+    with ThreadPoolExecutor(1) as pool:
+        with held(fifo) as source:
+            upload = pool.submit(storage.upload, "key", fifo)
+            wait_until(lambda: bool(unfinished(root)))
+            assert LocalStorage(root).forget_uploads("") == 0
+            source.write(b"content")
+        upload.result()
+
+    assert storage.read("key")[0] == b"content"
+
+
+def test_a_writer_whose_lock_was_not_seen_fails(root: Path, fifo: Path) -> None:
+    """On another node, where the file system's locks don't reach."""
+    storage = LocalStorage(root)
+    with ThreadPoolExecutor(1) as pool:
+        with held(fifo):
+            upload = pool.submit(storage.upload, "key", fifo)
+            wait_until(lambda: bool(unfinished(root)))
+            unfinished(root)[0].unlink()
+        with pytest.raises(JobError, match="key: No such file"):
+            upload.result()
+
+    assert list(storage.list()) == []
+
+
+def test_nothing_to_forget_where_nothing_was_written(root: Path) -> None:
+    assert LocalStorage(root).forget_uploads("") == 0
+    assert not root.exists()
 
 
 def test_emptied_folders_go(root: Path) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import AccessDenied
-from job.storage import Cancellation, Cancelled, Conflict, NotFound, Storage, open_storage
+from job.storage import Cancellation, Cancelled, Conflict, Storage, open_storage
 from tests.storage.wire import Answer, Call, Interpose, s3_error
 
 
@@ -130,31 +129,3 @@ def test_a_store_that_does_not_list_uploads_is_no_trouble(
 ) -> None:
     interpose(lambda call: s3_error(403, "AccessDenied") if "uploads" in call.path else None)
     assert open_storage(bucket).forget_uploads("checkpoints/") == 0
-
-
-def test_refused_credentials_are_read_anew(
-    bucket: str, interpose: Interpose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As where an agent beside the job renews the file that they are in."""
-    credentials = tmp_path / "credentials"
-
-    def give(key: str) -> None:
-        credentials.write_text(
-            f"[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n"
-        )
-
-    def rule(call: Call) -> Answer | None:
-        expired = "Credential=OLD" in call.headers.get("Authorization", "")
-        return s3_error(403, "ExpiredToken") if expired else None
-
-    give("OLD")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
-    interpose(rule)
-    storage = open_storage(bucket)
-    with pytest.raises(AccessDenied, match="ExpiredToken"):
-        storage.read("key")
-    give("NEW")
-    with pytest.raises(NotFound):
-        storage.read("key")

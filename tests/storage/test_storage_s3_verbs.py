@@ -7,10 +7,8 @@ from collections import Counter
 import boto3
 import pytest
 
-from job.errors import (
-    AccessDenied,
-)
-from job.storage import open_storage, split_s3_uri
+from job.errors import AccessDenied, JobError, SettingsError, Unavailable
+from job.storage import open_storage, probe, split_s3_uri
 from tests.storage.wire import Answer, Call, Interpose, s3_error
 
 
@@ -67,6 +65,9 @@ def test_every_key_that_was_not_deleted_is_named(interpose: Interpose, bucket: s
         pytest.param(501, "NotImplemented", id="no batches in the store"),
         # As older releases of Ceph's gateway answer whom a policy gives a prefix alone.
         pytest.param(403, "AccessDenied", id="no right to a batch"),
+        pytest.param(400, "MissingContentMD5", id="a checksum that botocore doesn't send"),
+        pytest.param(400, "InvalidArgument", id="the same as Google's store says it"),
+        pytest.param(405, "MethodNotAllowed", id="no such request"),
     ],
 )
 def test_keys_are_deleted_one_by_one_where_a_batch_is_refused(
@@ -80,6 +81,65 @@ def test_keys_are_deleted_one_by_one_where_a_batch_is_refused(
     open_storage(bucket).delete(["a", "b"])
 
     assert list(direct.list()) == []
+
+
+def wants_md5(call: Call) -> Answer | None:
+    """As older releases of MinIO do of DeleteObjects; botocore sends a newer checksum."""
+    lacks = call.method == "POST" and "Content-MD5" not in call.headers
+    return s3_error(400, "MissingContentMD5") if lacks else None
+
+
+def test_probe_of_a_store_that_wants_another_checksum(interpose: Interpose, bucket: str) -> None:
+    interpose(wants_md5)
+    storage = open_storage(bucket)
+
+    assert probe(storage) is True
+    assert list(storage.list()) == []
+
+
+def test_a_key_that_could_not_be_deleted_by_itself_either(
+    interpose: Interpose, bucket: str
+) -> None:
+    def rule(call: Call) -> Answer | None:
+        return wants_md5(call) or (
+            s3_error(403, "AccessDenied") if "DELETE" in call.method else None
+        )
+
+    interpose(rule)
+    with pytest.raises(AccessDenied, match="DeleteObject answered AccessDenied") as error:
+        open_storage(bucket).delete(["a", "b"])
+    assert [problem.where for problem in error.value.problems] == [f"{bucket}/a"]
+
+
+def test_a_single_key_that_is_not_there_is_no_error(interpose: Interpose, bucket: str) -> None:
+    """Google's store answers so."""
+    gone = s3_error(404, "NoSuchKey")
+    interpose(lambda call: gone if call.method == "DELETE" else wants_md5(call))
+
+    open_storage(bucket).delete(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (s3_error(503, "SlowDown"), Unavailable),
+        (s3_error(404, "NoSuchBucket"), SettingsError),
+    ],
+    ids=["outage", "no bucket"],
+)
+def test_what_has_nothing_to_do_with_a_batch_is_not_tried_key_by_key(
+    interpose: Interpose, bucket: str, answer: Answer, expected: type[JobError]
+) -> None:
+    methods: list[str] = []
+
+    def rule(call: Call) -> Answer:
+        methods.append(call.method)
+        return answer
+
+    interpose(rule)
+    with pytest.raises(expected):
+        open_storage(bucket).delete(["a", "b"])
+    assert "DELETE" not in methods
 
 
 def test_region_and_addressing_need_no_setting(
