@@ -12,7 +12,7 @@
     ├── SettingsError            78  bad setting
     │   └── FingerprintMismatch  78  resume with another fingerprint
     ├── GateFailed               80  the candidate was uploaded, nothing promoted
-    └── Diverged                 81  the loss is not finite
+    └── Diverged                 81  the loss or its gradient is not finite
     Stopped (BaseException)          asked to stop from outside; `except Exception` lets it pass
     ├── Preempted                75  what there was to save is durable
     └── Fenced                   76  a newer attempt owns the run

@@ -119,6 +119,8 @@ def _making(
         ledger=run.ledger,
         stop=run.stop,
         patiently=patiently,
+        observer=run.metrics,
+        alive=run.metrics.moved,
         model=model,
         adapter=folder,
         facts=facts,

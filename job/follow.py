@@ -64,7 +64,7 @@ def follow(settings: Settings, ranks: Fellowship, stop: StopToken) -> str:
         else:
             folder = Path(ranks.hear(node_topic(ranks.place.node))["work_dir"])
         files, model = _looked_at(settings, sources, folder, metrics)
-        data = _prepared(settings, files, model, folder / attempt)
+        data = _prepared(settings, files, model, folder / attempt, metrics)
         _train(settings, ranks, stop, model, data, folder / attempt, metrics)
         return _wait(ranks, metrics)
 
@@ -104,7 +104,7 @@ def _bring(
         shutil.rmtree(older, ignore_errors=True)
     files, model = _looked_at(settings, sources, folder, metrics)
     try:
-        _prepared(settings, files, model, folder / attempt)
+        _prepared(settings, files, model, folder / attempt, metrics)
     except DataError:
         # Rank 0 reads the same rows. Said first by us, it would be cut off before it has stored its
         # report of them.
@@ -120,10 +120,10 @@ def _bring(
 
 
 def _prepared(
-    settings: Settings, files: list[DataFile], model: BaseModel, folder: Path
+    settings: Settings, files: list[DataFile], model: BaseModel, folder: Path, metrics: Metrics
 ) -> PreparedData:
     options = PrepareOptions.from_settings(settings, model.position_limit)
-    return prepare(files, model.chat, options, folder / PREPARED)
+    return prepare(files, model.chat, options, folder / PREPARED, metrics.moved)
 
 
 def _train(

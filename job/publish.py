@@ -77,24 +77,31 @@ def publish(
 
 
 def upload(
-    storage: Storage, ledger: Ledger, key: str, folder: Path, *, step: int, scratch: Path
+    storage: Storage,
+    ledger: Ledger,
+    key: str,
+    folder: Path,
+    *,
+    step: int,
+    scratch: Path,
+    alive: Callable[[], None] = lambda: None,
 ) -> StoredFolder:
-    """Upload a folder to a place that all attempts share, read it back, verify it.
+    """Upload a folder to a place that all attempts share, read it back, verify it. `alive` is
+    called, from any thread, as files are hashed.
 
     Raises `Fenced` before it overwrites anything of a newer attempt, and `JobError` if what
     storage gives back is not what was sent, several times in a row.
     """
-    manifest = Manifest(
-        step=step,
-        files={path.relative_to(folder).as_posix(): entry_of(path) for path in files_of(folder)},
-    )
+    paths = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
+    files = {name: entry_of(path, alive) for name, path in paths.items()}
+    manifest = Manifest(step=step, files=files)
     (folder / MANIFEST_NAME).write_bytes(manifest.serialize())
     manifest_sha256 = sha256_file(folder / MANIFEST_NAME)
     for left in reversed(range(_TRIES)):
         for name in (*manifest.files, MANIFEST_NAME):
             put(storage, ledger, key + name, partial(storage.upload, key + name, folder / name))
         try:
-            verify(storage, key, manifest_sha256, scratch)
+            verify(storage, key, manifest_sha256, scratch, alive)
             break
         except Rejected as reason:
             if not left:
@@ -107,11 +114,17 @@ def upload(
     return StoredFolder(key, manifest_sha256, manifest.total_bytes)
 
 
-def verify(storage: Storage, key: str, manifest_sha256: str, scratch: Path) -> Manifest:
+def verify(
+    storage: Storage,
+    key: str,
+    manifest_sha256: str,
+    scratch: Path,
+    alive: Callable[[], None] = lambda: None,
+) -> Manifest:
     """Read a stored adapter back, whole. Raises `Rejected`."""
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        return download_folder(storage, key, manifest_sha256, scratch)
+        return download_folder(storage, key, manifest_sha256, scratch, alive)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -142,7 +142,7 @@ def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedD
     if options.max_seq_length < run.settings.hyperparameters().max_seq_length:
         _log.warning("the model has %d positions: longer rows don't fit", options.max_seq_length)
     try:
-        data = prepare(files, model.chat, options, run.own_dir / PREPARED)
+        data = prepare(files, model.chat, options, run.own_dir / PREPARED, run.metrics.moved)
     except DataRejected as rejection:
         _report_data(run, rejection.report)
         raise

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from job.config import Settings
-from job.dataset import DataRejected, fetch
+from job.dataset import ChatFormat, DataRejected, fetch, reread, scan
 from job.errors import Fenced, Unavailable
 from job.ledger import Ledger
 from job.lifecycle import StopToken
@@ -16,6 +16,7 @@ from job.metrics import BuildInfo, Metrics
 from job.model import look_at
 from job.stages import Run, prepare_data
 from job.storage import Storage
+from tests.hours import Hours
 from tests.ledger.wrapped import Failing, Wrapped
 from tests.tiny import write_rows
 
@@ -26,11 +27,18 @@ def claim(storage: Storage) -> Ledger:
     return Ledger.claim(storage, "run-1", version="1", conditional_writes=True)
 
 
-def prepared(storage: Storage, model: Path, data: Path, work_dir: Path, **values: Any) -> None:
+def prepared(
+    storage: Storage,
+    model: Path,
+    data: Path,
+    work_dir: Path,
+    metrics: Metrics | None = None,
+    **values: Any,
+) -> None:
     given = {"run_id": "run-1", "dataset_uri": (str(data),), "output_uri": "/o"}
     settings = Settings(**(given | {"model": str(model), "model_family": "smollm2"} | values))
     nobody: Any = None  # the data stage has no checkpoints and no steps
-    metrics = Metrics(BuildInfo(version="1", engine="e", profile="p", model="m"))
+    metrics = metrics or Metrics(BuildInfo(version="1", engine="e", profile="p", model="m"))
     run = Run(settings, work_dir, storage, metrics, StopToken(), claim(storage), nobody, nobody)
     files = fetch(settings.dataset_uri, work_dir / "data")
     prepare_data(run, files, look_at(settings, work_dir))
@@ -80,3 +88,33 @@ def test_an_outage_does_not_cost_what_was_prepared(
     prepared(Wrapped(directory, before=away), tiny_model, rows, tmp_path / "work")
     assert not away.left
     assert b"rows.jsonl" in directory.read("dataset/report.json")[0]
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "seconds"),
+    [
+        pytest.param(scan, "read_rows", 50, id="reading"),
+        pytest.param(ChatFormat, "encode", 500, id="tokenizing"),
+        pytest.param(reread, "read_lines", 50, id="reading once more"),
+    ],
+)
+def test_hours_of_work_on_rows_are_no_stall_and_a_row_that_hangs_is(
+    directory: Storage,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: Any,
+    name: str,
+    seconds: float,
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", 100)
+    monkeypatch.setattr(scan, "_BATCH_ROWS", 10)
+    monkeypatch.setattr(reread, "_BATCH_LINES", 10)
+    work = getattr(part, name)
+    for each, well in ((seconds, True), (3601, False)):
+        hours = Hours()
+        monkeypatch.setattr(part, name, hours.lengthened(work, each))
+        hours.metrics.phase("data")
+        prepared(directory, tiny_model, rows, tmp_path / f"work-{each}", hours.metrics)
+        assert sum(hours.well) * each > 3600 or not well
+        assert all(hours.well) is well

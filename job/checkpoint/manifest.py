@@ -6,12 +6,14 @@ The same format serves checkpoints and the adapter: `manifest.json` lies beside 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 MANIFEST_NAME = "manifest.json"
+_READ_BYTES: Final = 1 << 20
 
 
 class Rejected(Exception):
@@ -43,9 +45,9 @@ class Manifest(BaseModel):
         return self.model_dump_json(indent=1).encode()
 
 
-def entry_of(path: Path) -> FileEntry:
+def entry_of(path: Path, alive: Callable[[], None] = lambda: None) -> FileEntry:
     """Hashes the file."""
-    return FileEntry(size=path.stat().st_size, sha256=sha256_file(path))
+    return FileEntry(size=path.stat().st_size, sha256=sha256_file(path, alive))
 
 
 def parse(data: bytes, expected_sha256: str) -> Manifest:
@@ -61,18 +63,23 @@ def parse(data: bytes, expected_sha256: str) -> Manifest:
     return manifest
 
 
-def verify_file(path: Path, entry: FileEntry) -> None:
+def verify_file(path: Path, entry: FileEntry, alive: Callable[[], None] = lambda: None) -> None:
     """Raises `Rejected` unless the file has the recorded size and content."""
     size = path.stat().st_size
     if size != entry.size:
         raise Rejected(f"{path.name} has {size} bytes, {entry.size} were committed")
-    if sha256_file(path) != entry.sha256:
+    if sha256_file(path, alive) != entry.sha256:
         raise Rejected(f"{path.name} has another SHA-256 than was committed")
 
 
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_file(path: Path, alive: Callable[[], None] = lambda: None) -> str:
+    """`alive` is called with each piece: a model's weights take minutes."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_READ_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            digest.update(buffer[:size])
+            alive()
+    return digest.hexdigest()
 
 
 def files_of(folder: Path) -> Iterator[Path]:

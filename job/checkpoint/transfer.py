@@ -66,8 +66,14 @@ def write_manifest(storage: Storage, key: str, manifest: Manifest) -> StoredFold
     return StoredFolder(key, hashlib.sha256(data).hexdigest(), manifest.total_bytes)
 
 
-def download_folder(storage: Storage, key: str, manifest_sha256: str, into: Path) -> Manifest:
-    """Download what the manifest lists and verify each file.
+def download_folder(
+    storage: Storage,
+    key: str,
+    manifest_sha256: str,
+    into: Path,
+    alive: Callable[[], None] = lambda: None,
+) -> Manifest:
+    """Download what the manifest lists and verify each file, for which `alive` is called.
 
     Raises `Rejected` for anything missing, altered or out of place; the storage's own errors
     (unreachable, refused) pass through, since they say nothing of the folder.
@@ -77,7 +83,7 @@ def download_folder(storage: Storage, key: str, manifest_sha256: str, into: Path
         path = into / name
         path.parent.mkdir(parents=True, exist_ok=True)
         storage.download(key + name, path, cancellation=cancellation)
-        verify_file(path, entry)
+        verify_file(path, entry, alive)
 
     try:
         data, _ = storage.read(key + MANIFEST_NAME)

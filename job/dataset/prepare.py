@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -52,22 +52,26 @@ class PreparedData:
 
 
 def prepare(
-    files: Sequence[DataFile], chat: ChatFormat, options: PrepareOptions, folder: Path
+    files: Sequence[DataFile],
+    chat: ChatFormat,
+    options: PrepareOptions,
+    folder: Path,
+    alive: Callable[[], None] = lambda: None,
 ) -> PreparedData:
     """Make samples of every row of `files`, in `folder`, where they stay memory-mapped.
 
     What `folder` holds from an attempt with the same data, model and options is used again.
-    Raises `DataRejected` (a `DataError`) with all that is wrong: invalid or overlong rows as the
-    options judge them, no rows, none left to train on, hardly a token with a label. Raises
-    `OutOfDisk`.
+    `alive` is called, from any thread, as rows are read and written: hours may pass. Raises
+    `DataRejected` (a `DataError`) with all that is wrong: invalid or overlong rows as the options
+    judge them, no rows, none left to train on, hardly a token with a label. Raises `OutOfDisk`.
     """
-    store, tally = _scanned(files, chat, options, folder)
+    store, tally = _scanned(files, chat, options, folder, alive)
     sides = _split(store.rows, options)
     report = _report(files, tally, store.rows, sides, options)
     resembling = candidates(store.rows, sides.train, sides.evaluation)
     on_page = shown(store.rows, sides)
     wanted = {*sides.evaluation.tolist(), *involved(resembling), *on_page}
-    rows = rows_at(files, store.rows, wanted)
+    rows = rows_at(files, store.rows, wanted, alive)
     report = replace(
         report,
         leakage=leaked(resembling, rows.__getitem__),
@@ -125,7 +129,11 @@ def _held_out(rows: Mapping[int, Row], sides: Split) -> list[Row]:
 
 
 def _scanned(
-    files: Sequence[DataFile], chat: ChatFormat, options: PrepareOptions, folder: Path
+    files: Sequence[DataFile],
+    chat: ChatFormat,
+    options: PrepareOptions,
+    folder: Path,
+    alive: Callable[[], None],
 ) -> tuple[Store, Tally]:
     """The store and the tally of a pass, or those that an earlier attempt left here."""
     key = _key(files, chat, options)
@@ -134,7 +142,7 @@ def _scanned(
         log.info("the tokenized data of an earlier attempt are here, and are used again")
         return store, Tally.from_dict(store.notes)
     with StoreWriter(folder / "store") as writer:
-        tally = Scan(files, chat, options, writer, folder / QUARANTINE).run(files)
+        tally = Scan(files, chat, options, writer, folder / QUARANTINE, alive).run(files)
         return writer.complete(key, tally.as_dict()), tally
 
 

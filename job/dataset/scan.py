@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -50,13 +50,16 @@ class Scan:
         options: PrepareOptions,
         writer: StoreWriter,
         quarantine: Path,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
+        """`alive` is called, from two threads, whenever a batch was read or written."""
         self.tally = Tally()
         self._files = {file.source.uri: n for n, file in enumerate(files)}
         self._chat = chat
         self._options = options
         self._writer = writer
         self._quarantine = quarantine.open("wb")
+        self._alive = alive
 
     def run(self, files: Sequence[DataFile]) -> Tally:
         """Read `files` to their end, or to where nobody would read a longer list of faults.
@@ -89,6 +92,7 @@ class Scan:
                 pending.popleft().result()
             samples = encoding.submit(self._encode, texts)
             pending.append(finishing.submit(self._finish, rows, samples))
+            self._alive()
             if time.monotonic() - told > _TOLD_EVERY:
                 told = time.monotonic()
                 log.info("data: %d rows read", self.tally.rows.total())
@@ -128,7 +132,10 @@ class Scan:
         return self._chat.encode(texts, self._options.loss_on)
 
     def _finish(self, rows: list[Row], encoded: Future[Encoded | None]) -> None:
-        samples = encoded.result()
+        self._write(rows, encoded.result())
+        self._alive()
+
+    def _write(self, rows: list[Row], samples: Encoded | None) -> None:
         if samples is None or self._chat is None:
             self._writer.append_row(self._records(rows, None))
             return

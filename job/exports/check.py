@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from job.exports.room import problems as lacking_room
 from job.ledger import RunRecord
 from job.memory import Shape
 from job.model import BaseModel
+from job.storage import Observer
 
 MERGED: Final = "merged_16bit"
 GGUF: Final = "gguf"
@@ -27,11 +28,18 @@ def wanted(settings: Settings) -> tuple[str, ...]:
     return (*settings.export, *([HUB] if settings.push_to_hub else []))
 
 
-def source_of(settings: Settings, model: BaseModel, cache_dir: Path) -> ModelSource:
-    """Where the 16-bit weights come from that the adapter is merged into."""
+def source_of(
+    settings: Settings,
+    model: BaseModel,
+    cache_dir: Path,
+    observer: Observer | None = None,
+    alive: Callable[[], None] = lambda: None,
+) -> ModelSource:
+    """Where the 16-bit weights come from that the adapter is merged into. `observer` and `alive`
+    are told as they arrive."""
     if settings.export_base_model is None:
-        return model.source
-    return ModelSource(settings.export_base_model, cache_dir)
+        return model.source  # it has its own
+    return ModelSource(settings.export_base_model, cache_dir, observer=observer, alive=alive)
 
 
 def check(settings: Settings, model: BaseModel, work_dir: Path) -> str:

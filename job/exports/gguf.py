@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -64,8 +64,15 @@ def converter(settings: Settings) -> Path | None:
     return Path(found) if found else None
 
 
-def build(settings: Settings, merged: Path, into: Path, stop: StopToken) -> None:
+def build(
+    settings: Settings,
+    merged: Path,
+    into: Path,
+    stop: StopToken,
+    alive: Callable[[], None] = lambda: None,
+) -> None:
     """Convert the merged model; the file and its digest are all that is in `into` afterwards.
+    `alive` is called as it goes on.
 
     Raises `JobError` where the converter fails or leaves no model, and what `stop` raises.
     """
@@ -74,9 +81,9 @@ def build(settings: Settings, merged: Path, into: Path, stop: StopToken) -> None
     file = into / f"{settings.run_id}-{settings.gguf_type}.gguf"
     script = converter(settings)
     assert script is not None, "it was there when the run began"
-    _convert(script, settings, merged, file, stop)
+    _convert(script, settings, merged, file, stop, alive)
     _refuse_what_is_no_model(file)
-    write_checksums(into, {file.name: sha256_file(file)})
+    write_checksums(into, {file.name: sha256_file(file, alive)})
 
 
 def _convert(
@@ -85,12 +92,14 @@ def _convert(
     model: Path,
     file: Path,
     stop: StopToken,
+    alive: Callable[[], None] = lambda: None,
     *,
     vocab: bool = False,
 ) -> None:
     arguments = [str(script), str(model), "--outfile", str(file)]
     arguments += ["--outtype", settings.gguf_type, "--model-name", settings.run_id]
-    run_python("converting to GGUF", [*arguments, *(["--vocab-only"] if vocab else [])], stop)
+    arguments += ["--vocab-only"] if vocab else []
+    run_python("converting to GGUF", arguments, stop, file.parent, alive)
 
 
 def _refuse_what_is_no_model(file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from job.exports.merged import MERGED_KEY, build
 from job.ledger import Export, Ledger, RunRecord
 from job.lifecycle import StopToken
 from job.model import BaseModel
-from job.storage import NotFound, Patience, Storage
+from job.storage import NotFound, Observer, Patience, Storage
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ class Making:
     ledger: Ledger
     stop: StopToken
     patiently: Patience
+    observer: Observer
+    """Of what storage or a mirror sends."""
+    alive: Callable[[], None]
+    """Called, from any thread, as anything else goes on: hours may pass."""
     model: BaseModel
     adapter: Path
     """The very folder that was published."""
@@ -121,7 +126,7 @@ def _merged(making: Making, origin: str) -> Export:
 
 def _converted(making: Making, origin: str) -> Export:
     folder = making.own_dir / GGUF_KEY
-    gguf.build(making.settings, _merged_folder(making), folder, making.stop)
+    gguf.build(making.settings, _merged_folder(making), folder, making.stop, making.alive)
     return _stored(making, GGUF, origin)
 
 
@@ -129,10 +134,18 @@ def _merged_folder(making: Making) -> Path:
     """Merged by this attempt, now or for another export."""
     settings, folder = making.settings, making.own_dir / MERGED_KEY
     if not (folder / publish.CHECKSUMS_NAME).exists():
-        base = source_of(settings, making.model, making.work_dir).model_dir()
+        source = source_of(settings, making.model, making.work_dir, making.observer, making.alive)
         trusts = settings.trusts_model and settings.export_base_model is None
         card = merged_card(_merged_facts(making))
-        build(base, making.adapter, folder, making.stop, card=card, trust_remote_code=trusts)
+        build(
+            source.model_dir(),
+            making.adapter,
+            folder,
+            making.stop,
+            card=card,
+            trust_remote_code=trusts,
+            alive=making.alive,
+        )
     return folder
 
 
@@ -155,6 +168,7 @@ def _stored(making: Making, name: str, origin: str) -> Export:
         making.own_dir / key,
         step=making.step,
         scratch=making.own_dir / "verify",
+        alive=making.alive,
     )
     return Export(place=key, made_from=origin, digest=stored.manifest_sha256, bytes=stored.bytes)
 

@@ -29,7 +29,9 @@ def merge(base: Path, adapter: Path, into: Path, trust_remote_code: bool) -> Non
     config = AutoConfig.from_pretrained(str(base), **where)
     half = torch.float16 if config.dtype == torch.float16 else torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(str(base), dtype=half, **where)
-    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
+    adapted = PeftModel.from_pretrained(model, str(adapter))
+    # The bar, as those of loading and saving, is the sign of life that `merged` looks for.
+    merged = adapted.merge_and_unload(progressbar=True, safe_merge=True)
     merged.save_pretrained(str(into), max_shard_size=_SHARD)
 
 

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -38,9 +40,10 @@ def build(
     *,
     card: str,
     trust_remote_code: bool,
+    alive: Callable[[], None] = lambda: None,
 ) -> None:
     """Merge, with the adapter's tokenizer and template beside the weights, a card, and the digests
-    of all.
+    of all. `alive` is called as it goes on.
 
     Raises `OutOfDisk` or `SettingsError` where there is no room, `JobError` where merging fails,
     and what `stop` raises.
@@ -49,11 +52,11 @@ def build(
     _refuse_without_room(base, into.parent)
     trust = "trust" if trust_remote_code else "no"
     merging = ["-m", "job.exports.merge", str(base), str(adapter), str(into), trust]
-    run_python("merging", merging, stop)
+    run_python("merging", merging, stop, into, alive)
     copy_tokenizer(adapter, into)
     (into / "README.md").write_text(redact(card), encoding="utf-8")
-    digests = {path.relative_to(into).as_posix(): sha256_file(path) for path in files_of(into)}
-    write_checksums(into, digests)
+    paths = {path.relative_to(into).as_posix(): path for path in files_of(into)}
+    write_checksums(into, {name: sha256_file(path, alive) for name, path in paths.items()})
 
 
 def _refuse_without_room(base: Path, work_dir: Path) -> None:
@@ -75,9 +78,16 @@ def copy_tokenizer(folder: Path, into: Path) -> None:
             shutil.copy(path, into / path.name)
 
 
-def run_python(what: str, arguments: list[str], stop: StopToken) -> None:
-    """A process of its own with our interpreter, without a GPU and without the hub. Raises
-    `JobError` with its last words where it fails, and what `stop` raises."""
+def run_python(
+    what: str,
+    arguments: list[str],
+    stop: StopToken,
+    into: Path,
+    alive: Callable[[], None] = lambda: None,
+) -> None:
+    """A process of its own with our interpreter, without a GPU and without the hub. `alive` is
+    called whenever it has said something or what is in `into` has changed: one that hangs does
+    neither. Raises `JobError` with its last words where it fails, and what `stop` raises."""
     with subprocess.Popen(
         [sys.executable, *arguments],
         # The trained model holds the GPU.
@@ -87,7 +97,7 @@ def run_python(what: str, arguments: list[str], stop: StopToken) -> None:
         text=True,
     ) as process:
         try:
-            said = _last_words(process, stop)
+            said = _last_words(process, stop, into, alive)
         finally:
             process.kill()
     if process.returncode == _KILLED:
@@ -98,12 +108,27 @@ def run_python(what: str, arguments: list[str], stop: StopToken) -> None:
         raise JobError(Problem("FORGE_EXPORT", f"{what} failed: {reason}"))
 
 
-def _last_words(process: subprocess.Popen[str], stop: StopToken) -> str:
+def _last_words(
+    process: subprocess.Popen[str], stop: StopToken, into: Path, alive: Callable[[], None]
+) -> str:
     """The last line on stderr, once the process has ended."""
+    seen = (0, 0)
     while True:
         try:
             _, said = process.communicate(timeout=_POLL_SECONDS)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as so_far:
             stop.check()
+            before, seen = seen, (len(so_far.stderr or ""), _bytes_in(into))
+            if seen != before:
+                alive()
         else:
             return said.strip().rpartition("\n")[2]
+
+
+def _bytes_in(folder: Path) -> int:
+    """Of a folder that another process writes to: files may go while it is looked at."""
+    size = 0
+    for path in folder.glob("**/*"):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size

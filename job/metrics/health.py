@@ -18,8 +18,9 @@ class Health:
 
     In training a micro-batch is the sign of life, whatever else goes on; outside of it a generated
     batch, a byte that moves from or to storage or from a hub (the record's heartbeat aside), a
-    request to storage that is tried again (which its patience bounds), or a new phase. A run that
-    has ended is well.
+    request to storage that is tried again (which its patience bounds), rows of the data that are
+    read or tokenized, what the making of an export writes or says, or a new phase. A run that has
+    ended is well.
     """
 
     def __init__(self, metrics: Metrics, stall_seconds: float) -> None:

@@ -188,7 +188,8 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             state.log_history[-1].update(self._measured)  # for the report, also after a resume
         # First told, then judged: whoever looks for the reason has to see the value that ended it.
         self._observer.logged(step=state.global_step, epoch=state.epoch or 0.0, logs=logs)
-        _refuse_what_is_not_finite(state.global_step, logs)
+        skipped = self.trainer.accelerator.optimizer_step_was_skipped
+        _refuse_what_is_not_finite(state.global_step, logs, skipped=skipped)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         finished = bool(control.should_training_stop) or state.global_step >= state.max_steps
@@ -268,8 +269,10 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             raise TrainingOver
 
 
-def _refuse_what_is_not_finite(step: int, logs: Mapping[str, float]) -> None:
-    for name in ("loss", "eval_loss"):
+def _refuse_what_is_not_finite(step: int, logs: Mapping[str, float], *, skipped: bool) -> None:
+    """Before the step is saved. Its loss is of the weights before it, so what it has made of them
+    its gradient says; where fp16's scaler has `skipped` the update, nothing."""
+    for name in ("loss", "eval_loss") if skipped else ("loss", "eval_loss", "grad_norm"):
         if name in logs and not math.isfinite(logs[name]):
             raise Diverged(
                 Problem(

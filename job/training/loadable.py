@@ -17,8 +17,8 @@ _BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError)
 
 
 def check_loadable(folder: Path) -> None:
-    """Raises `Rejected` unless all that a resume reads is there and loads, without running code:
-    with safetensors, or as torch's `weights_only`."""
+    """Raises `Rejected` unless all that a resume reads is there and loads, without running code
+    (with safetensors, or as torch's `weights_only`), and the weights are finite."""
     parts = _PARTS | dict.fromkeys(_random_states(folder), _random_state)
     for name, load in parts.items():
         try:
@@ -35,8 +35,12 @@ def _random_states(folder: Path) -> list[str]:
 
 def _weights(path: Path) -> None:
     with safe_open(str(path), framework="pt") as file:
-        if not file.keys():
+        names = file.keys()
+        if not names:
             raise ValueError("it holds no weights")
+        for name in names:
+            if not torch.isfinite(file.get_tensor(name)).all():
+                raise Rejected(f"{path.name}: {name} is not finite")
 
 
 def _state(path: Path) -> None:

@@ -77,7 +77,7 @@ class TrainingObserver(Protocol):
     def stepped(self, step: Step) -> None: ...
 
     def logged(self, *, step: int, epoch: float, logs: dict[str, float]) -> None:
-        """What the Trainer logs: loss, grad_norm, learning_rate, or eval_loss. A loss that is not
+        """What the Trainer logs: loss, grad_norm, learning_rate, or eval_loss. One that is not
         finite as well, before the run ends for it."""
         ...
 

@@ -128,7 +128,10 @@ def test_a_field_of_a_newer_release_does_no_harm(folder: Path) -> None:
 def test_sha256_of_a_file(tmp_path: Path) -> None:
     content = b"x" * ((1 << 20) + 1)  # more than one block
     (tmp_path / "f").write_bytes(content)
-    assert sha256_file(tmp_path / "f") == hashlib.sha256(content).hexdigest()
+    signs: list[int] = []
+    found = sha256_file(tmp_path / "f", lambda: signs.append(1))
+    assert found == hashlib.sha256(content).hexdigest()
+    assert len(signs) == 2
 
 
 # -- what is refused ------------------------------------------------------------------------------

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from job import follow as following
 from job.config import Settings
-from job.dataset import DataRejected, fetch
+from job.dataset import ChatFormat, DataRejected, fetch, scan
 from job.errors import JobError
 from job.follow import follow
 from job.lifecycle import StopToken
 from job.ranks import AllOver, End, Place
 from job.telling import SOURCES
+from tests.hours import Hours
 from tests.tiny import write_rows
 
 
@@ -86,3 +88,17 @@ def test_nodes_share_no_folder(settings: Settings, sources: dict[str, Any], tmp_
 def test_a_run_that_was_finished_before_needs_nobody(settings: Settings) -> None:
     group: Any = Group(None, End(0, 0, "succeeded"))
     assert follow(settings, group, StopToken()) == "the run was finished before"
+
+
+def test_its_hours_of_tokenizing_are_no_stall(
+    settings: Settings, sources: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = Hours()
+    monkeypatch.setattr(following, "Metrics", lambda _build: hours.metrics)
+    monkeypatch.setattr(ChatFormat, "encode", hours.lengthened(ChatFormat.encode, 500))
+    monkeypatch.setattr(scan, "_BATCH_ROWS", 1)
+    group: Any = Group(sources, End(0, DataRejected.exit_code, "the same"))
+    with pytest.raises(JobError, match="the same"):
+        follow(settings, group, StopToken())
+    assert len(hours.well) * 500 > 3600
+    assert all(hours.well)

@@ -119,6 +119,48 @@ def test_it_ends_when_asked_to(tiny_model: Path, tmp_path: Path) -> None:
         gguf.build(settings(tiny_model, gguf_converter=own), tiny_model, tmp_path / "gguf", stop)
 
 
+@pytest.mark.parametrize("sign", ["file.write(b'tensor'); file.flush()", "print(file=sys.stderr)"])
+def test_its_output_is_a_sign_of_life(tiny_model: Path, tmp_path: Path, sign: str) -> None:
+    """The converter goes on only once the sign before was seen."""
+    seen = tmp_path / "seen"
+    text = f"""
+import pathlib, sys, time
+seen, until = pathlib.Path({str(seen)!r}), time.monotonic() + 60
+with open(sys.argv[sys.argv.index("--outfile") + 1], "wb") as file:
+    for number in range(1, 4):
+        {sign}
+        sys.stderr.flush()
+        while not seen.exists() or seen.stat().st_size < number:
+            assert time.monotonic() < until, f"sign {{number}} was not seen"
+            time.sleep(0.02)
+"""
+    own = written(tmp_path / "own.py", text)
+
+    def alive() -> None:
+        with seen.open("ab") as file:
+            file.write(b".")
+
+    given = settings(tiny_model, gguf_converter=own)
+    with pytest.raises(JobError, match="has left no model"):  # after the third sign
+        gguf.build(given, tiny_model, tmp_path / "gguf", StopToken(), alive)
+
+
+def test_one_that_hangs_gives_no_sign_of_life(tiny_model: Path, tmp_path: Path) -> None:
+    own = written(tmp_path / "own.py", "import time; time.sleep(200)")
+    asked, signs = iter(range(10)), []
+
+    class Patient(StopToken):
+        def check(self) -> None:
+            if next(asked, None) is None:
+                self.request(Preempted("ten looks"))
+            super().check()
+
+    given = settings(tiny_model, gguf_converter=own)
+    with pytest.raises(Preempted):
+        gguf.build(given, tiny_model, tmp_path / "gguf", Patient(), lambda: signs.append(1))
+    assert signs == []
+
+
 def written(path: Path, text: str) -> Path:
     path.write_text(text)
     path.chmod(0o755)

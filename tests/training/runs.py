@@ -12,7 +12,7 @@ import numpy as np
 
 from job.config import Settings
 from job.dataset import Sample
-from job.engines import LoadedModel, ReferenceEngine
+from job.engines import Engine, LoadedModel, ReferenceEngine
 from job.errors import Preempted
 from job.lifecycle import StopToken
 from job.ranks import ALONE, Ranks
@@ -137,10 +137,11 @@ def run(
     fit: Fit | None = None,
     judging: Callable[[LoadedModel, StopToken], Judge] | None = None,
     ranks: Ranks = ALONE,
+    engine: Engine | None = None,
     **settings: Any,
 ) -> Outcome:
     resolved = Settings(**(SETTINGS | settings))
-    engine, stop = ReferenceEngine(), StopToken()
+    engine, stop = engine or ReferenceEngine(), StopToken()
     loaded = engine.load(model, resolved.hyperparameters())
     seen = Recorder(stop, stop_at, cause or Preempted("test"))
     try:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
+from job.engines import ReferenceEngine
 from job.errors import Diverged, Unavailable
-from job.training import TrainingData, TrainingResult, TrainingState
+from job.training import TrainingData, TrainingResult, TrainingState, check_loadable
+from tests.stored import stored
 from tests.tiny import build_model
 from tests.training.runs import Outcome, run
 
@@ -159,6 +162,62 @@ def test_a_diverged_run_is_named_and_not_saved(
     with pytest.raises(Diverged, match=r"step 1: loss is nan"):
         run(broken, data, tmp_path)
     assert not list(tmp_path.glob("checkpoint-*"))
+
+
+class BrokenGradient(ReferenceEngine):
+    """In step 2 one gradient is not finite, as where a product overflows; its loss was before."""
+
+    def __init__(self, value: float, scaler: torch.amp.GradScaler | None = None) -> None:
+        super().__init__()
+        self._value = value
+        self._scaler = scaler
+
+    def adopt(self, trainer: Any) -> None:
+        super().adopt(trainer)
+        trainer.accelerator.scaler = self._scaler
+
+        def broken(gradient: torch.Tensor) -> torch.Tensor | None:
+            in_step_2 = trainer.state.global_step == 1
+            return torch.full_like(gradient, self._value) if in_step_2 else None
+
+        next(p for p in trainer.model.parameters() if p.requires_grad).register_hook(broken)
+
+
+@pytest.mark.parametrize(
+    ("value", "due", "saved"),
+    [
+        pytest.param(float("nan"), {"save_steps": 1}, ["checkpoint-1"], id="by steps"),
+        pytest.param(float("inf"), {"save_seconds": 1e-6}, ["checkpoint-1"], id="by time"),
+        pytest.param(float("nan"), {"max_steps": 2}, [], id="the last step"),
+    ],
+)
+def test_what_a_broken_gradient_has_made_of_the_weights_is_not_saved(
+    model: Path,
+    data: TrainingData,
+    tmp_path: Path,
+    value: float,
+    due: dict[str, Any],
+    saved: list[str],
+) -> None:
+    unvalidated = TrainingData(data.train, stored(tmp_path / "none", []))
+    with pytest.raises(Diverged, match=f"step 2: grad_norm is {value}"):
+        run(model, unvalidated, tmp_path / "out", engine=BrokenGradient(value), **due)
+    folders = sorted((tmp_path / "out").glob("checkpoint-*"))
+    assert [folder.name for folder in folders] == saved
+    for folder in folders:
+        check_loadable(folder)
+
+
+def test_a_step_that_the_scaler_of_fp16_skips_is_none_that_diverged(
+    model: Path, data: TrainingData, tmp_path: Path
+) -> None:
+    """torch's own, which accelerate would give a GPU without bf16."""
+    engine = BrokenGradient(float("inf"), torch.amp.GradScaler("cpu"))
+    outcome = run(model, data, tmp_path, engine=engine, max_steps=3)
+    assert outcome.result is not None
+    norms = [entry["grad_norm"] for entry in outcome.result.history if "grad_norm" in entry]
+    assert [norm == float("inf") for norm in norms] == [False, True, False]
+    check_loadable(outcome.seen.saves[-1].folder)
 
 
 def test_a_background_failure_ends_training(

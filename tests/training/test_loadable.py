@@ -59,6 +59,18 @@ def test_every_part_is_looked_at(folder: Path, name: str, how: str) -> None:
         check_loadable(folder)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_are_not_finite_are_of_no_use(
+    folder: Path, value: float, dtype: torch.dtype
+) -> None:
+    weights = {"lora_A": torch.ones(4, dtype=dtype), "lora_B": torch.ones(4, dtype=dtype)}
+    weights["lora_B"][2] = value
+    save_file(weights, folder / "adapter_model.safetensors")
+    with pytest.raises(Rejected, match=r"adapter_model\.safetensors: lora_B is not finite"):
+        check_loadable(folder)
+
+
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
 def test_nothing_in_it_is_run(folder: Path, tmp_path: Path, name: str) -> None:
     mark = tmp_path / "was-run"
