@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import boto3
+import botocore.session
 import pytest
 
 from job.storage import open_storage
 from tests import stores
 from tests.ceph import TENANT_KEYS, CephServer
 from tests.e2e.jobs import run
-from tests.k8s.chart import ROOT
+from tests.k8s.chart import CHART, ROOT, env_of, only, pod_of, render
 from tests.k8s.test_documentation import policies
 from tests.tiny import write_rows
 
@@ -37,8 +38,9 @@ def tenant(owner: CephServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     for bucket in (_BUCKET, _VERSIONED):
         owner.create_bucket(bucket)
         if bucket == _VERSIONED:
-            kept = {"Status": "Enabled"}
-            client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=kept)
+            client.put_bucket_versioning(
+                Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+            )
         open_storage(f"s3://{bucket}").upload("data/rows.jsonl", rows)
         policy = json.dumps(policies()[1]).replace(":::bucket", f":::{bucket}")
         client.put_bucket_policy(Bucket=bucket, Policy=policy)
@@ -95,3 +97,18 @@ def test_the_policy_is_enough_for_a_run_and_no_more(tiny_model: Path, tmp_path: 
     # Data are fetched by their version from the first attempt on, which is a right of its own.
     versioned = _validated(_run_env(tiny_model, tmp_path, "runs", _VERSIONED))
     assert versioned.returncode == 0, versioned.stdout + versioned.stderr
+
+
+def test_the_identity_of_aks_is_one_that_the_client_looks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """AKS names its token in a variable that only Azure's clients read."""
+    job = only(render(CHART / "examples" / "aks-spot-identity.yaml"), "Job")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in env_of(pod_of(job)["containers"][0]).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    found = botocore.session.Session().get_credentials()
+    assert found is not None
+    assert found.method == "assume-role-with-web-identity"
