@@ -16,15 +16,17 @@ import json
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from job.choices import Promote
-from job.config import Settings
 from job.errors import JobError, Problem
 from job.gate import PASSED, gate_of
 from job.ledger import RunRecord, settle_promotion
 from job.standing import standing
 from job.storage import Conflict, NotFound, Storage, open_storage, probe, send_if_unchanged
+
+if TYPE_CHECKING:
+    from job.config import Settings  # `status` does without
 
 _log = logging.getLogger(__name__)
 

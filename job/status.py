@@ -15,7 +15,7 @@ from job.gate import PASSED
 from job.ledger import RECORD_KEY, Attempt, RunRecord, read_record
 from job.promotion import is_named, promoted_beside
 from job.redact import redact
-from job.storage import Storage, open_storage
+from job.storage import S3_SCHEME, Storage, open_storage
 from job.terminal import BLOCKS, encodable, printable
 
 _BAR_WIDTH: Final = 30
@@ -41,7 +41,7 @@ def status(
     no run at `uri`, and what storage raises.
     """
     out = out if out is not None else sys.stdout
-    storage = open_storage(uri)
+    storage = open_storage(_joined_once(uri))
     record = _read(storage)
     if not watch:
         text = _shown(record, storage.uri, as_json=as_json, indent=2)
@@ -90,6 +90,15 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(
         BLOCKS[round((v - low) / (high - low) * top) if high > low else 0] for v in values
     )
+
+
+def _joined_once(uri: str) -> str:
+    """Without the second slash that workflows put between an output which ends in one and a run's
+    id: the run itself takes it off its output."""
+    if not uri.startswith(S3_SCHEME):
+        return uri  # a path means the same
+    output, slash, run_id = uri.removeprefix(S3_SCHEME).rstrip("/").rpartition("/")
+    return f"{S3_SCHEME}{output.rstrip('/')}{slash}{run_id}"
 
 
 def _read(storage: Storage) -> RunRecord:

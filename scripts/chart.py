@@ -39,6 +39,7 @@ OWN_VALUES: Final = {
 _STRINGS: Final = {"type": "object", "additionalProperties": {"type": "string"}}
 _OBJECTS: Final = {"type": "array", "items": {"type": "object"}}
 _QUANTITIES: Final = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
+_CIDR: Final = {"type": "string", "pattern": "^([0-9.]+|[0-9a-fA-F:]+)/[0-9]{1,3}$"}
 _AS_TEXT: Final = {"type": "string", "pattern": r"^-?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"}
 """`--set` hands fractions over as text."""
 
@@ -91,8 +92,8 @@ _RULES: Final[Mapping[str, dict[str, Any]]] = {
     "resources.limits": _QUANTITIES,
     "validation.resources.requests": _QUANTITIES,
     "validation.resources.limits": _QUANTITIES,
-    "networkPolicy.egressCidrs": {"items": {"type": "string"}, "minItems": 1},
-    "networkPolicy.egressExcept": {"items": {"type": "string"}},
+    "networkPolicy.egressCidrs": {"items": _CIDR, "minItems": 1},
+    "networkPolicy.egressExcept": {"items": _CIDR},
     "argo.kind": {"enum": ["WorkflowTemplate", "ClusterWorkflowTemplate"]},
     "argo.retryLimit": {"minimum": 0},
     "argo.parallelism": {"minimum": 1},

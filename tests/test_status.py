@@ -132,6 +132,20 @@ def test_status_of_a_run_on_s3(bucket: str) -> None:
     assert "30/120 (25%)" in out.getvalue()
 
 
+@pytest.mark.parametrize("joint", ["//", "///"])
+def test_an_output_that_ends_in_a_slash_is_joined_all_the_same(joint: str, bucket: str) -> None:
+    """As workflows join the two; the run itself takes the slash off its output."""
+    store(f"{bucket}/out/run-1", a_record())
+    out = io.StringIO()
+    assert status(f"{bucket}/out{joint}run-1/", out=out) == 0
+    assert "30/120 (25%)" in out.getvalue()
+
+
+def test_a_uri_without_a_bucket_gets_none() -> None:
+    with pytest.raises(SettingsError, match="has no bucket"):
+        status("s3:///run-1", out=io.StringIO())
+
+
 def test_json_is_the_record(tmp_path: Path) -> None:
     record = a_record()
     record.progress.loss = float("nan")

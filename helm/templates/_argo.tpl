@@ -103,13 +103,72 @@ podSpecPatch: {{ include "forge-job.argoPatch" . | quote }}
 {{- toYaml $container -}}
 {{- end }}
 
-{{/* Of every step: each opens the bucket, and some clouds give an identity by a label only. */}}
+{{/* Of every step but the one that trains: the network policy selects its pod, and it opens the
+bucket, for which some clouds give an identity by a label only. */}}
 {{- define "forge-job.argoMetadata" -}}
-{{- with .Values.podLabels }}
 metadata:
   labels:
+    {{- include "forge-job.selectorLabels" . | nindent 4 }}
+    app.kubernetes.io/component: workflow
+    {{- with .Values.podLabels }}
     {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end }}
+
+{{/* The step that reads a run's record. Takes root and, where a workflow has one of them, exported:
+its outputs are then the workflow's. */}}
+{{- define "forge-job.argoVerdict" -}}
+{{- /* An output may end in a slash, and a key with two of them in a row is another one. */ -}}
+{{- $uri := "{{=trimSuffix(inputs.parameters['output-uri'], '/')}}/{{inputs.parameters.run-id}}" -}}
+{{- $path := printf "%s/verdict.json" .root.Values.scratch.mountPath -}}
+inputs:
+  {{- include "forge-job.argoInputs" .root | nindent 2 }}
+{{ include "forge-job.argoMetadata" .root }}
+{{- if .exported }}
+# A DAG that fails has no outputs (argo-workflows#6345); what has a globalName is the
+# workflow's, however that ends.
+{{- end }}
+outputs:
+  parameters:
+    - name: run-uri
+      {{- if .exported }}
+      globalName: run-uri
+      {{- end }}
+      value: {{ $uri | quote }}
+    - name: adapter-uri
+      {{- if .exported }}
+      globalName: adapter-uri
+      {{- end }}
+      value: {{ printf "%s/adapter" $uri | quote }}
+    # The record of the run: status, results of the gate, steps, attempts.
+    - name: verdict
+      {{- if .exported }}
+      globalName: verdict
+      {{- end }}
+      valueFrom:
+        path: {{ $path }}
+container:
+  {{- $overrides := include "forge-job.argoOverrides" .root | fromYaml }}
+  {{- $arguments := list "status" "{{inputs.parameters.output-uri}}/{{inputs.parameters.run-id}}" "--json" "--output" $path }}
+  {{- include "forge-job.argoContainer" (dict "root" .root "runId" "" "overrides" $overrides "args" $arguments) | nindent 2 }}
+  resources:
+    {{- toYaml .root.Values.validation.resources | nindent 4 }}
+{{- end }}
+
+{{/* The task that calls the hook, after one called `verdict`; `depends` is the caller's. */}}
+{{- define "forge-job.argoPromote" -}}
+{{- $verdict := "tasks.verdict.outputs.parameters.verdict" -}}
+# A run without a gate succeeds, too; and one that passed it needn't be the one named.
+when: "{{`{{=`}}jsonpath({{ $verdict }}, '$.promoted') == true && jsonpath({{ $verdict }}, '$.results').gate == 'passed'{{`}}`}}"
+templateRef:
+  name: {{ .Values.argo.promote.templateRef }}
+  template: {{ .Values.argo.promote.template }}
+arguments:
+  parameters:
+    - name: run-uri
+      value: "{{`{{tasks.verdict.outputs.parameters.run-uri}}`}}"
+    - name: adapter-uri
+      value: "{{`{{tasks.verdict.outputs.parameters.adapter-uri}}`}}"
 {{- end }}
 
 {{/* Where the pod that trains may run, beside its grace period. */}}

@@ -54,3 +54,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
+
+{{/* What a Job that an uninstall leaves alone goes on needing: its next pod has this account and is
+let through by this policy. */}}
+{{- define "forge-job.kept" -}}
+{{- if and .Values.job.enabled .Values.job.keep -}}
+helm.sh/resource-policy: keep
+{{- end -}}
+{{- end }}

@@ -53,9 +53,21 @@
 {{- end }}
 {{- end }}
 
+{{/* A derived run's id and a JobSet's pods hold it as a label of DNS; elsewhere it may have dots. */}}
+{{- define "forge-job.refuseFullname" -}}
+{{- $name := include "forge-job.fullname" . -}}
+{{- $told := .Values.fullnameOverride | empty | ternary (printf "the release's name %s" $name) $name -}}
+{{- $derived := or .Values.runs (not .Values.runId) -}}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" $name) }}
+- fullnameOverride: {{ $told }} names objects, and is not made of a-z, 0-9 and -, without a - at either end
+{{- else if and (contains "." $name) (or $derived (ne .Values.distributed.kind "none")) }}
+- fullnameOverride: {{ $told }} begins the names of {{ $derived | ternary "runs" "pods" }}, which hold no dot; set fullnameOverride={{ $name | replace "." "-" }}
+{{- end }}
+{{- end }}
+
 {{- define "forge-job.refuseNames" -}}
-{{- if not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" (include "forge-job.runId" .)) }}
-- runId: {{ include "forge-job.runId" . }} is not made of a-z, 0-9 and -, without a - at either end
+{{- if and .Values.runId (not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" .Values.runId)) }}
+- runId: {{ .Values.runId }} is not made of a-z, 0-9 and -, without a - at either end
 {{- end }}
 {{- if gt (len (include "forge-job.jobName" .)) 52 }}
 - runId: the Job's name {{ include "forge-job.jobName" . }} has {{ len (include "forge-job.jobName" .) }} characters, 52 are allowed; shorten runId or the release's name
@@ -116,13 +128,19 @@
 {{- end }}
 
 {{- define "forge-job.refuseArgo" -}}
+{{- if and .Values.argo.enabled (not .Values.argo.serviceAccountName) (not (include "forge-job.argoOwnAccount" .)) }}
+- argo.serviceAccountName: Argo's executor reports under the workflow's account, and none is named; apply k8s/argo/rbac.yaml and set argo.serviceAccountName=argo-workflow, or serviceAccount.create=true; `default` is named like any other, where it has the rights
+{{- end }}
 {{- if and .Values.argo.enabled (eq .Values.argo.kind "ClusterWorkflowTemplate") (include "forge-job.argoOwnAccount" .) }}
 - argo.serviceAccountName: a ClusterWorkflowTemplate runs in every namespace, and the account of serviceAccount is in one; name an account that each namespace has, with the rights of k8s/argo/rbac.yaml
 {{- end }}
 {{- end }}
 
 {{- define "forge-job.refuse" -}}
-{{- $problems := list (include "forge-job.refuseRuns" . | trim) (include "forge-job.refuseArgo" . | trim) -}}
+{{- $problems := list -}}
+{{- range $part := list "Fullname" "Runs" "Argo" -}}
+{{- $problems = append $problems (include (printf "forge-job.refuse%s" $part) $ | trim) -}}
+{{- end -}}
 {{- $all := dict "root" . -}}
 {{- include "forge-job.contexts" $all -}}
 {{- range $all.list -}}

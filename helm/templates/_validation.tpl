@@ -3,17 +3,15 @@ data. Takes root, runId and doctor: whether the machine is looked at, too. */}}
 {{- define "forge-job.validationSpec" -}}
 {{- $root := .root -}}
 {{- include "forge-job.podCommon" $root }}
-{{- with $root.Values.validation.resources }}
-{{- $resources := toYaml . }}
-{{- if $.doctor }}
+{{- $resources := $root.Values.validation.resources | default dict | toYaml }}
+{{- if .doctor }}
 initContainers:
-  - {{ include "forge-job.container" (merge (dict "name" "doctor" "args" (list "doctor" "--no-gpu")) $) | nindent 4 | trim }}
+  - {{ include "forge-job.container" (merge (dict "name" "doctor" "args" (list "doctor" "--no-gpu")) .) | nindent 4 | trim }}
     resources:
       {{- $resources | nindent 6 }}
 {{- end }}
 containers:
-  - {{ include "forge-job.container" (merge (dict "name" "validate" "args" (list "validate")) $) | nindent 4 | trim }}
+  - {{ include "forge-job.container" (merge (dict "name" "validate" "args" (list "validate")) .) | nindent 4 | trim }}
     resources:
       {{- $resources | nindent 6 }}
-{{- end }}
 {{- end }}

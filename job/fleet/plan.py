@@ -53,8 +53,9 @@ class Planned:
     """It is to be promoted, and without a gate to pass it can't be."""
 
     def as_item(self) -> dict[str, str]:
-        """For a template: the id, and the value of `FORGE_SETTINGS`."""
-        return {"run-id": self.run_id, "settings": json.dumps(self.settings, sort_keys=True)}
+        """For a template: the id, the value of `FORGE_SETTINGS`, and where the run lies."""
+        settings = json.dumps(self.settings, sort_keys=True)
+        return {"run-id": self.run_id, "settings": settings, "output-uri": self.output_uri}
 
 
 def plan(text: str, promote: str | None = None) -> list[Planned]:

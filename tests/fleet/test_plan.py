@@ -36,6 +36,7 @@ def test_named_runs_and_what_they_share(env: pytest.MonkeyPatch) -> None:
         env.setenv("FORGE_RUN_ID", item["run-id"])
         env.setenv("FORGE_SETTINGS", item["settings"])
         settings = load_settings()
+        assert settings.output_uri == item["output-uri"]
         found.append((settings.dataset_uri, settings.lora_r, settings.seed, settings.promote))
     assert found == [
         (("s3://b/a/", "s3://b/c/"), 16, 1, "best"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -37,6 +38,27 @@ def env_of(stage: str) -> dict[str, str]:
 
 def test_hadolint_is_content() -> None:
     assert complaints("hadolint", "Dockerfile") == ""
+
+
+def test_an_image_built_on_ours_is_built_as_the_page_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    [text] = re.findall(r"```dockerfile\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "Dockerfile").write_text(text)
+    unpinned = ("--ignore", "DL3013")  # whoever builds it pins
+    assert complaints("hadolint", *unpinned, str(tmp_path / "Dockerfile")) == ""
+    assert text.splitlines()[-1] == stages()["gpu"][-1], "the user of the pod"
+    assert "/opt/venv/bin/python" in text
+    assert any("python3 -m venv --without-pip /opt/venv" in line for line in stages()["base"])
+    assert _extra("trackers") <= set(text.split())
+    adapter = (ROOT / "docs" / "adapter.md").read_text(encoding="utf-8")
+    [told] = re.findall(r"with the packages (.*?) installed", adapter)
+    assert set(re.findall(r"`(.*?)`", told)) == _extra("gguf")
+
+
+def _extra(name: str) -> set[str]:
+    """The names of its packages."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {re.split("[^a-z-]", line)[0] for line in project["optional-dependencies"][name]}
 
 
 def test_the_gpu_image_is_what_is_built_unasked() -> None:

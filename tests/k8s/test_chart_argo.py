@@ -1,24 +1,20 @@
 """The Argo templates of one run; those of many are in test_chart_fleets.
 
-No Argo runs here. Its templates are checked against its models, and the step that calls the
-promotion is judged by its own expression, over what the step before it prints.
+No Argo runs here. Its templates are checked against its models. The step that calls the promotion
+is in test_chart_promotion.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from job.__main__ import main
-from job.gate import PASSED
-from job.storage import open_storage
-from tests.fleet.test_fleet_status import a_record, store
 from tests.k8s.chart import Manifest, env_of, example, only, pod_of
 from tests.k8s.custom import check
+from tests.k8s.workflows import made_of_inputs, template_of
 
 
 @pytest.fixture(params=["argo", "argo-cluster-wide"])
@@ -33,13 +29,8 @@ def test_argo_knows_every_field(workflow: Manifest) -> None:
     check(workflow)
 
 
-def _template(workflow: Manifest, name: str) -> Manifest:
-    found: Manifest = next(t for t in workflow["spec"]["templates"] if t["name"] == name)
-    return found
-
-
 def test_argos_steps_are_the_jobs(workflow: Manifest) -> None:
-    train = _template(workflow, "train")
+    train = template_of(workflow, "train")
     job = pod_of(only(example("first-run"), "Job"))["containers"][0]
     assert train["container"]["args"] == job["args"]
     assert train["container"]["command"] == ["python", "-m", "job"]
@@ -52,15 +43,16 @@ def test_argos_steps_are_the_jobs(workflow: Manifest) -> None:
         assert env.pop(variable) == f"{{{{inputs.parameters.{name}}}}}"
     assert env.items() <= env_of(job).items()
     for name in ("run", "validate", "train", "verdict"):
-        assert {p["name"] for p in _template(workflow, name)["inputs"]["parameters"]} == parameters
+        inputs = template_of(workflow, name)["inputs"]["parameters"]
+        assert {p["name"] for p in inputs} == parameters
     for name in ("validate", "verdict"):
-        assert "nvidia.com/gpu" not in json.dumps(_template(workflow, name))
+        assert "nvidia.com/gpu" not in json.dumps(template_of(workflow, name))
 
 
 def test_argo_retries_what_the_policy_does_not_end(workflow: Manifest) -> None:
     from job.errors import EXIT_CODES
 
-    strategy = _template(workflow, "train")["retryStrategy"]
+    strategy = template_of(workflow, "train")["retryStrategy"]
     assert "retryPolicy" not in strategy
     [listed] = re.findall(r"\[([\d, ]+)\]", strategy["expression"])
     codes = {int(code) for code in listed.split(",")}
@@ -70,15 +62,24 @@ def test_argo_retries_what_the_policy_does_not_end(workflow: Manifest) -> None:
 
 
 def test_argo_reads_the_verdict_of_a_failed_run_and_fails_all_the_same(workflow: Manifest) -> None:
-    dag = _template(workflow, "run")["dag"]
+    dag = template_of(workflow, "run")["dag"]
     tasks = {task["name"]: task for task in dag["tasks"]}
-    assert "train.Failed" in tasks["verdict"]["depends"]
+    assert tasks["verdict"]["depends"] == "train || train.Failed || train.Errored"
     assert "train" in dag["target"].split()
-    outputs = {p["name"] for p in _template(workflow, "run")["outputs"]["parameters"]}
+    outputs = {p["name"] for p in template_of(workflow, "run")["outputs"]["parameters"]}
     assert outputs == {"run-uri", "adapter-uri", "verdict"}
     if promote := tasks.get("promote"):
         assert promote["templateRef"]["name"] == "promote-adapter"
         assert "train.Succeeded" in promote["depends"]
+
+
+@pytest.mark.parametrize("output", ["s3://bucket/runs", "s3://bucket/runs/"])
+def test_a_slash_at_the_outputs_end_is_not_doubled(workflow: Manifest, output: str) -> None:
+    inputs = {"output-uri": output, "run-id": "run"}
+    assert made_of_inputs(template_of(workflow, "verdict"), inputs) == {
+        "run-uri": "s3://bucket/runs/run",
+        "adapter-uri": "s3://bucket/runs/run/adapter",
+    }
 
 
 def test_argos_values_land(workflow: Manifest) -> None:
@@ -91,65 +92,9 @@ def test_argos_values_land(workflow: Manifest) -> None:
     found, *_ = (m for m in example("argo", *sets) if m["metadata"]["name"] == "weather")
     assert found["spec"]["serviceAccountName"] == "sa"
     assert "namespace" not in found["metadata"]
-    assert _template(found, "train")["retryStrategy"]["limit"] == "3"
-    tasks: list[dict[str, Any]] = _template(found, "run")["dag"]["tasks"]
+    assert template_of(found, "train")["retryStrategy"]["limit"] == "3"
+    tasks: list[dict[str, Any]] = template_of(found, "run")["dag"]["tasks"]
     assert tasks[-1]["templateRef"] == {"name": "p", "template": "go"}
-
-
-# -- the promotion -----------------------------------------------------------------------------
-
-VERDICT = r"tasks\.verdict\.outputs\.parameters\.verdict"
-CLAUSE = re.compile(rf"jsonpath\({VERDICT}, '\$\.(\w+)'\)(?:\.(\w+))? == (true|'(\w+)')")
-
-
-def _fires(promote: Manifest, verdict: str) -> bool:
-    """What `when` comes to: the part of Argo's language that it is written in. A `?` and a `:`
-    would be cut in two by releases of Argo that look for a condition in them."""
-    [expression] = re.findall(r"^\{\{=(.*)\}\}$", promote["when"])
-    assert "?" not in expression
-    found = json.loads(verdict)
-    holds = []
-    for clause in expression.split(" && "):
-        matched = CLAUSE.fullmatch(clause)
-        assert matched, clause
-        value = found[matched[1]]  # jsonpath() of a key that isn't there is an error, as here
-        value = value.get(matched[2]) if matched[2] else value
-        holds.append(value == (matched[4] or True))
-    return all(holds)
-
-
-@pytest.mark.parametrize(
-    ("gate", "named", "fires"),
-    [
-        (PASSED, "run", True),
-        (PASSED, "another", False),  # FORGE_PROMOTE=never, or a better one is named
-        (PASSED, None, False),
-        ("not set", None, False),
-        ("not set", "run", False),  # named by hand
-        (None, "run", False),  # the record of an older release
-    ],
-)
-def test_argo_calls_the_promotion_of_a_run_that_is_promoted_and_of_no_other(
-    gate: str | None, named: str | None, fires: bool, tmp_path: Path
-) -> None:
-    found = example("argo-cluster-wide", f'scratch.mountPath="{tmp_path}"')
-    workflow = next(m for m in found if m["metadata"]["name"] == "weather")
-    storage = open_storage(str(tmp_path / "runs"))
-    store(storage, a_record("run", "succeeded", results={} if gate is None else {"gate": gate}))
-    if named:
-        storage.write("promoted.json", json.dumps({"run_id": named}).encode())
-    given = {"output-uri": storage.uri, "run-id": "run"}
-    step = _template(workflow, "verdict")
-    words = [
-        re.sub(r"\{\{inputs\.parameters\.([\w-]+)\}\}", lambda m: given[m[1]], word)
-        for word in step["container"]["args"]
-    ]
-
-    assert main(words) == 0
-
-    [printed] = [p["valueFrom"] for p in step["outputs"]["parameters"] if "valueFrom" in p]
-    tasks = {task["name"]: task for task in _template(workflow, "run")["dag"]["tasks"]}
-    assert _fires(tasks["promote"], Path(printed["path"]).read_text()) is fires
 
 
 def test_what_a_failed_workflow_has_is_an_output_of_its_last_step() -> None:
@@ -160,8 +105,8 @@ def test_what_a_failed_workflow_has_is_an_output_of_its_last_step() -> None:
         ("weather-sweep", "sweep", "summary"),
         ("weather-fleet", "fleet", "summary"),
     ):
-        outputs = _template(found[name], leaf)["outputs"]["parameters"]
-        promised = {p["name"] for p in _template(found[name], entry)["outputs"]["parameters"]}
+        outputs = template_of(found[name], leaf)["outputs"]["parameters"]
+        promised = {p["name"] for p in template_of(found[name], entry)["outputs"]["parameters"]}
         assert {p["name"]: p.get("globalName") for p in outputs} == {n: n for n in promised}
         others = [t for t in found[name]["spec"]["templates"] if t["name"] != leaf]
         assert "globalName" not in json.dumps(others), "two of one name would take turns"

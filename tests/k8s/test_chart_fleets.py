@@ -20,6 +20,7 @@ from job.storage import open_storage
 from tests.fleet.test_fleet_status import a_record, exact, store
 from tests.k8s.chart import CHART, VALUES, Manifest, env_of, example, only, pod_of, run
 from tests.k8s.custom import check
+from tests.k8s.workflows import filled, of_many, tasks_of
 
 # -- Jobs --------------------------------------------------------------------------------------
 
@@ -89,28 +90,36 @@ def _hook_env(manifest: Manifest) -> dict[str, str]:
     return env_of(pod_of(manifest)["containers"][0])
 
 
-def test_the_notes_list_the_runs_and_their_table() -> None:
+def _notes(*options: str) -> str:
     values = f"--values={VALUES / 'fleet.yaml'}"
-    shown = run("helm", "install", "weather", str(CHART), "-n=ml", values, "--dry-run=client")
-    notes = shown.stdout.partition("NOTES:")[2]
+    shown = run(
+        "helm", "install", "weather", str(CHART), "-n=ml", values, "--dry-run=client", *options
+    )
+    return shown.stdout.partition("NOTES:")[2]
+
+
+def test_the_notes_list_the_runs_and_their_table() -> None:
+    notes = _notes()
     assert "3 runs, a Job each:" in notes
     for job in _jobs().values():
         assert f"  {job['metadata']['name']}  {_env(job)['FORGE_DATASET_URI']}" in notes
-    assert "forge-job status s3://bucket/runs --all --prefix weather-\n" in notes
+    [ids] = re.findall(r"forge-job status s3://bucket/runs --all --run-ids (\S+)\n", notes)
+    assert set(ids.split(",")) == {job["metadata"]["name"] for job in _jobs().values()}
     assert "delete job <run id>" in notes
 
 
+def test_the_notes_have_a_table_for_each_output() -> None:
+    runs = [
+        {"name": name, "datasetUri": "s3://bucket/data/", "outputUri": f"s3://bucket/{folder}"}
+        for name, folder in (("oslo", "north/"), ("turku", "north"), ("lima", "south"))
+    ]
+    notes = _notes("--set-json", f"runs={json.dumps(runs)}", "--set=outputUri=")
+    tables = dict(re.findall(r"forge-job status (\S+) --all --run-ids (\S+)", notes))
+    names = {o: [i.split("-")[1] for i in ids.split(",")] for o, ids in tables.items()}
+    assert names == {"s3://bucket/north": ["oslo", "turku"], "s3://bucket/south": ["lima"]}
+
+
 # -- Argo --------------------------------------------------------------------------------------
-
-Templates = dict[str, Manifest]
-
-
-def _many(form: str, values: str = "argo", *sets: str) -> tuple[Manifest, Templates]:
-    """The WorkflowTemplate, and every template by name, those of the one it refers to too."""
-    found = {m["metadata"]["name"]: m for m in example(values, *sets)}
-    templates = {f"weather/{t['name']}": t for t in found["weather"]["spec"]["templates"]}
-    own = found[f"weather-{form}"]
-    return own, templates | {t["name"]: t for t in own["spec"]["templates"]}
 
 
 @pytest.fixture(params=["sweep", "fleet"])
@@ -120,13 +129,13 @@ def form(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("values", ["argo", "argo-cluster-wide"])
 def test_argo_knows_every_field(form: str, values: str) -> None:
-    own, _ = _many(form, values)
+    own, _ = of_many(form, values)
     check(own)
 
 
 @pytest.mark.parametrize("values", ["argo", "argo-cluster-wide"])
 def test_every_name_that_a_template_refers_to_is_there(form: str, values: str) -> None:
-    own, templates = _many(form, values)
+    own, templates = of_many(form, values)
     known = {p["name"] for p in own["spec"]["arguments"]["parameters"]}
     assert own["spec"]["entrypoint"] in templates
     assert _inputs(templates[form]) == known, "workflow's arguments reach the entrypoint by name"
@@ -140,11 +149,11 @@ def test_every_name_that_a_template_refers_to_is_there(form: str, values: str) -
             called = templates[_called(task)]
             assert {p["name"] for p in task["arguments"]["parameters"]} == _inputs(called)
             assert set(re.findall(r"\b(?<!\.)\w+", task.get("depends", ""))) <= tasks.keys()
-            if reference := task.get("templateRef"):
+            if (reference := task.get("templateRef")) and reference["name"] == "weather":
                 wide = own["kind"] == "ClusterWorkflowTemplate"
                 assert reference.get("clusterScope", False) is wide
         for task, name in re.findall(
-            r"\{\{tasks\.(\w+)\.outputs\.parameters\.(\w+)", json.dumps(template)
+            r"\{\{tasks\.(\w+)\.outputs\.parameters\.([\w-]+)", json.dumps(template)
         ):
             outputs = templates[_called(tasks[task])]["outputs"]["parameters"]
             assert name in {p["name"] for p in outputs}
@@ -161,7 +170,7 @@ def _called(task: Manifest) -> str:
 
 def test_volumes_that_the_steps_mount_are_the_workflows(form: str) -> None:
     """Those of the template that is referred to stay behind with it."""
-    own, templates = _many(form)
+    own, templates = of_many(form)
     volumes = {volume["name"] for volume in own["spec"]["volumes"]}
     for template in templates.values():
         for mount in template.get("container", {}).get("volumeMounts", ()):
@@ -169,7 +178,7 @@ def test_volumes_that_the_steps_mount_are_the_workflows(form: str) -> None:
 
 
 def test_so_many_run_at_once_and_one_that_fails_leaves_the_others_alone(form: str) -> None:
-    _, templates = _many(form, "argo", "argo.parallelism=7")
+    _, templates = of_many(form, "argo", "argo.parallelism=7")
     many = templates[form]
     assert many["parallelism"] == 7
     assert many["dag"]["failFast"] is False
@@ -181,30 +190,20 @@ def test_so_many_run_at_once_and_one_that_fails_leaves_the_others_alone(form: st
 
 
 def test_kueue_is_told_of_the_pods_that_train() -> None:
-    _, templates = _many("sweep", "argo", 'kueue={"queueName":"q","priorityClass":"experiment"}')
+    _, templates = of_many("sweep", "argo", 'kueue={"queueName":"q","priorityClass":"experiment"}')
     labels = templates["weather/train"]["metadata"]["labels"]
     assert labels["kueue.x-k8s.io/queue-name"] == "q"
     assert labels["kueue.x-k8s.io/priority-class"] == "experiment"
-    plain = _many("sweep")[1]["weather/train"]["metadata"]["labels"]
+    plain = of_many("sweep")[1]["weather/train"]["metadata"]["labels"]
     assert not [label for label in plain if label.startswith("kueue")]
 
 
 # -- what a workflow would do ------------------------------------------------------------------
 
 
-def _filled(text: str, parameters: dict[str, str], **others: str) -> str:
-    """As Argo fills them in; the one expression that the templates have is known here."""
-    fallback = (
-        "{{=inputs.parameters['run-id'] == '' ? workflow.name : inputs.parameters['run-id']}}"
-    )
-    text = text.replace(fallback, parameters.get("run-id") or "workflow-7x2kq")
-    known = {f"inputs.parameters.{name}": value for name, value in parameters.items()} | others
-    return re.sub(r"\{\{([\w.-]+)\}\}", lambda match: known[match[1]], text)
-
-
 def _arguments(task: Manifest, parameters: dict[str, str], **others: str) -> dict[str, str]:
     given = task["arguments"]["parameters"]
-    return {p["name"]: _filled(p["value"], parameters, **others) for p in given}
+    return {p["name"]: filled(p["value"], parameters, **others) for p in given}
 
 
 class _Workflow:
@@ -212,7 +211,7 @@ class _Workflow:
 
     def __init__(self, form: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sets = (f'scratch.mountPath="{scratch}"',)
-        own, self.templates = _many(form, "argo", *sets)
+        own, self.templates = of_many(form, "argo", *sets)
         self.form, self._patch = form, monkeypatch
         self._defaults = {p["name"]: p.get("value") for p in own["spec"]["arguments"]["parameters"]}
 
@@ -233,18 +232,19 @@ class _Workflow:
     def _settings(self, item: dict[str, str]) -> Settings:
         others = {f"item.{name}": value for name, value in item.items()}
         inputs = _arguments(self._tasks["runs"], self.parameters, **others)
-        tasks = {task["name"]: task for task in self.templates["one"]["dag"]["tasks"]}
-        arguments = _arguments(tasks["train"], inputs)
+        arguments = _arguments(tasks_of(self.templates["one"])["train"], inputs)
         with self._patch.context() as patched:
             _environment(self.templates["weather/train"], arguments, patched)
-            return load_settings()
+            settings = load_settings()
+        assert arguments["output-uri"] == settings.output_uri, "where a verdict is looked for"
+        return settings
 
     def _run(self, name: str, arguments: dict[str, str]) -> dict[str, str]:
         """A step's outputs. Raises `SystemExit` where the command fails."""
         template = self.templates[name]
         with self._patch.context() as patched:
             _environment(template, arguments, patched)
-            command = [_filled(word, arguments) for word in template["container"]["args"]]
+            command = [filled(word, arguments) for word in template["container"]["args"]]
             if code := main(command):
                 raise SystemExit(code)
         outputs = template["outputs"]["parameters"]
@@ -255,7 +255,7 @@ def _environment(
     template: Manifest, arguments: dict[str, str], patched: pytest.MonkeyPatch
 ) -> None:
     for name, value in env_of(template["container"]).items():
-        patched.setenv(name, _filled(value, arguments))
+        patched.setenv(name, filled(value, arguments))
 
 
 def test_a_sweeps_runs_share_everything_but_what_is_combined(

@@ -145,6 +145,14 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
         assert f"\n- {value}" in problems
 
 
+def test_a_release_whose_name_has_a_dot_is_told_what_to_set() -> None:
+    values = VALUES / "first-run.yaml"
+    assert "the release's name my.release begins" in template(values, release="my.release").stderr
+    for way in ("fullnameOverride=my-release", "runId=mine"):  # a Job's own name may have dots
+        done = template(values, release="my.release", options=(f"--set={way}",))
+        assert done.returncode == 0, done.stderr
+
+
 def test_a_first_run_takes_five_lines() -> None:
     lines = (VALUES / "first-run.yaml").read_text().splitlines()
     assert len(lines) == 5

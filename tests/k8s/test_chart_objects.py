@@ -144,7 +144,7 @@ def test_the_way_to_the_store_is_open(url: str, port: int) -> None:
 
 
 def test_argos_executor_reaches_the_api_server() -> None:
-    policy = only(example("network-policy", "argo.enabled=true"), "NetworkPolicy")["spec"]
+    policy = only(example("network-policy-argo"), "NetworkPolicy")["spec"]
     assert [p["port"] for p in policy["egress"][1]["ports"]] == [443, 6443]
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import yaml
 
 from job.arguments import parser
 from job.errors import EXIT_CODES
-from tests.k8s.chart import ROOT, only, pod_of, run
+from job.version import __version__
+from tests.k8s.chart import ROOT, Manifest, only, pod_of, run
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 FLEETS = (ROOT / "docs" / "fleets.md").read_text()
@@ -24,7 +26,7 @@ PAGES = PAGE + FLEETS + "".join((ROOT / d / "README.md").read_text() for d in ("
 def _commands(program: str) -> list[str]:
     """Commands of the pages' shell blocks, and those that a sentence quotes."""
     blocks = re.findall(r"```sh\n(.*?)```", PAGES, re.DOTALL)
-    lines = [re.sub(r"\\\n\s*", "", re.sub("(?m)^ {3}", "", block)) for block in blocks]
+    lines = [re.sub(r"(?:\\|(?<=,))\n\s*", "", re.sub("(?m)^ {3}", "", block)) for block in blocks]
     quoted = [q for q in re.findall(r"`([^`\n]+)`", PAGES) if " " in q]
     every = [line.strip() for text in lines for line in text.splitlines()] + quoted
     return sorted({c.partition(" #")[0].strip() for c in every if c.startswith(program + " ")})
@@ -40,6 +42,33 @@ def test_a_helm_command_renders(command: str) -> None:
     rendered = run("helm", "template", *words[2:])
     assert rendered.returncode == 0, rendered.stderr
     assert [m for m in yaml.safe_load_all(rendered.stdout) if m]
+
+
+@pytest.mark.parametrize("command", _commands("argo"))
+def test_an_argo_command_names_a_template_and_parameters_that_there_are(command: str) -> None:
+    words = shlex.split(command)
+    assert words[1] == "submit"
+    template = _workflow_templates()[words[words.index("--from") + 1]]
+    given = {w.partition("=")[0] for option, w in pairwise(words) if option == "-p"}
+    assert given <= {p["name"] for p in template["spec"]["arguments"]["parameters"]}
+    accounts = [m for m in _stored("rbac") if m["kind"] == "ServiceAccount"]
+    assert template["spec"]["serviceAccountName"] in [a["metadata"]["name"] for a in accounts]
+
+
+def _workflow_templates() -> dict[str, Manifest]:
+    """Those that the pages install, from a file or with the chart."""
+    install = next(c for c in _commands("helm") if "argo.enabled=true" in c)
+    rendered = run("helm", "template", *shlex.split(install)[2:]).stdout
+    manifests = [m for m in yaml.safe_load_all(rendered) if m]
+    for name in ("workflowtemplate", "sweep", "fleet"):
+        manifests += _stored(name)
+    found = [m for m in manifests if m["kind"] == "WorkflowTemplate"]
+    return {f"workflowtemplate/{m['metadata']['name']}": m for m in found}
+
+
+def _stored(name: str) -> list[Manifest]:
+    text = (ROOT / "k8s" / "argo" / f"{name}.yaml").read_text()
+    return [m for m in yaml.safe_load_all(text) if m]
 
 
 @pytest.mark.parametrize("command", _commands("kubectl"))
@@ -74,11 +103,18 @@ def test_labels_that_a_command_selects_by_are_the_jobs() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [c for p in ("python -m job", "forge-job") for c in _commands(p)]
+    "command",
+    [
+        c
+        for p in ("python -m job", "forge-job", ".venv/bin/forge-job", "docker run")
+        for c in _commands(p)
+    ],
 )
 def test_a_command_of_ours_is_one(command: str) -> None:
     spelled = re.sub(r"<[\w ]+>|FILE", "x", command).replace("GB", "24")
     words = shlex.split(re.sub(r"[\[\]]", "", spelled))
+    if words[0] == "docker":
+        words = words[words.index(f"registry.example.com/forge-job:{__version__}-cpu") :]
     arguments = words[3:] if words[0] == "python" else words[1:]
     if arguments != ["status"]:  # named in a sentence, not spelled out
         parser().parse_args(arguments)
