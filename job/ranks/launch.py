@@ -79,6 +79,16 @@ def wanted(environ: Mapping[str, str]) -> Node | None:
     return Node(nodes, workers, number, host, _number(environ, "PET_MASTER_PORT", _PORT))
 
 
+def local_processes(environ: Mapping[str, str]) -> int:
+    """How many of the run share this node: as torchrun says, or as we would start.
+
+    Raises `SettingsError`.
+    """
+    if environ.get("LOCAL_WORLD_SIZE"):
+        return _number(environ, "LOCAL_WORLD_SIZE", 1)
+    return _workers(environ)
+
+
 def launch(node: Node, command: Sequence[str] = (sys.executable, "-m", "job")) -> tuple[int, str]:
     """Run the workers to their end: the exit code, and what to say where no worker could."""
     return _Workers(node, command).wait()
