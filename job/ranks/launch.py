@@ -25,6 +25,9 @@ _POLL_SECONDS: Final = 0.1
 _FOLLOW_SECONDS: Final = 10.0
 """Ranks of a group end by themselves; one that hasn't met the others yet is told."""
 
+_TOLD: Final = (75, -signal.SIGTERM)
+"""How a worker ends that was told to; one with another code had ended before, and lingered."""
+
 _VERDICTS: Final = tuple(code for code, (_, action) in EXIT_CODES.items() if action == "FailJob")
 _ORDER: Final = (*_VERDICTS, 76, 75, 69)
 """The first that any worker ended with is the pod's: what can't be mended, then what is nobody's
@@ -124,7 +127,7 @@ class _Workers:
                 self._asked = True
                 collateral = {rank for rank in range(len(self._processes)) if rank not in codes}
                 self._terminate()
-        judged = {rank: code for rank, code in codes.items() if rank not in collateral}
+        judged = {r: c for r, c in codes.items() if r not in collateral or c not in _TOLD}
         verdict = _verdict(list(judged.values()))
         return verdict, _unsaid(judged, verdict)
 
@@ -147,7 +150,7 @@ def _verdict(codes: Sequence[int]) -> int:
 
 def _unsaid(codes: Mapping[int, int], verdict: int) -> str:
     """The pod's message is worker 0's, unless that was killed, or ended for no reason of its own;
-    `codes` leaves out whom we have told to stop."""
+    `codes` leaves out who has ended because we told it to."""
     if codes.get(0) == verdict:
         return ""
     rank = 0 if codes.get(0, 0) < 0 else _decisive(codes, verdict)
