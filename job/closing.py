@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from job.checkpoint import CheckpointUploader
 from job.config import Settings
-from job.errors import DataError, Fenced, JobError, Preempted, SettingsError, Stopped
+from job.errors import Fenced, JobError, Preempted, Stopped
 from job.ledger import FINISHED, Ledger, Progress, Status
 from job.lifecycle import StopToken
 from job.metrics import Metrics, push
@@ -18,9 +18,6 @@ _log = logging.getLogger(__name__)
 
 _RECORD_SECONDS = 2.0
 """Of the grace period, kept for the last swap of `run.json`."""
-
-_NO_LINGER = (Stopped, SettingsError, DataError)
-"""Ends that nobody has to scrape: the pod is wanted elsewhere, or nothing has run yet."""
 
 
 def recorded_progress(metrics: Metrics, ledger: Ledger) -> Progress:
@@ -102,10 +99,12 @@ def _save_what_there_is(
 def farewell(settings: Settings, metrics: Metrics, stop: StopToken, error: object = None) -> None:
     """A last push of the metrics, and time for a last scrape, which any signal ends.
 
-    The signal is deferred: it must not turn how the run ended into a preemption.
+    A pod that is wanted elsewhere goes at once. Any other end is scraped, one before training too:
+    alerts go by the exit code. The signal is deferred: it must not turn how the run ended into a
+    preemption.
     """
     with stop.deferred():
-        if isinstance(error, _NO_LINGER) or _is_wanted_gone(stop):
+        if isinstance(error, Stopped) or _is_wanted_gone(stop):
             return
         if settings.pushgateway_url:
             push(settings.pushgateway_url, metrics, settings.run_id)

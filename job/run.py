@@ -95,6 +95,9 @@ def run_job(
     with work_dir(settings) as folder:
         prepare_environment(folder)
         metrics = Metrics(_build_info(settings))
+        metrics.limits(
+            grace=settings.grace_seconds, save=settings.save_seconds, stall=settings.stall_seconds
+        )
         storage = open_storage(settings.run_uri, metrics)
         found = read_record(storage)
         was_finished = found is not None and found[0].status in FINISHED

@@ -5,7 +5,8 @@
 
 Writes `tests/k8s/recorded/<situation>.json`. The tiny model trains in seconds what takes hours
 elsewhere, so time is stretched: what was sampled every quarter of a second is written down as if
-scraped every 30 s. Ages and times of day are stretched with it, measured durations are not.
+scraped every 30 s. Ages and times of day are stretched with it; measured durations are not, nor is
+the time that a pod lingers: 20 s are one scrape, if that, and then its series are stale.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ SAMPLE_SECONDS = 0.25
 SCRAPE_SECONDS = 30
 STRETCH = SCRAPE_SECONDS / SAMPLE_SECONDS
 DEADLINE_SECONDS = 180
+AFTERWARDS = 30
+"""Samples without any series at the end: what is to be told of a pod is told when it is gone."""
 
 HANGS = """
 import sys, time
@@ -63,9 +66,13 @@ class Recording:
         self._began = time.time()
         self._series: dict[str, list[str]] = {}
         self._samples = 0
+        self._gone: set[str] = set()
 
     def sample(self, text: str, pod: str) -> None:
-        """One scrape of the pod's `/metrics`; empty where it did not answer."""
+        """One scrape of the pod's `/metrics`; empty where it did not answer. The first with an exit
+        code is the last."""
+        if pod in self._gone:
+            return
         for family in text_string_to_metric_families(text):
             for found in family.samples:
                 if found.name in self._wanted:
@@ -75,6 +82,18 @@ class Recording:
                     values += ["_"] * (self._samples - len(values))
                     values.append(self._stretched(found.name, found.value))
         self._samples += 1
+        if "\nforge_exit_code " in text:
+            self.gone(pod)
+
+    def gone(self, pod: str) -> None:
+        """The scrape that finds no pod ends its series."""
+        if pod in self._gone:
+            return
+        self._gone.add(pod)
+        for name, values in self._series.items():
+            if f'pod="{pod}"' in name:
+                values += ["_"] * (self._samples - len(values)) + ["stale"]
+        self._samples += 1
 
     def _stretched(self, name: str, value: float) -> str:
         if name.endswith("_timestamp_seconds"):
@@ -83,11 +102,10 @@ class Recording:
             value *= STRETCH
         return f"{value:.6g}".replace("nan", "NaN").replace("inf", "Inf")
 
-    def write(self, path: Path, grace_seconds: int) -> None:
+    def write(self, path: Path) -> None:
         data = {
             "interval": f"{SCRAPE_SECONDS}s",
-            "samples": self._samples,
-            "grace_seconds": grace_seconds,
+            "samples": self._samples + AFTERWARDS,
             "series": {name: _packed(values) for name, values in sorted(self._series.items())},
         }
         path.write_text(json.dumps(data, indent=1) + "\n")
@@ -135,26 +153,24 @@ class Situations:
             "HF_HUB_OFFLINE": "1",
         }
         recording = Recording()
-        grace: int = getattr(self, name)(recording)
-        recording.write(RECORDED / f"{name}.json", grace)
+        getattr(self, name)(recording)
+        recording.write(RECORDED / f"{name}.json")
 
     def _bring_rows(self, count: int) -> None:
         rows = write_rows(self._folder / "rows.jsonl", count)
         open_storage(f"s3://{self._bucket}").upload("rows.jsonl", rows)
 
-    def healthy(self, recording: Recording) -> int:
+    def healthy(self, recording: Recording) -> None:
         """Preempted once, resumed, finished."""
         self._attempt(recording, "a", ends=75, preempt_at=25)
         self._attempt(recording, "b", ends=0)
-        return 30
 
-    def diverging(self, recording: Recording) -> int:
+    def diverging(self, recording: Recording) -> None:
         """The largest learning rate, and an adapter scaled until its products overflow."""
         huge = {"FORGE_LEARNING_RATE": "0.99", "FORGE_LORA_ALPHA": str(10**20)}
         self._attempt(recording, "a", ends=81, more=huge)
-        return 30
 
-    def overfitting(self, recording: Recording) -> int:
+    def overfitting(self, recording: Recording) -> None:
         """Few rows, read very often, with much room to learn them by heart."""
         self._bring_rows(10)
         more = {
@@ -171,9 +187,8 @@ class Situations:
             "FORGE_SAVE_STEPS": "50",
         }
         self._attempt(recording, "a", ends=0, more=more)
-        return 30
 
-    def store_fails(self, recording: Recording) -> int:
+    def store_fails(self, recording: Recording) -> None:
         """No file of a checkpoint gets into the store."""
 
         def refuse(call: Call) -> Answer | None:
@@ -184,15 +199,13 @@ class Situations:
             more = {"AWS_ENDPOINT_URL_S3": url, "AWS_MAX_ATTEMPTS": "2"}
             more |= {"FORGE_MAX_STEPS": "100000"}
             self._attempt(recording, "a", samples=160, more=more)
-        return 30
 
-    def hanging(self, recording: Recording) -> int:
+    def hanging(self, recording: Recording) -> None:
         """A step that never ends, in a process that still answers."""
         command = (sys.executable, "-c", HANGS)
         self._attempt(recording, "a", samples=150, command=command)
-        return 30
 
-    def damaged(self, recording: Recording) -> int:
+    def damaged(self, recording: Recording) -> None:
         """The newest checkpoint rots between two attempts."""
         self._attempt(recording, "a", ends=75, preempt_at=25)
         storage = open_storage(f"s3://{self._bucket}/out/r")
@@ -202,12 +215,10 @@ class Situations:
         victim = max(storage.list(newest), key=lambda info: info.size)
         storage.write(victim.key, b"rotten")
         self._attempt(recording, "b", ends=0)
-        return 30
 
-    def grace_too_short(self, recording: Recording) -> int:
+    def grace_too_short(self, recording: Recording) -> None:
         """One second is less than a stop takes."""
         self._attempt(recording, "a", ends=0, more={"FORGE_GRACE_SECONDS": "1"})
-        return 1
 
     def _attempt(
         self,
@@ -239,6 +250,7 @@ class Situations:
                 assert code == ends, f"exit {code}:\n{log.read_text()[-3000:]}"
         finally:
             job.kill()
+        recording.gone(pod)
 
 
 def _sure_of_itself(model: Path, folder: Path) -> Path:

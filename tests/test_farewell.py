@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,17 @@ def a_metrics() -> Metrics:
     return Metrics(BuildInfo("1", "reference", "fast_dev", "model"))
 
 
-@pytest.mark.parametrize("error", [Preempted("x"), Fenced("x"), SettingsError("x"), DataError("x")])
-def test_nobody_lingers_for_a_pod_that_is_wanted_or_has_nothing_to_show(
-    error: BaseException,
-) -> None:
+@pytest.mark.parametrize("error", [Preempted("x"), Fenced("x")])
+def test_nobody_lingers_for_a_pod_that_is_wanted(error: BaseException) -> None:
     farewell(settings(metrics_linger_seconds=FOR_EVER), a_metrics(), StopToken(), error)
+
+
+@pytest.mark.parametrize("error", [DataError("x"), SettingsError("x"), Unavailable("x"), None])
+def test_every_other_end_can_be_scraped(error: BaseException | None) -> None:
+    """An alert goes by the exit code, also of a run that was refused before its first step."""
+    began = time.monotonic()
+    farewell(settings(metrics_linger_seconds=0.3), a_metrics(), StopToken(), error)
+    assert time.monotonic() - began >= 0.3
 
 
 @pytest.mark.parametrize("cause", [Preempted("x"), Fenced("x")])

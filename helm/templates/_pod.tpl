@@ -6,9 +6,17 @@
 {{ .Values.scratch.size | default (get (dict "fast_dev" "50Gi" "balanced" "50Gi" "max_quality" "80Gi") .Values.profile) }}
 {{- end }}
 
+{{/* A process for each card: 4 GB more for it by job/doctor/needs.py, of which this is twice. The
+model's file is in memory once for all of them. What the values say of a limit or of a request goes
+for the other, too, as the API takes no request above its limit. */}}
 {{- define "forge-job.resources" -}}
-{{- $memory := get (dict "fast_dev" "24Gi" "balanced" "24Gi" "max_quality" "32Gi") .Values.profile -}}
-{{- $requests := dict "cpu" "3" "memory" $memory -}}
+{{- $own := .Values.resources -}}
+{{- $processes := .Values.gpu.enabled | ternary .Values.gpu.count 1 | int -}}
+{{- $first := get (dict "fast_dev" 24 "balanced" 24 "max_quality" 32) .Values.profile -}}
+{{- $memory := sub $processes 1 | mul 8 | add $first | printf "%dGi" -}}
+{{- $memory = $own.limits.memory | default $own.requests.memory | default $memory -}}
+{{- $cpu := $own.limits.cpu | default (mul 3 $processes | toString) -}}
+{{- $requests := dict "cpu" $cpu "memory" $memory -}}
 {{- $limits := dict "memory" $memory -}}
 {{- if not .Values.scratch.storageClassName -}}
 {{- $size := include "forge-job.scratchSize" . -}}

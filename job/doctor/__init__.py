@@ -7,6 +7,7 @@ without one.
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from job.doctor.limits import Cgroups
 from job.doctor.needs import Needs
 from job.doctor.wanted import Wanted
 from job.errors import JobError, SettingsError
+from job.ranks.launch import local_processes
 from job.redact import redact
 
 _TITLE = f"{SettingsError.title}: "
@@ -80,7 +82,10 @@ class Doctor:
 
     def _memory(self) -> str | Finding:
         gpu = self.wanted.needs_gpu
-        return self._where_it_trains(lambda: limits.memory(self.cgroups, self._needs, gpu=gpu))
+        processes = local_processes(os.environ) if self.wanted.gpu else 1
+        return self._where_it_trains(
+            lambda: limits.memory(self.cgroups, self._needs, gpu=gpu, processes=processes)
+        )
 
     def _where_it_trains(self, look: Look) -> str | Finding:
         """Without the GPU this is another, smaller pod: what it lacks the run need not lack."""

@@ -65,17 +65,23 @@ def _limit(path: Path) -> int | None:
     return limit if limit < _UNLIMITED else None
 
 
-def memory(cgroups: Cgroups, needs: Needs | None, *, gpu: bool) -> str | Finding:
+def memory(
+    cgroups: Cgroups, needs: Needs | None, *, gpu: bool, processes: int = 1
+) -> str | Finding:
     """Raises `SettingsError` where the limit is below what can't be given back."""
     limit, source = _least(cgroups)
     there = f"{limit / 1e9:.1f} GB ({source})"
     needs = needs or Needs()
-    needed = needs.memory(gpu=gpu)
+    needed = needs.memory(gpu=gpu, processes=processes)
     said = f"{there}, about {needed / 1e9:.1f} GB are needed"
+    if processes > 1:
+        said += f" by {processes} processes"
     if limit < needed:
         raise SettingsError(Problem("memory", said, "raise the container's memory limit"))
-    if limit < needed + (needs.weights or 0):
-        weights = f"{(needs.weights or 0) / 1e9:.1f} GB of weights"
+    # Read from one file for all of them, or held by each.
+    size = (needs.weights or 0) * (1 if gpu else processes)
+    if limit < needed + size:
+        weights = f"{size / 1e9:.1f} GB of weights"
         why = "they are read in pieces, slowly" if gpu else "on a CPU they stay there"
         return Finding("warning", f"{said}, and {weights} don't fit beside it: {why}")
     return said

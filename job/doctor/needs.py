@@ -68,9 +68,10 @@ class Needs:
         adapters = _LOCAL_ADAPTERS * (self.adapter or 0)
         return (self.download or 0) + checkpoints + adapters + _DISK_BESIDES
 
-    def memory(self, *, gpu: bool) -> float:
-        """Of the host, that can't be given back: a checkpoint is there once while it is saved."""
-        return (_GPU_PROCESS if gpu else _CPU_PROCESS) + (self.checkpoint or 0)
+    def memory(self, *, gpu: bool, processes: int = 1) -> float:
+        """Of the host, that can't be given back: a checkpoint is there once while it is saved,
+        however many processes have the same weights."""
+        return processes * (_GPU_PROCESS if gpu else _CPU_PROCESS) + (self.checkpoint or 0)
 
 
 class _Model(NamedTuple):

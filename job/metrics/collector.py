@@ -86,6 +86,21 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[RunState], float | None]], ...]] 
         lambda s: s.grace_needed_seconds,
     ),
     (
+        "grace_seconds",
+        "FORGE_GRACE_SECONDS: the grace period that the pod has.",
+        lambda s: s.limits.get("grace"),
+    ),
+    (
+        "save_seconds",
+        "FORGE_SAVE_SECONDS: a checkpoint is made at least so often.",
+        lambda s: s.limits.get("save"),
+    ),
+    (
+        "stall_seconds",
+        "FORGE_STALL_SECONDS: a run without progress for so long is not alive.",
+        lambda s: s.limits.get("stall"),
+    ),
+    (
         "goodput_ratio",
         "Share of the time held by all attempts that went into steps which still count.",
         RunState.goodput_ratio,

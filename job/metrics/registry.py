@@ -96,6 +96,10 @@ class Metrics:
         """What a preemption takes, from SIGTERM to the end of the process."""
         self.state.grace_needed_seconds = seconds
 
+    def limits(self, *, grace: float, save: float, stall: float) -> None:
+        """The run's own settings, in seconds: an alert's rules serve runs of any settings."""
+        self.state.limits = {"grace": grace, "save": save, "stall": stall}
+
     def planned(self, max_steps: int) -> None:
         """How many optimizer steps the run is going to take."""
         self.state.max_steps = max_steps

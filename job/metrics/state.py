@@ -81,6 +81,8 @@ class RunState:
         self.checkpoint_bytes: int | None = None
         self.conditional_writes: bool | None = None
         self.grace_needed_seconds: float | None = None
+        self.limits: dict[str, float] = {}
+        """Seconds that alerts hold the run to: its settings `grace`, `save` and `stall`."""
         self.losses = LossHistory()
         self.logged: dict[str, float] = {}
         """The newest value of each thing that the trainer logs (`loss`, `eval_loss`, …)."""

@@ -25,6 +25,9 @@ _POLL_SECONDS: Final = 0.1
 _FOLLOW_SECONDS: Final = 10.0
 """Ranks of a group end by themselves; one that hasn't met the others yet is told."""
 
+_TOLD: Final = (75, -signal.SIGTERM)
+"""How a worker ends that was told to; one with another code had ended before, and lingered."""
+
 _VERDICTS: Final = tuple(code for code, (_, action) in EXIT_CODES.items() if action == "FailJob")
 _ORDER: Final = (*_VERDICTS, 76, 75, 69)
 """The first that any worker ended with is the pod's: what can't be mended, then what is nobody's
@@ -79,6 +82,16 @@ def wanted(environ: Mapping[str, str]) -> Node | None:
     return Node(nodes, workers, number, host, _number(environ, "PET_MASTER_PORT", _PORT))
 
 
+def local_processes(environ: Mapping[str, str]) -> int:
+    """How many of the run share this node: as torchrun says, or as we would start.
+
+    Raises `SettingsError`.
+    """
+    if environ.get("LOCAL_WORLD_SIZE"):
+        return _number(environ, "LOCAL_WORLD_SIZE", 1)
+    return _workers(environ)
+
+
 def launch(node: Node, command: Sequence[str] = (sys.executable, "-m", "job")) -> tuple[int, str]:
     """Run the workers to their end: the exit code, and what to say where no worker could."""
     return _Workers(node, command).wait()
@@ -114,7 +127,7 @@ class _Workers:
                 self._asked = True
                 collateral = {rank for rank in range(len(self._processes)) if rank not in codes}
                 self._terminate()
-        judged = {rank: code for rank, code in codes.items() if rank not in collateral}
+        judged = {r: c for r, c in codes.items() if r not in collateral or c not in _TOLD}
         verdict = _verdict(list(judged.values()))
         return verdict, _unsaid(judged, verdict)
 
@@ -137,7 +150,7 @@ def _verdict(codes: Sequence[int]) -> int:
 
 def _unsaid(codes: Mapping[int, int], verdict: int) -> str:
     """The pod's message is worker 0's, unless that was killed, or ended for no reason of its own;
-    `codes` leaves out whom we have told to stop."""
+    `codes` leaves out who has ended because we told it to."""
     if codes.get(0) == verdict:
         return ""
     rank = 0 if codes.get(0, 0) < 0 else _decisive(codes, verdict)

@@ -69,6 +69,18 @@ def test_a_first_worker_that_was_told_to_stop_does_not_speak_for_the_pod() -> No
     assert said == "(78, 'worker 1 ended with 78: its log says why')"
 
 
+def test_a_first_worker_that_lingers_for_a_scrape_speaks_for_the_pod() -> None:
+    """The other one has ended for the same reason, with the log instead of the message."""
+    worker = """
+        import os, signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(78))
+        if os.environ["RANK"] == "0":
+            time.sleep(60)
+        sys.exit(78)
+    """
+    assert _launcher(worker).communicate(timeout=50)[0].strip() == "(78, '')"
+
+
 def test_a_signal_reaches_every_worker(tmp_path: Path) -> None:
     worker = f"""
         import os, pathlib, signal, sys, time

@@ -165,6 +165,20 @@ def test_a_pod_without_a_gpu_may_be_smaller_than_the_one_that_trains(tmp_path: P
     assert "the pod that trains needs it" in results[False].detail
 
 
+@pytest.mark.parametrize("name", ["PET_NPROC_PER_NODE", "LOCAL_WORLD_SIZE"])
+def test_the_processes_of_the_node_share_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("FORGE_ENGINE", "reference")
+    (tmp_path / "memory.max").write_text("2000000000")
+    for count, result in (("1", "ok"), ("2", "failed"), ("two", "failed")):
+        monkeypatch.setenv(name, count)
+        found = Doctor(Wanted(None), tmp_path / "none", Cgroups(tmp_path, tmp_path / "none"))
+        memory = next(check for check in found.checks() if check.name == "memory")
+        assert memory.result == result, memory
+    assert f"{name}: is 'two', not a number" in memory.detail
+
+
 def test_the_table_is_aligned() -> None:
     table = lines(doctor(gpu=False))
     assert [line[:10].strip() for line in table] == NAMES

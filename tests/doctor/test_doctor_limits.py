@@ -251,6 +251,21 @@ def test_memory(cgroups: Callable[..., Cgroups], tmp_path: Path) -> None:
     assert words(limits.memory(roomy, wanted, gpu=False)).startswith("ok: 3.1 GB")
 
 
+def test_each_process_takes_its_own_memory(cgroups: Callable[..., Cgroups]) -> None:
+    wanted = Needs(0.0, 1e9, 0.5e9, 0.0)
+    found = cgroups(memory_DOT_max=str(25 * 10**9))
+    assert words(limits.memory(found, wanted, gpu=True)).startswith("ok: 25.0 GB")
+    with pytest.raises(SettingsError, match=r"about 32\.5 GB are needed by 8 processes .raise"):
+        limits.memory(found, wanted, gpu=True, processes=8)
+    # The file of the weights is cached once for all; on a CPU each process holds its own.
+    tight = cgroups(memory_DOT_max=str(34 * 10**8))
+    assert words(limits.memory(tight, wanted, gpu=False)).startswith("ok: ")
+    tight = cgroups(memory_DOT_max=str(52 * 10**8))
+    said = words(limits.memory(tight, wanted, gpu=False, processes=2))
+    assert said.startswith("warning: 5.2 GB")
+    assert "2.0 GB of weights" in said
+
+
 @pytest.mark.parametrize("limit", ["max", str(10**17)])
 def test_the_machine_is_a_limit_too(cgroups: Callable[..., Cgroups], limit: str) -> None:
     found = cgroups(memory_DOT_max=limit)

@@ -68,20 +68,41 @@ def test_the_alerts_are_prometheus_own_rules(tmp_path: Path) -> None:
     rules.write_text(yaml.safe_dump(spec))
     checked = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", str(rules))
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    grace = next(r for r in spec["groups"][0]["rules"] if r["alert"] == "ForgeJobGraceTooShort")
-    assert grace["expr"].endswith("> 60")
+
+
+def test_the_alert_on_jobs_comes_only_where_something_tells_of_them() -> None:
+    def groups(*sets: str) -> dict[str, str]:
+        spec = only(example("monitoring", *sets), "PrometheusRule")["spec"]
+        return {group["name"]: group["rules"][0]["expr"] for group in spec["groups"]}
+
+    assert set(groups("metrics.prometheusRule.kubeStateMetrics=false")) == {"forge-job"}
+    of_jobs = groups()["forge-job-jobs"]
+    # `weather-balanced-1a2b3c4d` and, of a JobSet, `weather-…-node-0`
+    assert of_jobs.count('namespace="ml",job_name=~"weather.*"') == 2
+    named = groups('fullnameOverride="other"')["forge-job-jobs"]
+    assert named.count('job_name=~"other.*"') == 2
+
+
+def test_the_alerts_are_the_same_in_every_release() -> None:
+    """Each judges the runs of all: a limit of one release's own would be wrong for the others."""
+    short, long = (
+        only(example("monitoring", f"terminationGracePeriodSeconds={s}"), "PrometheusRule")["spec"]
+        for s in (15, 600)
+    )
+    assert short == long
 
 
 def test_each_alert_fires_when_it_should_and_not_before(tmp_path: Path) -> None:
     spec = only(example("monitoring"), "PrometheusRule")["spec"]
-    for rule in spec["groups"][0]["rules"]:
+    rules = [rule for group in spec["groups"] for rule in group["rules"]]
+    for rule in rules:
         rule["annotations"] = {}  # for people: their text is not what is tested
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
     cases = (ROOT / "tests" / "k8s" / "alerts_test.yaml").read_text()
     (tmp_path / "tests.yaml").write_text(cases.replace("RULES", "rules.yaml"))
     tested = run("promtool", "test", "rules", str(tmp_path / "tests.yaml"))
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    for rule in spec["groups"][0]["rules"]:
+    for rule in rules:
         assert f"alertname: {rule['alert']}\n" in cases
 
 
@@ -118,6 +139,29 @@ def test_the_dashboard_is_what_the_sidecar_looks_for() -> None:
     assert len(ids) == len(set(ids)) >= 10
     for panel in dashboard["panels"]:
         assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+
+
+def test_the_dashboard_marks_where_each_attempt_began(tmp_path: Path) -> None:
+    """An attempt is a pod, so a series of its own, which never changes."""
+    dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+    [annotation] = dashboard["annotations"]["list"]
+    query = annotation["expr"].replace("$namespace", ".*").replace("$run_id", ".*")
+    pods = {"a": "1x39 stale", "b": "_x44 2x80"}
+    name = 'forge_attempt{{namespace="ml",pod="{}",run_id="r"}}'.format
+    series = [{"series": name(pod), "values": values} for pod, values in pods.items()]
+    marked = {"0s": ("a", 1), "5m": None, "10m30s": None, "11m": ("b", 2), "13m": None}
+    tests = [
+        {
+            "expr": query,
+            "eval_time": time,
+            "exp_samples": [{"labels": name(found[0]), "value": found[1]}] if found else [],
+        }
+        for time, found in marked.items()
+    ]
+    case = {"interval": "15s", "input_series": series, "promql_expr_test": tests}
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump({"tests": [case]}))
+    tested = run("promtool", "test", "rules", str(tmp_path / "tests.yaml"))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_the_network_is_closed_but_for_the_named_ways() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from job.config import Settings
+from job.config import Settings, load_settings
+from job.doctor.needs import Needs
 from job.errors import EXIT_CODES
+from job.profiles import PROFILES
 from job.version import __version__
 from scripts.chart import OWN_VALUES, camel_case, values
 from tests.k8s.chart import CHART, Manifest, env_of, example, only, pod_of
@@ -143,6 +145,54 @@ def test_every_value_has_such_a_test() -> None:
     groups = ("metrics.", "networkPolicy.", "argo.")  # objects of their own: test_chart_objects
     paths = {v.path for v in values() if not v.path.startswith(groups)} | {"metrics.port"}
     assert paths == covered
+
+
+def _resources(profile: str, count: int, *sets: str) -> Manifest:
+    given = (f'profile="{profile}"', f"gpu.count={count}", *sets)
+    return dict(_container(*given)["resources"])
+
+
+def _bytes(quantity: str) -> int:
+    return int(quantity.removesuffix("Gi")) * 2**30
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+@pytest.mark.parametrize("profile", list(PROFILES))
+def test_a_pod_has_memory_and_cpus_for_a_process_a_card(profile: str, count: int) -> None:
+    found = _resources(profile, count)
+    required = {"run_id": "r", "dataset_uri": "s3://b/d/", "output_uri": "s3://b/out"}
+    needs = Needs.of(load_settings(**required, profile=profile))
+    needed = needs.memory(gpu=True, processes=count) + (needs.weights or 0)
+    assert found["limits"]["memory"] == found["requests"]["memory"]
+    assert needed * 1.5 < _bytes(found["limits"]["memory"])
+    assert int(found["requests"]["cpu"]) == 3 * count
+
+
+def test_one_process_is_all_that_a_pod_without_cards_has() -> None:
+    found = _resources("balanced", 8, "gpu.enabled=false", 'settings.engine="reference"')
+    assert (found["requests"]["cpu"], found["limits"]["memory"]) == ("3", "24Gi")
+
+
+@pytest.mark.parametrize(
+    ("given", "requests", "limits"),
+    [
+        ('resources.limits={"memory":"40Gi"}', {"cpu": "24", "memory": "40Gi"}, "40Gi"),
+        ('resources.requests={"memory":"40Gi"}', {"cpu": "24", "memory": "40Gi"}, "40Gi"),
+        (
+            'resources={"requests":{"memory":"20Gi","cpu":"7"},"limits":{"memory":"40Gi"}}',
+            {"cpu": "7", "memory": "20Gi"},
+            "40Gi",
+        ),
+        ('resources.limits={"cpu":"2"}', {"cpu": "2", "memory": "80Gi"}, "80Gi"),
+    ],
+)
+def test_resources_of_ones_own_stay_as_they_are(
+    given: str, requests: dict[str, str], limits: str
+) -> None:
+    """And no request is above its limit, which the API server would refuse."""
+    found = _resources("balanced", 8, given)
+    assert found["requests"].items() >= requests.items()
+    assert found["limits"]["memory"] == limits
 
 
 def test_every_value_is_documented() -> None:

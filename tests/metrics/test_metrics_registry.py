@@ -254,6 +254,7 @@ def test_no_update_is_lost_between_threads(metrics: Metrics) -> None:
 def test_the_table_of_the_documentation_is_the_registrys(metrics: Metrics) -> None:
     metrics.conditional_writes(True)
     metrics.grace_needed(1.0)
+    metrics.limits(grace=60, save=600, stall=900)
     rows = set()
     for family in whole_run(metrics).registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")

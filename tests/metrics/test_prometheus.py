@@ -35,7 +35,7 @@ def test_prometheus_sees_a_preempted_run_as_one(
     job_env: dict[str, str], bucket: str, tmp_path: Path
 ) -> None:
     rules = tmp_path / "alerts.yaml"
-    rules.write_text((FILES / "alerts.yaml").read_text().replace("GRACE_SECONDS", "3600"))
+    rules.write_text((FILES / "alerts.yaml").read_text())
     # Within one epoch, so that no batch is a short one; long enough to be seen before its end.
     rows = write_rows(tmp_path / "more-rows.jsonl", 260)
     open_storage(bucket).upload("data/rows.jsonl", rows)
@@ -43,6 +43,7 @@ def test_prometheus_sees_a_preempted_run_as_one(
         "FORGE_MAX_STEPS": str(STEPS),
         "FORGE_PER_DEVICE_TRAIN_BATCH_SIZE": "2",
         "FORGE_GRADIENT_ACCUMULATION_STEPS": "1",
+        "FORGE_GRACE_SECONDS": "3600",
     }
     with (
         prometheus(tmp_path / "prometheus", rules) as server,
@@ -65,6 +66,7 @@ def test_prometheus_sees_a_preempted_run_as_one(
             server.wait_for('forge_run_phase{phase="finished",pod="second"} == 1')
             _the_values_are_right(server, job_env)
             _every_panel_has_a_value(server)
+            _both_attempts_are_marked(server)
             _no_alert_fires(server)
             text = job.get("/metrics")
             job.wait_until(lambda _: "pushed to" in (tmp_path / "second.log").read_text())
@@ -88,6 +90,9 @@ def _the_values_are_right(server: Prometheus, env: dict[str, str]) -> None:
     assert server.value(f"forge_max_steps{{{last}}}") == STEPS
     assert server.value(f"forge_eta_seconds{{{last}}}") == 0
     assert server.value(f"forge_attempt{{{last}}}") == 2
+    assert server.value(f"forge_grace_seconds{{{last}}}") == 3600
+    assert server.value(f"forge_save_seconds{{{last}}}") == 600
+    assert server.value(f"forge_stall_seconds{{{last}}}") == 900
     assert server.value(f"forge_resumes_total{{{last}}}") == 1
     assert server.value(f"forge_wasted_steps_total{{{last}}}") == 0
     assert server.value(f"forge_checkpoint_last_step{{{last}}}") == record.checkpoints[-1].step
@@ -123,6 +128,12 @@ def _every_panel_has_a_value(server: Prometheus) -> None:
         assert all(math.isfinite(float(s["value"][1])) for s in found), query
 
 
+def _both_attempts_are_marked(server: Prometheus) -> None:
+    [annotation] = json.loads((FILES / "dashboard.json").read_text())["annotations"]["list"]
+    query = annotation["expr"].replace("$namespace", ".*").replace("$run_id", ".*")
+    assert {values[0] for values in server.history(query, 300)} == {1, 2}
+
+
 def _no_alert_fires(server: Prometheus) -> None:
     server.wait_until(
         lambda: all(rule["health"] == "ok" for rule in server.rules()), "all rules evaluated"
@@ -148,5 +159,5 @@ def _series(text: str) -> int:
     return len(re.findall(r"(?m)^forge_", text))
 
 
-EXPECTED_SERIES = 145
+EXPECTED_SERIES = 148
 """Of a finished run: whatever its data and its store do, there are no more."""
