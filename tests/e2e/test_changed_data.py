@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from job.fingerprint import of_run
 from job.ledger import Checkpoint, Ledger, read_record
 from job.storage import open_storage
 from tests.dataset.standin import model_folder
-from tests.e2e.jobs import run
+from tests.e2e.jobs import run, started
 
 ROW = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 
@@ -74,3 +75,19 @@ def test_other_settings_are_told_first(env: dict[str, str], bucket: str, tmp_pat
     message = ended.events()[-1]["message"]
     assert ended.code == 78, message
     assert "seed: was 3407, is now 1" in message
+
+
+@pytest.mark.parametrize(("setting", "code"), [({}, 65), ({"FORGE_SEED": "1"}, 78)])
+def test_a_refusal_can_be_scraped(
+    env: dict[str, str], bucket: str, tmp_path: Path, setting: dict[str, str], code: int
+) -> None:
+    open_storage(bucket).write("data/rows.jsonl", ROW * 9)
+    env = {**env, **setting, "FORGE_METRICS_LINGER_SECONDS": "200"}
+    with started(env, tmp_path / "log") as job:
+        job.wait_until(lambda progress: progress.get("phase") == "failed")
+        scraped = job.get("/metrics").splitlines()
+        job.signal(signal.SIGTERM)
+        ended = job.ended()
+    assert ended.code == code, ended.log
+    # An alert takes the code of the newest attempt, so it needs both.
+    assert {f"forge_exit_code {code}.0", "forge_attempt 2.0"} <= set(scraped)
