@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Final
 
+from job.config import PREFIX
 from job.demo.assets import DEFAULT_CACHE, fetch_leaderboard, fetch_model
 from job.demo.bfcl import DEMO, convert, write
 from job.demo.model import prepare_model
@@ -34,3 +36,20 @@ def demo_model() -> Path:
     return prepare_model(
         fetch_model(DEFAULT_CACHE), (DEFAULT_CACHE / "smollm2-135m-instruct").resolve()
     )
+
+
+def job_env(bucket: str, run_id: str, model: Path, folder: Path, **more: str) -> dict[str, str]:
+    """This process's environment with the settings of a run that trains on rows in `bucket`."""
+    settings = {
+        "RUN_ID": run_id,
+        "DATASET_URI": f"s3://{bucket}/data/rows.jsonl",
+        "OUTPUT_URI": f"s3://{bucket}/runs",
+        "PROFILE": "fast_dev",
+        "MODEL_FAMILY": "smollm2",
+        "MODEL": str(model),
+        "ENGINE": "reference",
+        "WORK_DIR": str(folder / "work"),
+        **more,
+    }
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return clean | {PREFIX + name: value for name, value in settings.items()}

@@ -10,9 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from benchmarks.models import model_and_rows
+from benchmarks.models import job_env, model_and_rows
 from benchmarks.report import finished
-from job.config import PREFIX
 from job.demo.s3_server import S3Server
 from job.ledger import RECORD_KEY
 from job.storage import open_storage
@@ -42,19 +41,4 @@ def place(model_name: str, runs: int, rounds: int, root: Path) -> Iterator[Place
         for number in range(runs):
             record = finished(1000).model_copy(update={"run_id": f"run-{number:03d}"})
             records.write(f"{record.run_id}/{RECORD_KEY}", record.model_dump_json().encode())
-        yield Place(_env(folder, model), model, root, rounds)
-
-
-def _env(folder: Path, model: Path) -> dict[str, str]:
-    settings = {
-        "RUN_ID": "checked",
-        "DATASET_URI": f"s3://{BUCKET}/data/rows.jsonl",
-        "OUTPUT_URI": f"s3://{BUCKET}/runs",
-        "PROFILE": "fast_dev",
-        "MODEL_FAMILY": "smollm2",
-        "MODEL": str(model),
-        "ENGINE": "reference",
-        "WORK_DIR": str(folder / "work"),
-    }
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return clean | {PREFIX + name: value for name, value in settings.items()}
+        yield Place(job_env(BUCKET, "checked", model, folder), model, root, rounds)

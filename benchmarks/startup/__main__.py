@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks.machine import machine_now, versions
-from benchmarks.models import MODELS, model_and_rows
+from benchmarks.models import MODELS, job_env, model_and_rows
 from benchmarks.output import leave
 from job.config import PREFIX
 from job.demo.s3_server import S3Server
@@ -93,22 +93,17 @@ def _bare(folder: Path, model: Path, number: int) -> dict[str, float]:
 
 
 def _job_env(folder: Path, model: Path, number: int) -> dict[str, str]:
-    settings = {
-        "RUN_ID": f"startup-{number}",
-        "DATASET_URI": f"s3://{BUCKET}/data/rows.jsonl",
-        "OUTPUT_URI": f"s3://{BUCKET}/runs",
-        "PROFILE": "fast_dev",
-        "MODEL_FAMILY": "smollm2",
-        "MODEL": str(model),
-        "ENGINE": "reference",
-        "PER_DEVICE_TRAIN_BATCH_SIZE": "2",
-        "GRADIENT_ACCUMULATION_STEPS": "1",
-        "METRICS_PORT": "0",
-        "METRICS_LINGER_SECONDS": "0",
-        "LOG_FORMAT": "json",
-        "WORK_DIR": str(folder / "work"),
-    }
-    return os.environ | {PREFIX + name: value for name, value in settings.items()}
+    return job_env(
+        BUCKET,
+        f"startup-{number}",
+        model,
+        folder,
+        PER_DEVICE_TRAIN_BATCH_SIZE="2",
+        GRADIENT_ACCUMULATION_STEPS="1",
+        METRICS_PORT="0",
+        METRICS_LINGER_SECONDS="0",
+        LOG_FORMAT="json",
+    )
 
 
 def _job(folder: Path, env: Mapping[str, str]) -> dict[str, float]:
