@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.gpu import rows
 from benchmarks.gpu.shapes import SHAPES
-from benchmarks.gpu.stages import STAGES, step_seconds
+from benchmarks.gpu.stages import GPU_TESTS, STAGES, step_seconds
 from benchmarks.gpu.table import markdown
 from job.memory import GIB, Shape, estimate
 from job.profiles import PROFILES
@@ -58,6 +58,14 @@ def test_the_stages_are_documented() -> None:
     text = (ROOT / "benchmarks" / "gpu" / "README.md").read_text(encoding="utf-8")
     for stage in STAGES:
         assert f"benchmarks.gpu {stage}" in text
+
+
+def test_no_test_for_a_card_is_elsewhere() -> None:
+    files = set((ROOT / "tests").rglob("test_*.py")) - {Path(__file__)}
+    marked = [path for path in files if "pytest.mark.gpu" in path.read_text(encoding="utf-8")]
+    assert marked
+    for path in marked:
+        assert str(path.parent.relative_to(ROOT)) in GPU_TESTS, path
 
 
 def test_lengths_are_spread(tmp_path: Path) -> None:
