@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import rows
+from benchmarks.gpu import pack, rows
 from benchmarks.gpu.shapes import SHAPES
 from benchmarks.gpu.stages import GPU_TESTS, STAGES, step_seconds
 from benchmarks.gpu.table import markdown
@@ -109,3 +109,29 @@ def test_goals_are_held_against_what_was_measured() -> None:
     assert "off by +10%" in table
     assert "**speed-14b-balanced-job failed**: exit code 71" in table
     assert "## 14b" not in table
+
+
+def test_what_a_bare_machine_is_brought() -> None:
+    names = {line.partition("==")[0] for line in pack.carried([*pack.THERE, *pack.THERE_TOO])}
+    assert {"unsloth", "unsloth-zoo", "bitsandbytes", "trl", "peft", "pydantic"} <= names
+    assert {"moto", "flask", "pytest"} <= names, "the embedded store, and what runs the contract"
+    assert not names & {"torch", "triton", "transformers", "numpy", "xformers"}
+    assert not [name for name in names if name.startswith("nvidia-")]
+
+
+def test_the_machine_may_lack_more() -> None:
+    assert "pandas" in {line.partition("==")[0] for line in pack.carried(["torch", "pyarrow"])}
+
+
+def test_only_its_own_kernels_and_services_stay(tmp_path: Path) -> None:
+    kernels = tmp_path / "bitsandbytes"
+    services = tmp_path / "botocore" / "data"
+    kernels.mkdir()
+    for name in ("cpu", "cuda128", "cuda130", "rocm70", "xpu2026"):
+        (kernels / f"libbitsandbytes_{name}.so").touch()
+    for name in ("s3", "ec2"):
+        (services / name).mkdir(parents=True)
+    (services / "endpoints.json").touch()
+    pack.strip(tmp_path, "130")
+    assert {path.stem[16:] for path in kernels.iterdir()} == {"cpu", "cuda130"}
+    assert {path.name for path in services.iterdir()} == {"s3", "endpoints.json"}
