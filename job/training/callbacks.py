@@ -11,9 +11,7 @@ boundary: whichever rank was asked to stop, all do, and there.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,10 @@ import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from job.errors import Diverged, Preempted, Problem
+from job.errors import Preempted
 from job.lifecycle import StopToken
 from job.ranks import ALONE, Ranks
+from job.training.finite import FiniteSteps
 from job.training.observer import Judge, Saved, Step, TrainingObserver
 from job.training.randomness import keep_random_states, random_state, restore_random_state
 from job.training.state import TrainingState
@@ -93,6 +92,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         # step's begin: at the start of an epoch the Trainer restores it before it draws a seed.
         self._random: dict[str, Any] = {}
         self._measured: dict[str, float] = {}
+        self._finite = FiniteSteps()
 
     # -- the loop ---------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         # First told, then judged: whoever looks for the reason has to see the value that ended it.
         self._observer.logged(step=state.global_step, epoch=state.epoch or 0.0, logs=logs)
         skipped = self.trainer.accelerator.optimizer_step_was_skipped
-        _refuse_what_is_not_finite(state.global_step, logs, skipped=skipped)
+        self._finite.check(state.global_step, logs, skipped=skipped)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         finished = bool(control.should_training_stop) or state.global_step >= state.max_steps
@@ -267,21 +267,6 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             self.trainer._save_checkpoint(self.trainer.model, trial=None)
             self._hand_over(self.trainer.args, self.trainer.state, finished=True)
             raise TrainingOver
-
-
-def _refuse_what_is_not_finite(step: int, logs: Mapping[str, float], *, skipped: bool) -> None:
-    """Before the step is saved. Its loss is of the weights before it, so what it has made of them
-    its gradient says; where fp16's scaler has `skipped` the update, nothing."""
-    for name in ("loss", "eval_loss") if skipped else ("loss", "eval_loss", "grad_norm"):
-        if name in logs and not math.isfinite(logs[name]):
-            raise Diverged(
-                Problem(
-                    f"step {step}",
-                    f"{name} is {logs[name]}",
-                    "lower FORGE_LEARNING_RATE, lengthen the warm-up, look at the data around "
-                    "this step; earlier checkpoints are kept",
-                )
-            )
 
 
 def _gpu_memory() -> dict[str, int]:

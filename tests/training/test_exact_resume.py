@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from job.engines import ReferenceEngine
 from job.errors import Diverged, Unavailable
-from job.training import TrainingData, TrainingResult, TrainingState, check_loadable
+from job.training import TrainingData, TrainingResult, TrainingState, check_loadable, finite
 from tests.stored import stored
 from tests.tiny import build_model
 from tests.training.runs import Outcome, run
@@ -165,10 +166,13 @@ def test_a_diverged_run_is_named_and_not_saved(
 
 
 class BrokenGradient(ReferenceEngine):
-    """In step 2 one gradient is not finite, as where a product overflows; its loss was before."""
+    """In `steps` one gradient is not finite, as where a product overflows; its loss was before."""
 
-    def __init__(self, value: float, scaler: torch.amp.GradScaler | None = None) -> None:
+    def __init__(
+        self, value: float, scaler: torch.amp.GradScaler | None = None, steps: Container[int] = (2,)
+    ) -> None:
         super().__init__()
+        self._steps = steps
         self._value = value
         self._scaler = scaler
 
@@ -177,8 +181,8 @@ class BrokenGradient(ReferenceEngine):
         trainer.accelerator.scaler = self._scaler
 
         def broken(gradient: torch.Tensor) -> torch.Tensor | None:
-            in_step_2 = trainer.state.global_step == 1
-            return torch.full_like(gradient, self._value) if in_step_2 else None
+            breaks = trainer.state.global_step + 1 in self._steps
+            return torch.full_like(gradient, self._value) if breaks else None
 
         next(p for p in trainer.model.parameters() if p.requires_grad).register_hook(broken)
 
@@ -218,6 +222,23 @@ def test_a_step_that_the_scaler_of_fp16_skips_is_none_that_diverged(
     norms = [entry["grad_norm"] for entry in outcome.result.history if "grad_norm" in entry]
     assert [norm == float("inf") for norm in norms] == [False, True, False]
     check_loadable(outcome.seen.saves[-1].folder)
+
+
+def test_a_scaler_that_skips_every_step_has_trained_nothing(
+    model: Path, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finite, "MOST_SKIPPED", 4)
+    unvalidated = TrainingData(data.train, stored(tmp_path / "none", []))
+
+    def skipping(steps: Container[int]) -> Outcome:
+        engine = BrokenGradient(float("nan"), torch.amp.GradScaler("cpu"), steps)
+        return run(model, unvalidated, tmp_path / "out", engine=engine, max_steps=8)
+
+    with pytest.raises(Diverged, match="step 6: no gradient of 4 steps was finite"):
+        skipping(range(3, 99))
+    once_between = skipping({1, 2, 3, 5, 6, 7})
+    assert once_between.result is not None
+    assert once_between.result.step == 8
 
 
 def test_a_background_failure_ends_training(
