@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from safetensors.torch import load_file, save_file
 
 from job.dataset import ChatFormat, Row
-from job.engines import LoadedModel
+from job.engines import LoadedModel, ReferenceEngine
 from job.errors import JobError
 from job.evaluation import evaluate
 from job.lifecycle import StopToken
@@ -152,13 +152,14 @@ def _judge(
 
     def rates() -> dict[str, float] | None:
         while True:
-            found = evaluate.judge_adapter(
-                loaded.model,
-                loaded.tokenizer,
-                chat,
-                held_out,
-                lambda: stop.requested or group.others_asked,
-            )
+            with ReferenceEngine().generating(loaded.model):
+                found = evaluate.judge_adapter(
+                    loaded.model,
+                    loaded.tokenizer,
+                    chat,
+                    held_out,
+                    lambda: stop.requested or group.others_asked,
+                )
             if found is None:
                 return None
             if not until_cut_off:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from job.dataset import ChatFormat, Row
-from job.engines import LoadedModel
+from job.engines import LoadedModel, ReferenceEngine
 from job.errors import Preempted
 from job.evaluation import evaluate as evaluate_module
 from job.evaluation.evaluate import judge_adapter
@@ -45,14 +45,15 @@ def judging(model: Path) -> Callable[..., Judging]:
                     stop.request(Preempted("test"))
 
             def rates() -> dict[str, float] | None:
-                found = judge_adapter(
-                    loaded.model,
-                    loaded.tokenizer,
-                    chat,
-                    held_out,
-                    lambda: stop.requested,
-                    alive=alive,
-                )
+                with ReferenceEngine().generating(loaded.model):
+                    found = judge_adapter(
+                        loaded.model,
+                        loaded.tokenizer,
+                        chat,
+                        held_out,
+                        lambda: stop.requested,
+                        alive=alive,
+                    )
                 if found is None:
                     return None
                 return {name: measure["rate"] for name, measure in found.items()}
