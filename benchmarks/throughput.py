@@ -32,8 +32,9 @@ LEVERS: Final[dict[str, dict[str, Any]]] = {
 """What the bare script gets, each with those above it."""
 JOB: Final = "the job"
 PLAIN: Final = next(iter(LEVERS))
-SAME_LOSS: Final = 1e-3
-"""Relative, after some steps of products rounded in another order."""
+SAME_LOSS: Final = 6e-2 if cpu_has_bf16() else 1e-3
+"""Relative, after some steps of products rounded in another order. In bf16 that is more: there the
+plain script itself was 7% from what it computes in fp32."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -68,4 +68,12 @@ def _dense(quantized: Any, dtype: Any) -> Any:
     dense.weight = torch.nn.Parameter(weight, requires_grad=False)
     if quantized.bias is not None:
         dense.bias = torch.nn.Parameter(quantized.bias.data.to(dtype), requires_grad=False)
+    if dtype != torch.float32:
+        dense.register_forward_hook(_in_fp32)
     return dense
+
+
+def _in_fp32(_layer: Any, _inputs: Any, output: Any) -> Any:
+    """As the 4-bit layer gives it. To a sum in bf16 an adapter adds nothing while it is young: its
+    part is below the last digit. The loss of early steps stayed 10 to 20% above fp32's."""
+    return output.float()

@@ -321,6 +321,25 @@ def test_dense_copies_train_as_the_4_bit_layers_do(
         assert apart < most_apart, name
 
 
+def test_what_a_young_adapter_adds_is_not_rounded_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the CPU has bf16: beside the base's part of a sum it is smaller than bf16's digits."""
+    monkeypatch.setattr(dense_module, "cpu_has_bf16", lambda: True)
+    model = ReferenceEngine().load(folder, HYPERPARAMETERS).model.eval()
+    assert make_dense(model)
+    layer = next(m for m in model.modules() if hasattr(m, "lora_A"))
+    torch.manual_seed(0)
+    x = torch.randn(64, layer.base_layer.weight.shape[1])
+    layer.lora_B["default"].weight.data.normal_(0, 1e-4)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        part = layer.lora_B["default"](layer.lora_A["default"](x)) * layer.scaling["default"]
+        base = layer.base_layer(x)
+        added = layer(x) - base
+    assert part.float().norm() < base.float().norm() / 256
+    assert (added - part).norm() < part.float().norm() / 50
+
+
 def test_a_large_model_keeps_its_4_bit_layers(folder: Path) -> None:
     model = ReferenceEngine().load(folder, HYPERPARAMETERS).model
     assert not make_dense(model, most_bytes=1000)
