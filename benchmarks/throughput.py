@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "steps": bench.steps,
             "batch": BATCH,
             "mean_tokens": bench.mean_tokens,
+            "bf16": cpu_has_bf16(),
             "rounds": len(rounds),
         },
         "step_seconds": {side: _step_seconds(rounds, side) for side in rounds[0]},
@@ -91,7 +92,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     setup, seconds = result["setup"], result["step_seconds"]
     setting = (
         f"{setup['steps']} steps of {setup['batch']} rows ({setup['mean_tokens']:.0f} tokens on "
-        f"average), {setup['rounds']} rounds. "
+        f"average), {setup['rounds']} rounds, in {'bf16' if setup['bf16'] else 'fp32'}. "
         f"{described(result['machine'])}."
     )
     lines = [
