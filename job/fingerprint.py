@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count, takewhile
 from typing import Any
 
 from job.config import Settings
 from job.dataset import DataFile, DataObject
-from job.errors import Problem, SettingsError
+from job.errors import FingerprintMismatch, Problem, SettingsError
 from job.ledger import RunRecord, compare, flatten
 
 _log = logging.getLogger(__name__)
@@ -128,12 +128,29 @@ def refuse_other_settings(record: RunRecord, settings: Settings, ranks: int = 1)
 
     Raises `FingerprintMismatch`. Fields that only one release knows are left to the whole.
     """
+    _compare_settings(record, settings, ranks, settings.allow_fingerprint_change)
+
+
+def refuse_to_finish_again(record: RunRecord, settings: Settings, ranks: int) -> None:
+    """As `refuse_other_settings`, for a run that is finished: to accept a change of what was
+    trained would train nothing. Only who shared the work may differ."""
+    accepted = [name for name in settings.allow_fingerprint_change if name == "world_size"]
+    try:
+        _compare_settings(record, settings, ranks, accepted)
+    except FingerprintMismatch as error:
+        found = "the run is finished: use the old values, or another FORGE_RUN_ID for a new run"
+        raise FingerprintMismatch(
+            [*error.problems[:-1], Problem(error.problems[-1].where, found)]
+        ) from None
+
+
+def _compare_settings(
+    record: RunRecord, settings: Settings, ranks: int, accepted: Iterable[str]
+) -> None:
     current, before = of_settings(settings, ranks), recorded(record)
     known = current.keys() & before.keys()
     compare(
-        {name: before[name] for name in known},
-        {name: current[name] for name in known},
-        settings.allow_fingerprint_change,
+        {name: before[name] for name in known}, {name: current[name] for name in known}, accepted
     )
 
 

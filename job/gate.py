@@ -55,12 +55,28 @@ class Gate:
 
     def early_notice(self, held_out_calls: int) -> str | None:
         """What can be said of the gate before any GPU time was spent: that it can't be passed."""
-        if not self.is_set or held_out_calls:
+        if not self.is_set:
+            return None
+        if not held_out_calls:
+            return (
+                "a promotion gate is set, but no held-out row has a tool call to judge by: no "
+                "adapter can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, or unset "
+                "FORGE_GATE_*)"
+            )
+        best = self._best(held_out_calls)
+        if self.min_exact is None or best >= self.min_exact - _ROUNDING:
             return None
         return (
-            "a promotion gate is set, but no held-out row has a tool call to judge by: no adapter "
-            "can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, or unset FORGE_GATE_*)"
+            f"FORGE_GATE_MIN_EXACT={self.min_exact:g} asks for more than the lower bound that "
+            f"{held_out_calls} held-out tool calls have when all are right, {best:.1%}: no adapter "
+            "can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, or FORGE_GATE_ON=rate)"
         )
+
+    def _best(self, held_out_calls: int) -> float:
+        """The share by which an adapter is judged whose every call is right."""
+        from job.evaluation.intervals import wilson  # not on the way to `status`
+
+        return 1.0 if self.on == "rate" else wilson(held_out_calls, held_out_calls)[0]
 
     def _share(self, exact: Mapping[str, Any]) -> tuple[float, str]:
         if self.on == "rate":

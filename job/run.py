@@ -99,12 +99,14 @@ def run_job(
             grace=settings.grace_seconds, save=settings.save_seconds, stall=settings.stall_seconds
         )
         storage = open_storage(settings.run_uri, metrics)
-        found = read_record(storage)
-        was_finished = found is not None and found[0].status in FINISHED
-        if found and (record := _already_finished(settings, storage, found, folder, ranks)):
-            return _result(record, storage)
         health = Health(metrics, settings.stall_seconds)
+        # Before anything that may take long, as a large adapter's verification: whoever finds
+        # nobody at the port kills the pod.
         with MetricsServer(metrics.registry, settings.metrics_port, metrics.progress, health):
+            found = read_record(storage)
+            was_finished = found is not None and found[0].status in FINISHED
+            if found and (record := _already_finished(settings, storage, found, folder, ranks)):
+                return _result(record, storage)
             run = _claim(
                 settings, folder, storage, metrics, stop, context, on_progress, was_finished
             )
@@ -186,7 +188,7 @@ def _already_finished(
         return None
     size = ranks.size if ranks else 1
     settings = fingerprint.at_same_batch(settings, record, size)
-    fingerprint.refuse_other_settings(record, settings, size)
+    fingerprint.refuse_to_finish_again(record, settings, size)
     try:
         publish.verify(storage, adapter.key, adapter.manifest_sha256, work_dir / "verify")
     except Rejected as reason:

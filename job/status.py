@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from job.errors import Preempted, Problem, SettingsError, Unavailable
+from job.errors import JobError, Preempted, Problem, SettingsError, Unavailable
 from job.gate import PASSED
-from job.ledger import RECORD_KEY, Attempt, RunRecord, read_record
+from job.ledger import FINISHED, RECORD_KEY, Attempt, RunRecord, read_record
 from job.promotion import is_named, promoted_beside
 from job.redact import redact
 from job.storage import S3_SCHEME, Storage, open_storage
@@ -22,8 +22,8 @@ _BAR_WIDTH: Final = 30
 _LABEL_WIDTH: Final = 12
 _TOP_LINES: Final = 8
 """From the run's name to the adapter's."""
-_OVER: Final = ("succeeded", "gate_failed", "failed")
-"""Nothing more is to be watched; a preempted run is taken up by its next attempt."""
+_RETRIED: Final = (Unavailable.exit_code, JobError.exit_code)
+"""What the Job and Argo start again, as after a preemption: the next attempt takes the run up."""
 
 
 def status(
@@ -114,13 +114,19 @@ def _read(storage: Storage) -> RunRecord:
     return found[0]
 
 
+def _is_over(record: RunRecord) -> bool:
+    """Whether nothing more is to be watched."""
+    failed_for_good = record.status == "failed" and record.current.exit_code not in _RETRIED
+    return record.status in FINISHED or failed_for_good
+
+
 def _watch(
     storage: Storage, record: RunRecord, as_json: bool, out: TextIO, interval_seconds: float
 ) -> None:
     screen = _Screen(out)
     while True:
         screen.show(_shown(record, storage.uri, as_json=as_json), redraw=not as_json)
-        if record.status in _OVER:
+        if _is_over(record):
             return
         time.sleep(interval_seconds)
         try:

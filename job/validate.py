@@ -153,7 +153,7 @@ class _Validator:
         notice = gate_of(self._settings).early_notice(report.held_out_calls)
         if notice:
             return Finding("warning", notice)
-        return f"{report.held_out_calls} held-out rows with tool calls to judge by"
+        return f"{report.held_out_calls} held-out tool-call turns to judge by"
 
     def _rows(self) -> str:
         limit = self._model.position_limit if self._model else None

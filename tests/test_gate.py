@@ -123,3 +123,15 @@ def test_a_gate_that_no_adapter_can_pass_is_told_early() -> None:
     assert "no held-out row has a tool call" in str(Gate(min_exact=0.1).early_notice(0))
     assert Gate(min_exact=0.1).early_notice(1) is None
     assert Gate().early_notice(0) is None
+
+
+def test_a_bound_that_so_few_calls_cannot_reach_is_told_early() -> None:
+    careful = Gate(min_exact=0.9, on="lower_bound")
+    told = str(careful.early_notice(20))
+    assert "FORGE_GATE_MIN_EXACT=0.9" in told
+    assert "20 held-out tool calls have when all are right, 83.9%" in told
+    assert careful.early_notice(35) is None
+    assert Gate(min_exact=0.9).early_notice(20) is None, "a share can be 100%"
+    assert Gate(min_gain=0.9, on="lower_bound").early_notice(20) is None
+    all_right = {"rate": 1.0, "low": wilson(20, 20)[0]}
+    assert careful.verdict({"adapter": {"exact": all_right}}), "indeed it does not pass"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import JobError, SettingsError
-from job.ledger import RECORD_KEY, Adapter, Attempt, Checkpoint, Holder, Progress, RunRecord
+from job.ledger import RECORD_KEY, Adapter, Attempt, Checkpoint, Holder, Progress, RunRecord, Status
 from job.status import describe, sparkline, status
 from job.storage import open_storage
 
@@ -182,6 +182,34 @@ def test_watch_ends_with_the_run_and_prints_changes_only(tmp_path: Path) -> None
     assert status(str(tmp_path), as_json=True, watch=True, out=out, interval_seconds=0.02) == 0
     shown = [json.loads(line)["status"] for line in out.getvalue().splitlines()]
     assert shown == ["running", "succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "over"),
+    [
+        ("failed", 69, False),  # the Job starts the next attempt, as after a preemption
+        ("failed", 70, False),
+        ("preempted", 75, False),
+        ("failed", 65, True),
+        ("gate_failed", 80, True),
+    ],
+)
+def test_watch_goes_on_while_an_attempt_may_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: Status, code: int, over: bool
+) -> None:
+    record = a_record()
+    record.status, record.current.exit_code = state, code
+    store(str(tmp_path), record)
+    looks: list[float] = []
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        record.status = "succeeded"
+        store(str(tmp_path), record)
+
+    monkeypatch.setattr("job.status.time.sleep", look)
+    assert status(str(tmp_path), as_json=True, watch=True, out=io.StringIO()) == 0
+    assert bool(looks) is not over
 
 
 def test_watch_on_a_terminal_redraws_and_ctrl_c_ends_it(tmp_path: Path) -> None:

@@ -116,11 +116,11 @@ def check_only(files: Sequence[DataFile], options: PrepareOptions) -> DataReport
 
 
 def _calling(rows: Mapping[int, Row], sides: Split) -> int:
-    """Evaluation rows in which the assistant calls a tool."""
-    turns = ([row.messages[i] for i in row.assistant_turns] for row in _held_out(rows, sides))
+    """Evaluation turns in which the assistant calls a tool."""
+    turns = (row.messages[i] for row in _held_out(rows, sides) for i in row.assistant_turns)
     return sum(
-        any(turn.get("tool_calls") or parse_tool_calls(turn.get("content") or "") for turn in own)
-        for own in turns
+        bool(turn.get("tool_calls") or parse_tool_calls(turn.get("content") or ""))
+        for turn in turns
     )
 
 

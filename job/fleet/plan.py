@@ -108,7 +108,7 @@ def write(runs: Sequence[Planned], folder: Path) -> None:
 
 def _entries(text: str) -> Iterable[dict[str, Any]]:
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_once)
     except ValueError as error:
         raise SettingsError(Problem(_WHERE, f"are not JSON: {error}", _EXAMPLE)) from None
     if isinstance(found, dict):
@@ -121,6 +121,14 @@ def _entries(text: str) -> Iterable[dict[str, Any]]:
         told = f"are {many:,}; there may be 1 to {MOST_RUNS}"
         raise SettingsError(Problem(_WHERE, told, _EXAMPLE))
     return _combinations(found) if isinstance(found, dict) else found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON takes the last of two equal names without a word: a grid would lose its first list."""
+    for name, times in Counter(name for name, _ in pairs).items():
+        if times > 1:
+            raise SettingsError(Problem(_WHERE, f"{name} is there {times} times", "leave one"))
+    return dict(pairs)
 
 
 def _refuse_single_values(lists: Mapping[str, Any]) -> None:

@@ -221,7 +221,8 @@ def _open_attempt(record: RunRecord, holder: Holder, conditional_writes: bool) -
     durable = record.durable_step
     lost = max(0, record.progress.step - durable)
     if record.attempts and record.current.ended_at is None:
-        # It was killed without a chance to say how far it got.
+        # It was killed without a chance to say how far it got, and when.
+        record.current.last_seen_at = record.updated_at
         record.current.to_step = max(record.current.from_step, durable)
     record.attempt += 1
     record.holder = holder

@@ -145,7 +145,8 @@ class Attempt(_Part):
     """Relative difference of the first loss after a resume from the one recorded; 0: the same."""
     gave_up: bool = False
     """It ended since those before it had made no progress; the next one is given a new chance."""
-
+    last_seen_at: str | None = None
+    """The last heartbeat of one that was killed; None where it ended by itself or still runs."""
     advanced: bool = False
     """It kept what no step shows: answers of the evaluation, or an export."""
 

@@ -37,9 +37,9 @@ def _span(attempt: Attempt, record: RunRecord) -> Span:
         return Span(attempt, _between(attempt.started_at, attempt.ended_at), at_least=False)
     if attempt.number == record.attempt:
         return Span(attempt, _between(attempt.started_at, record.updated_at), at_least=False)
-    # Its last checkpoint is the last thing that a killed attempt is known to have done.
+    # Killed: it was there until its last heartbeat, which older versions did not note.
     commits = [c.committed_at for c in record.checkpoints if c.attempt == attempt.number]
-    last_seen = commits[-1] if commits else attempt.started_at
+    last_seen = attempt.last_seen_at or (commits[-1] if commits else attempt.started_at)
     return Span(attempt, _between(attempt.started_at, last_seen), at_least=True)
 
 

@@ -125,7 +125,7 @@ def train(
         ranks.explained(),
         _translated_errors(output_dir, trainer, observer),
     ):
-        if resume_from is not None and _is_over(resume_from, resumed):
+        if resume_from is not None and _is_over(trainer, resume_from, resumed):
             _conclude(trainer, callback, resume_from)
         else:
             _loop(trainer, resume_from)
@@ -276,9 +276,21 @@ def _said(fit: Fit) -> str:
     return f"{fit.per_device_train_batch_size} × {fit.gradient_accumulation_steps} conversations"
 
 
-def _is_over(folder: Path, resumed: TrainingState) -> bool:
+def _is_over(trainer: Any, folder: Path, resumed: TrainingState) -> bool:
+    """By the present plan: where a change of it was accepted, what the old one ended goes on, and
+    what the new one has no step for does not. A run that stopped early is over by any plan."""
     state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
-    return resumed.finished or (state.max_steps > 0 and state.global_step >= state.max_steps)
+    step, planned = state.global_step, trainer.args.max_steps
+    if not resumed.finished and not 0 < state.max_steps <= step:
+        return bool(0 < planned <= step)
+    if resumed.finished and step < state.max_steps:
+        return True
+    return bool(step >= (planned if planned > 0 else _steps_of_epochs(trainer)))
+
+
+def _steps_of_epochs(trainer: Any) -> int:
+    batches = trainer.get_train_dataloader()
+    return int(trainer.set_initial_training_values(trainer.args, batches)[-1])
 
 
 def _conclude(trainer: Any, callback: JobCallback, folder: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_sound_run(job_env: dict[str, str], bucket: str) -> None:
 def test_a_gate_that_no_adapter_can_pass_is_told(job_env: dict[str, str], bucket: str) -> None:
     env = job_env | {"FORGE_GATE_MIN_EXACT": "0.5"}
     done = validate(env, "-m", "job", "validate")
-    assert "4 held-out rows with tool calls to judge by" in done.stdout
+    assert "held-out tool-call turns to judge by" in done.stdout
     rows = [{"messages": [{"role": "user", "content": f"Q {i}?"}, ANSWER]} for i in range(40)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     open_storage(bucket).write("data/rows.jsonl", text.encode())

@@ -86,6 +86,12 @@ def test_a_preempted_run_equals_an_uninterrupted_one(
     assert third.code == 0
     assert "the run is finished, its adapter is sound" in third.log
     assert record_of(storage).attempt == 2  # it claimed nothing
+    more = {"FORGE_MAX_STEPS": "40", "FORGE_ALLOW_FINGERPRINT_CHANGE": "max_steps"}
+    longer = run({**job_env, **more}, tmp_path / "longer.log")
+    assert longer.code == 78, "to end well would say that it has trained 40 steps"
+    assert "max_steps: was" in longer.log
+    assert "the run is finished: use the old values, or another FORGE_RUN_ID" in longer.log
+    assert record_of(storage).attempt == 2
 
 
 def _adapter(bucket: str, name: str, tmp_path: Path) -> Path:

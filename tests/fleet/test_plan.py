@@ -72,6 +72,7 @@ def test_all_combinations_under_names_that_stay() -> None:
         ('[{"lora_r": 8}, {"lora_r": true}]', r"run 2, FORGE_LORA_R: .*found 'true'"),
         ('[{"name": "a"}, {"name": "a", "seed": 2}]', r"run-1-a is there 2 times"),
         ('[{"lora_r": 8}, {"lora_r": 8}]', r"is there 2 times"),
+        ('{"lora_r": [8], "lora_r": [16]}', r"the runs: lora_r is there 2 times"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(text: str, told: str) -> None:

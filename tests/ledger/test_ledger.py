@@ -47,6 +47,7 @@ def test_a_claim_after_a_kill_takes_over_at_the_last_durable_step(storage: Stora
     commit(first, 25)
     commit(first, 50)
     first.heartbeat(Progress(phase="training", step=57, max_steps=100, loss=1.0, eval_loss=0.5))
+    last_heartbeat = stored(storage).updated_at
 
     second = claim(storage)
 
@@ -54,6 +55,8 @@ def test_a_claim_after_a_kill_takes_over_at_the_last_durable_step(storage: Stora
     assert (second.attempt, record.attempt, len(record.attempts)) == (2, 2, 2)
     killed, current = record.attempts
     assert (killed.exit_code, killed.ended_at, killed.to_step) == (None, None, 50)
+    assert killed.last_seen_at == last_heartbeat
+    assert current.last_seen_at is None
     assert (current.number, current.from_step, current.to_step) == (2, 50, 50)
     assert current.lost_steps == 7
     progress = record.progress

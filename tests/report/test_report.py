@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,17 @@ def test_each_process_is_a_gpu_to_pay_for() -> None:
 def test_held_seconds_of_earlier_attempts() -> None:
     assert held_seconds(a_record()) == 1800
     assert held_seconds(a_record(), before_attempt=3) == 1500
+
+
+def test_a_killed_attempt_held_its_pod_until_its_last_heartbeat() -> None:
+    """Also once retention has taken all of its checkpoints away."""
+    record = a_record()
+    killed = record.attempts[1]
+    killed.last_seen_at = (
+        datetime.fromisoformat(killed.started_at) + timedelta(minutes=40)
+    ).isoformat()
+    record.checkpoints = [c for c in record.checkpoints if c.attempt != killed.number]
+    assert held_seconds(record) == 600 + 2400 + 300
 
 
 def test_no_price_no_money() -> None:

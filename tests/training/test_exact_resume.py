@@ -153,6 +153,40 @@ def test_early_stopping_saves_its_last_state_and_stays_stopped(
     assert again.adapter == outcome.adapter
 
 
+@pytest.mark.parametrize(
+    ("plan", "trained"),
+    [
+        pytest.param({"max_steps": 14}, [13, 14], id="more steps"),
+        pytest.param({"max_steps": -1, "num_train_epochs": 4}, [13, 14, 15, 16], id="more epochs"),
+        pytest.param({"max_steps": 9}, [], id="fewer than there were"),
+        pytest.param({"max_steps": -1, "num_train_epochs": 3}, [], id="as many"),
+    ],
+)
+def test_another_plan_goes_on_from_the_end_of_the_old_one(
+    model: Path,
+    data: TrainingData,
+    uninterrupted: Outcome,
+    tmp_path: Path,
+    plan: dict[str, Any],
+    trained: list[int],
+) -> None:
+    """Where its change was accepted: the last state of twelve steps is the end of those alone."""
+    last = uninterrupted.seen.saves[-1]
+    assert (last.step, TrainingState.load(last.folder).finished) == (12, True)
+    again = run(model, data, tmp_path, resume_from=last.folder, **plan)
+    assert sorted(again.seen.losses) == trained
+    assert (again.adapter == uninterrupted.adapter) is (not trained)
+
+
+def test_a_plan_that_ends_before_the_state_trains_no_step(
+    model: Path, data: TrainingData, tmp_path: Path
+) -> None:
+    stopped = run(model, data, tmp_path, stop_at=19)
+    assert stopped.seen.saves[-1].step == 5
+    again = run(model, data, tmp_path, resume_from=stopped.seen.saves[-1].folder, max_steps=4)
+    assert again.seen.losses == {}
+
+
 def test_a_diverged_run_is_named_and_not_saved(
     data: TrainingData, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -100,7 +100,7 @@ class DataReport:
     largest_group: int = 0
     """Rows that must stay on one side, since ids tie their prompts together."""
     held_out_calls: int = 0
-    """Evaluation rows in which the assistant calls a tool."""
+    """Evaluation turns in which the assistant calls a tool."""
     quarantine: Path | None = None
     """A file with the invalid rows as they stood in the data, secrets masked."""
     preview: bytes | None = None
