@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from job.checkpoint import CheckpointUploader
 from job.config import Settings
-from job.errors import Fenced, JobError, Preempted, Stopped
-from job.ledger import FINISHED, Ledger, Progress, Status
+from job.errors import AccessDenied, Fenced, JobError, Preempted, Stopped, Unavailable
+from job.ledger import FINISHED, Ledger, Pace, Progress, Status
 from job.lifecycle import StopToken
 from job.metrics import Metrics, push
 from job.redact import redact
@@ -18,6 +18,11 @@ _log = logging.getLogger(__name__)
 
 _RECORD_SECONDS = 2.0
 """Of the grace period, kept for the last swap of `run.json`."""
+
+_UPLOAD_SECONDS = 30.0
+"""For a checkpoint on its way up at a failure, or twice as long as one took before."""
+_LOOK_SECONDS = 0.2
+_NO_WAY_THERE = (Unavailable, AccessDenied)
 
 
 def recorded_progress(metrics: Metrics, ledger: Ledger) -> Progress:
@@ -52,6 +57,8 @@ def close_attempt(
             return error  # a failed gate, or a promotion that is the next attempt's to make
         if isinstance(error, Preempted):
             _save_what_there_is(ledger, uploader, metrics, stop)
+        elif not isinstance(error, _NO_WAY_THERE):
+            _finish_upload(uploader, ledger.record.pace, stop)
         try:
             _record_end(ledger, metrics, error)
         except Fenced as fenced:
@@ -94,6 +101,14 @@ def _save_what_there_is(
         _log.error("steps %d to %d are lost: %s", durable + 1, step, why)
     else:
         _log.info("everything up to step %d is durable", step)
+
+
+def _finish_upload(uploader: CheckpointUploader, pace: Pace, stop: StopToken) -> None:
+    """What was on its way when a peer was lost or memory ran out: else the next attempt trains it
+    once more. Whoever wants the pod meanwhile gets it."""
+    until = time.monotonic() + max(_UPLOAD_SECONDS, 2 * pace.upload_seconds)
+    while not uploader.flush(_LOOK_SECONDS) and time.monotonic() < until and not stop.signalled:
+        pass
 
 
 def farewell(settings: Settings, metrics: Metrics, stop: StopToken, error: object = None) -> None:

@@ -90,6 +90,43 @@ def attempt(storage: Storage, tmp_path: Path) -> Iterator[Attempt]:
         yield attempt
 
 
+# -- failed, with a checkpoint on its way ----------------------------------------------------------
+
+
+def test_what_is_on_its_way_at_a_failure_is_not_trained_again(attempt: Attempt) -> None:
+    def only_while_waited_for(verb: str, _key: str) -> None:
+        if verb == "upload":
+            assert attempt.uploader.waited_for.wait(60)
+
+    attempt.storage.before = only_while_waited_for
+    attempt.train(57)
+    attempt.save(57)
+    attempt.close(RuntimeError("CUDA error: an illegal memory access"))
+    record = attempt.record
+    assert [checkpoint.step for checkpoint in record.checkpoints] == [57]
+    assert (record.status, record.current.exit_code, record.current.to_step) == ("failed", 70, 57)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error"), Unavailable("storage is gone")])
+def test_it_is_not_waited_for_in_vain(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    release = threading.Event()
+
+    def hangs(verb: str, _key: str) -> None:
+        if verb == "upload":
+            release.wait(60)
+
+    attempt.storage.before = hangs
+    attempt.save(57)
+    if isinstance(error, RuntimeError):  # whoever wants the pod meanwhile gets it
+        monkeypatch.setattr(StopToken, "signalled", property(lambda _token: True))
+    attempt.close(error)
+    assert attempt.record.checkpoints == []
+    assert attempt.record.status == "failed"
+    release.set()
+
+
 # -- preempted ------------------------------------------------------------------------------------
 
 
@@ -201,7 +238,6 @@ def test_a_failure_is_recorded_with_code_and_reason(
     record = attempt.record
     assert (record.status, record.progress.phase, record.progress.step) == ("failed", "failed", 7)
     assert (record.current.exit_code, record.current.reason) == (code, reason)
-    assert not attempt.uploader.waited_for.is_set(), "a failure has nothing to wait for"
 
 
 def test_the_reason_holds_no_secret(attempt: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
