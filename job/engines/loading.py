@@ -32,6 +32,10 @@ def refusing(model_dir: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left")) from error
         raise not_loadable(model_dir, _first_paragraph(error)) from error
+    except RuntimeError as error:
+        if not str(error).startswith("Unsloth:"):  # which says so of a folder that it can't read
+            raise
+        raise not_loadable(model_dir, _first_paragraph(error)) from error
 
 
 def not_loadable(model_dir: Path, found: str) -> SettingsError:

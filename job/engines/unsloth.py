@@ -29,6 +29,17 @@ _log = logging.getLogger(__name__)
 
 _PATCHED_TRAINER = "UnslothSFTTrainer"
 
+CACHES: Final = {
+    "UNSLOTH_COMPILE_LOCATION": "unsloth-compile",
+    "UNSLOTH_MEGA_CACHE_DIR": "unsloth-mega-cache",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+    "TRITON_CACHE_DIR": "triton",
+    "HF_DATASETS_CACHE": "datasets",
+    "HF_MODULES_CACHE": "models-code",
+    "MPLCONFIGDIR": "matplotlib",
+}
+"""Variable → folder below the work volume's `cache/`."""
+
 
 def from_pretrained_arguments(
     model_dir: Path, hyperparameters: Hyperparameters, trust_remote_code: bool = False
@@ -129,11 +140,14 @@ class UnslothEngine:
         }
 
     def adopt(self, trainer: Any) -> None:
-        """Nothing to correct: Unsloth keeps the LoRA weights in fp32 throughout.
+        """Unsloth keeps the LoRA weights in fp32 in training, but asks for evaluations in bf16: one
+        that is made outside of the loop, as after a preemption in the last one, would round the
+        trained weights for good (transformers casts the model in place).
 
         It gives padding-free batches up in silence for models and environments that it can't keep
         conversations apart in (UNSLOTH_RETURN_LOGITS=1 is one), at a third of the speed or more.
         """
+        trainer.args.bf16_full_eval = trainer.args.fp16_full_eval = False
         if not getattr(trainer.data_collator, "padding_free", False):
             _log.warning("Unsloth has switched padding-free batches off: padding is trained over")
 
@@ -154,23 +168,22 @@ def prepare_environment(work_dir: Path) -> None:
     """
     for variable, folder in cache_folders(work_dir).items():
         os.environ[variable] = str(folder)
-    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+    for variable, value in _SWITCHES.items():
+        os.environ.setdefault(variable, value)
+
+
+_SWITCHES: Final = {
+    "UNSLOTH_DISABLE_STATISTICS": "1",
+    # It maps our tokenized rows once more, in processes forked from one with threads and a card.
+    "UNSLOTH_DATASET_NUM_PROC": "0",
+}
 
 
 def cache_folders(work_dir: Path) -> dict[str, Path]:
     """Where each of the caches is in a run on that work volume, by the variable that says so."""
-    folders = {
-        "UNSLOTH_COMPILE_LOCATION": "unsloth-compile",
-        "UNSLOTH_MEGA_CACHE_DIR": "unsloth-mega-cache",
-        "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
-        "TRITON_CACHE_DIR": "triton",
-        "HF_DATASETS_CACHE": "datasets",
-        "HF_MODULES_CACHE": "models-code",
-        "MPLCONFIGDIR": "matplotlib",
-    }
     return {
         variable: Path(os.environ.get(variable, work_dir / "cache" / folder))
-        for variable, folder in folders.items()
+        for variable, folder in CACHES.items()
     }
 
 
@@ -182,6 +195,15 @@ def _clamped(max_seq_length: int, limit: int | None) -> int:
     return limit
 
 
+@contextmanager
+def _variables_kept() -> Iterator[None]:
+    """Unsloth takes TORCHINDUCTOR_CACHE_DIR out of the environment when it is imported: compiled
+    kernels would not be on the work volume, where the next attempt looks for them."""
+    kept = {name: os.environ[name] for name in CACHES if name in os.environ}
+    yield
+    os.environ.update(kept)
+
+
 def _import_first() -> Any:
     if importlib.util.find_spec("unsloth") is None:
         hint = "use the GPU image or install the gpu extra, or set FORGE_ENGINE=reference"
@@ -190,7 +212,7 @@ def _import_first() -> Any:
     if loaded and "unsloth" not in sys.modules:
         raise JobError(f"unsloth must be imported before {', '.join(loaded)}: a bug of forge-job")
     try:
-        with warnings.catch_warnings():
+        with _variables_kept(), warnings.catch_warnings():
             # The data stage has loaded the chat template's renderer from transformers: no part
             # that Unsloth patches. (Were trl or peft named too, we wouldn't be here.)
             warnings.filterwarnings("ignore", r"WARNING: Unsloth should be imported before \[trans")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -51,13 +52,17 @@ def generate(
     """Answer one batch of prompts (token ids, ending where the assistant begins).
 
     Greedy, so that two runs agree. Special tokens are left out of the answers. None within a token
-    of when `halts` says so. To be called inside `generating`.
+    of when `halts` says so. To be called inside `generating`. An answer ends, cut off, where the
+    model has no more positions: Unsloth refuses to go beyond them, others answer nonsense.
     """
+    room = min(max_new_tokens, _positions(model) - max(map(len, prompts)))
+    if room < 1:
+        return [Answer("", cut_off=True)] * len(prompts)
     halt = _Halt(halts, alive)
     with torch.inference_mode():
         outputs = model.generate(
             **_left_padded(prompts, tokenizer.pad_token_id, model.device),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=room,
             stopping_criteria=StoppingCriteriaList([halt]),
         )
     if halt.halted:
@@ -67,6 +72,10 @@ def generate(
     ended = torch.isin(answers, ends).any(dim=1).tolist()
     texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
     return [Answer(text, cut_off=not end) for text, end in zip(texts, ended, strict=True)]
+
+
+def _positions(model: Any) -> int:
+    return getattr(model.config, "max_position_embeddings", None) or sys.maxsize
 
 
 def batches(lengths: Sequence[int], max_new_tokens: int) -> list[list[int]]:

@@ -51,7 +51,7 @@ def test_unsloth_without_a_gpu_is_refused() -> None:
 
 
 def test_caches_go_to_the_work_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in (*CACHES, "UNSLOTH_DISABLE_STATISTICS"):
+    for variable in (*CACHES, "UNSLOTH_DISABLE_STATISTICS", "UNSLOTH_DATASET_NUM_PROC"):
         monkeypatch.setenv(variable, "")  # so that it is put back after the test
         monkeypatch.delenv(variable)
     prepare_environment(tmp_path)
@@ -59,10 +59,12 @@ def test_caches_go_to_the_work_volume(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(set(folders)) == len(CACHES)
     assert all(tmp_path in folder.parents for folder in folders)
     assert os.environ["UNSLOTH_DISABLE_STATISTICS"] == "1"
+    assert os.environ["UNSLOTH_DATASET_NUM_PROC"] == "0"
 
 
 def test_what_the_user_has_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = {name: f"/mine/{name}" for name in CACHES} | {"UNSLOTH_DISABLE_STATISTICS": "0"}
+    mine["UNSLOTH_DATASET_NUM_PROC"] = "4"
     for name, value in mine.items():
         monkeypatch.setenv(name, value)
     before = dict(os.environ)
@@ -86,11 +88,25 @@ def test_importing_the_engines_brings_in_nothing_heavy() -> None:
     assert [name for name in heavy if name in modules] == []
 
 
+def a_trainer(*, padding_free: bool = True) -> SimpleNamespace:
+    """What Unsloth's own makes of our arguments."""
+    return SimpleNamespace(
+        args=SimpleNamespace(bf16_full_eval=True, fp16_full_eval=False),
+        data_collator=SimpleNamespace(padding_free=padding_free),
+    )
+
+
+def test_an_evaluation_does_not_round_the_trained_weights() -> None:
+    trainer = a_trainer()
+    UnslothEngine().adopt(trainer)
+    assert not trainer.args.bf16_full_eval
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_padding_free_batches_are_not_lost_in_silence(
     kept: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trainer = SimpleNamespace(data_collator=SimpleNamespace(padding_free=kept))
+    trainer = a_trainer(padding_free=kept)
     UnslothEngine().adopt(trainer)
     assert ("padding-free batches off" in caplog.text) != kept
 

@@ -153,7 +153,7 @@ def test_the_variables_that_we_set_are_read_by_it(
         patch.setattr(os, "environ", environ := dict(os.environ))
         prepare_environment(tmp_path)
     ours = {name for name in environ if name.startswith("UNSLOTH_")}
-    assert len(ours) == 3
+    assert len(ours) == 4
     sources = [p for name in ("unsloth", "unsloth_zoo") for p in (packages / name).rglob("*.py")]
     text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in sources)
     assert [name for name in sorted(ours) if f'"{name}"' not in text] == []
@@ -192,6 +192,10 @@ def test_the_patched_config_keeps_what_it_is_given(found: dict[str, Any]) -> Non
 def test_the_trainer_is_the_patched_one_and_ours_is_built_on_it(found: dict[str, Any]) -> None:
     assert found["trainer"] == "UnslothSFTTrainer"
     assert found["subclass"][:2] == ["JobTrainer", "UnslothSFTTrainer"]
+
+
+def test_compiled_kernels_stay_on_the_work_volume(found: dict[str, Any]) -> None:
+    assert found["inductor_cache"] == "/scratch/cache/torchinductor"
 
 
 def test_a_trainer_that_was_not_patched_is_refused(found: dict[str, Any]) -> None:

@@ -57,6 +57,7 @@ def main() -> dict[str, Any]:
     from job.errors import JobError
 
     found: dict[str, Any] = {}
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/scratch/cache/torchinductor"
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
@@ -72,6 +73,7 @@ def main() -> dict[str, Any]:
     from job.training.trainer import job_trainer
 
     found["versions"] = {name: version(name) for name in ("unsloth", "unsloth_zoo", "trl")}
+    found["inductor_cache"] = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     found["trainer"] = classes.trainer.__name__
     found["subclass"] = [base.__name__ for base in job_trainer(classes.trainer).__mro__]
     found["from_pretrained"] = parameters(FastLanguageModel.from_pretrained)

@@ -14,6 +14,7 @@ from job.errors import Preempted
 from job.evaluation import answers as answers_module
 from job.evaluation import evaluate as evaluate_module
 from job.evaluation import generate as generate_module
+from job.evaluation.document import Answer
 from job.evaluation.evaluate import Bounds, evaluate
 from job.evaluation.generate import batches, generate, generating
 from job.lifecycle import StopToken
@@ -137,7 +138,7 @@ def test_what_is_kept_and_is_damaged_is_nothing(content: bytes) -> None:
     assert answers_module.Answers.resumed("key", kept).adapter == {}
 
 
-@pytest.mark.parametrize("seconds", [1e-9, 0.08])
+@pytest.mark.parametrize("seconds", [1e-9, 0.04])
 def test_time_that_is_over_leaves_the_same_turns_of_both(
     loaded: Loaded, held_out: list[Row], seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,3 +196,18 @@ def test_generation_settings_of_the_model_do_not_leak_in(loaded: Loaded) -> None
     with generating(loaded.model, loaded.tokenizer):
         [ended] = generate(loaded.model, loaded.tokenizer, [[5, 6, 7]], max_new_tokens=8) or []
     assert (len(ended.text) < len(plain), ended.cut_off) == (True, False)
+
+
+def test_an_answer_ends_where_the_model_has_no_more_positions(loaded: Loaded) -> None:
+    """Unsloth raises where a prompt and its answer could be longer, after all of the training."""
+    positions = loaded.model.config.max_position_embeddings
+    with generating(loaded.model, loaded.tokenizer):
+
+        def made(length: int) -> list[Answer]:
+            prompts = [[5] * length, [5, 6, 7]]
+            return generate(loaded.model, loaded.tokenizer, prompts, max_new_tokens=8) or []
+
+        near, full = made(positions - 2), made(positions)
+    assert [answer.cut_off for answer in near] == [True, True]
+    assert len(loaded.tokenizer(near[0].text, add_special_tokens=False)["input_ids"]) <= 2
+    assert full == [Answer("", cut_off=True)] * 2
