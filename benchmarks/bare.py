@@ -30,6 +30,12 @@ def step_clock() -> Any:
         def __init__(self) -> None:
             self.steps: list[tuple[int, float, float]] = []
 
+        def on_train_begin(self, *args: Any, **_: Any) -> None:
+            import torch
+
+            if torch.cuda.is_available():  # the peak of training, as the job's is
+                torch.cuda.reset_peak_memory_stats()
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "loss" in logs:
                 self.steps.append((state.global_step, time.perf_counter(), logs["loss"]))

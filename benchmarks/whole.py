@@ -36,19 +36,24 @@ def main(plan: dict[str, Any]) -> None:
     watch_own_code(stopwatch)
     steps: list[tuple[int, float, float | None]] = []
 
+    def leave() -> None:
+        record = {
+            "steps": steps,
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "peak_bytes": torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0,
+            "spans": [asdict(span) for span in stopwatch.spans],
+        }
+        Path(plan["record"]).write_text(json.dumps(record))
+
     def note(progress: Progress) -> None:
         steps.append((progress.step, time.perf_counter(), progress.loss))
+        if progress.step == progress.total_steps:
+            leave()  # also where publishing a large adapter takes too long
 
     settings = load_settings(**plan["settings"])
     run_job(settings, on_progress=note, context=configure("json", settings.run_id))
-    record = {
-        "steps": steps,
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "peak_bytes": torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0,
-        "spans": [asdict(span) for span in stopwatch.spans],
-    }
-    Path(plan["record"]).write_text(json.dumps(record))
+    leave()
 
 
 def watch_own_code(stopwatch: Stopwatch) -> None:

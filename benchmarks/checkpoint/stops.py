@@ -74,9 +74,10 @@ def in_training(env: dict[str, str], log: Path, port: int, seed: int) -> dict[st
         time.sleep(_POLL_SECONDS)
     ended = time.monotonic() - began
     text = run.ended()
-    _, size, seconds = _DURABLE.findall(text)[-1]
-    if durable is None or run.process.returncode != 75:
+    told = _DURABLE.findall(text)
+    if durable is None or run.process.returncode != 75 or not told:
         raise RuntimeError(text[-3000:])
+    _, size, seconds = told[-1]
     return {
         "durable": durable,
         "exit_after_durable": ended - durable,

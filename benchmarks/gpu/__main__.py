@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]
     os.environ["HF_HUB_OFFLINE"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was measured is left
     arguments.folder.mkdir(parents=True, exist_ok=True)
     names = list(STAGES) if arguments.stage == "all" else [arguments.stage]
     measurements = arguments.folder / f"measured-{arguments.device}"
@@ -48,8 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             tuple(arguments.profiles),
         )
         for name in names:
-            STAGES[name](suite)
-            _leave(arguments, measurements)
+            try:
+                STAGES[name](suite)
+            finally:
+                _leave(arguments, measurements)
     return 1 if any("failed" in found for found in collect(measurements).values()) else 0
 
 

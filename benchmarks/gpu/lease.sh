@@ -3,6 +3,8 @@
 # table, most telling stages first, each within a limit; what there is comes back after each one.
 #
 #   benchmarks/gpu/lease.sh site.tgz OUT [SECONDS]
+#
+# Called again on the same machine it goes on with what is missing.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 archive=$1 out=$2 limit=${3:-400}
@@ -18,9 +20,9 @@ at_most() { # SECONDS, or what is left
 tar xzf "$archive" -C /tmp
 export PYTHONPATH=/tmp/site PYTHONUNBUFFERED=1
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-# Models are written and read again: 45 GB, from memory where there is enough.
+# Models are written and read again: 52 GB at once, from memory where there is enough.
 folder=/tmp/forge-gpu
-if (($(df --output=avail -BG /dev/shm | tail -1 | tr -dc 0-9) >= 48)); then
+if [[ -d /dev/shm/forge-gpu ]] || (($(df --output=avail -BG /dev/shm | tail -1 | tr -dc 0-9) >= 60)); then
   folder=/dev/shm/forge-gpu
 fi
 logs=$folder/logs
@@ -28,6 +30,12 @@ mkdir -p "$logs" "$out"
 cores=$(nproc)
 python3 -m compileall -q -j "$cores" /tmp/site > /dev/null 2>&1
 say "unpacked into /tmp/site; models in $folder, $cores cores"
+
+# Triton and inductor compile for the card: without a compiler no stage of Unsloth can pass.
+python3 -c "
+from pathlib import Path
+from job.doctor.node import compiler
+print(compiler(Path('/tmp'), needed=True))"
 
 build() {
   python3 -c "
@@ -49,9 +57,9 @@ stage() { # SECONDS NAME [FLAGS...]
 
 build 8b & first=$!
 build 14b & second=$!
-stage 160 contract
+stage 270 contract
 wait "$first"
-stage 160 job
+stage 330 job
 wait "$second"
 stage 240 speed-8b --profiles balanced
 stage 300 speed-14b --profiles max_quality

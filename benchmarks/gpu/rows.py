@@ -10,6 +10,9 @@ from typing import Any, Final
 MEDIAN_CHARACTERS: Final = 1800
 SPREAD: Final = 0.8
 """Of the logarithm: nine in ten lie between a quarter of the median and four times of it."""
+LONGEST_ANSWER: Final = 200
+"""Characters. A model of random weights ends no answer by itself: it writes as many tokens as half
+more than the longest held-out one has."""
 
 _WORDS: Final = ("weather", "station", "ticket", "room", "invoice", "address", "summary", "total")
 
@@ -34,7 +37,8 @@ def _row(number: int, chosen: random.Random, longest: int) -> dict[str, Any]:
     }
     query = f"{_text(chosen, 40)} {number}"
     call = {"name": "look_up", "arguments": {"query": query}}
-    found = {"found": _text(chosen, size // 2)}
+    answer = min(size // 4, LONGEST_ANSWER)
+    found = {"found": _text(chosen, 3 * size // 4 - answer)}
     return {
         "messages": [
             {"role": "system", "content": f"Use the tools. <tools>\n{json.dumps(tool)}\n</tools>"},
@@ -44,7 +48,7 @@ def _row(number: int, chosen: random.Random, longest: int) -> dict[str, Any]:
                 "role": "tool",
                 "content": f"<tool_response>\n{json.dumps(found)}\n</tool_response>",
             },
-            {"role": "assistant", "content": _text(chosen, size // 4)},
+            {"role": "assistant", "content": _text(chosen, answer)},
         ]
     }
 

@@ -85,7 +85,7 @@ def test_a_card_that_works() -> None:
     assert torch.cuda.get_device_name() in said
     assert "compute capability " in said
     driver = node.driver(node.DRIVER, node.cuda_of_torch(), needed=True, works=True)
-    assert "driver " in (driver.detail if isinstance(driver, Finding) else driver)
+    assert "driver" in (driver.detail if isinstance(driver, Finding) else driver)
     assert node.cuda_of_torch() == torch.version.cuda
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from job.config import Settings
-from job.engines import choose_engine
+from job.engines import choose_engine, prepare_environment
 from job.lifecycle import StopToken
 
 
@@ -27,6 +27,7 @@ def main(engine_name: str, model_dir: Path, folder: Path) -> dict[str, Any]:
         save_steps=2,
         eval_steps=2,
     )
+    prepare_environment(folder)
     engine = choose_engine(engine_name)
     loaded = engine.load(model_dir, settings.hyperparameters())
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from job.config import Settings
-from job.engines import choose_engine
+from job.engines import choose_engine, prepare_environment
 
 RELATIVE = 0.02
 """bf16: a conversation that saw another would differ by far more."""
@@ -26,6 +26,7 @@ def main(model_dir: Path) -> None:
         max_steps=1,
         learning_rate=1e-9,
     )
+    prepare_environment(Path(tempfile.mkdtemp()))
     engine = choose_engine("unsloth")
     loaded = engine.load(model_dir, settings.hyperparameters())
 
