@@ -58,8 +58,13 @@ _EVENTS_SECONDS = 3.0
 _TRACKERS_SECONDS = 20.0
 """For all of them together, to be told how the attempt ended; half of the grace period at most."""
 
-_RESTORE_PATIENCE_SECONDS = 120.0
+RESTORE_PATIENCE_SECONDS = 120.0
 """A checkpoint that can't be had for so long is passed over, if an older one can be had."""
+
+
+def patience(seconds: float, metrics: Metrics, stop: StopToken) -> Patience:
+    """With an outage of storage: a stop ends it, and the wait is a sign of life."""
+    return Patience(seconds, on_failure=lambda _error: metrics.moved(), pause=stop.pause)
 
 
 @dataclass(frozen=True)
@@ -87,13 +92,9 @@ class Run:
         return self.stop.requested or (self.ranks is not None and self.ranks.others_asked)
 
     def patience(self, seconds: float | None = None) -> Patience:
-        """With an outage of storage, as long as the user allows unless `seconds` says otherwise:
-        a stop ends it, and the wait is a sign of life."""
-        return Patience(
-            self.settings.storage_patience_seconds if seconds is None else seconds,
-            on_failure=lambda _error: self.metrics.moved(),
-            pause=self.stop.pause,
-        )
+        """With an outage of storage, as long as the user allows unless `seconds` says otherwise."""
+        allowed = self.settings.storage_patience_seconds if seconds is None else seconds
+        return patience(allowed, self.metrics, self.stop)
 
     @property
     def own_dir(self) -> Path:
@@ -220,7 +221,7 @@ def restore(run: Run) -> Restored | None:
         run.own_dir / RESTORED,
         rejected,
         check=check_loadable,
-        patiently=run.patience(_RESTORE_PATIENCE_SECONDS),
+        patiently=run.patience(RESTORE_PATIENCE_SECONDS),
     )
     step = restored.checkpoint.step if restored else 0
     if restored:
