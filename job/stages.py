@@ -34,7 +34,7 @@ from job.engines import Engine, LoadedModel
 from job.errors import MicroBatchTooLarge
 from job.gate import gate_of
 from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare, put
-from job.lifecycle import StopToken
+from job.lifecycle import TRACKERS_SECONDS, StopToken
 from job.metrics import Metrics
 from job.model import BaseModel
 from job.monitor import Monitor
@@ -54,9 +54,6 @@ _RECORD_SECONDS = 30.0
 
 _EVENTS_SECONDS = 3.0
 """Of the grace period; with less left the process ends without a last upload of event files."""
-
-_TRACKERS_SECONDS = 20.0
-"""For all of them together, to be told how the attempt ended; half of the grace period at most."""
 
 RESTORE_PATIENCE_SECONDS = 120.0
 """A checkpoint that can't be had for so long is passed over, if an older one can be had."""
@@ -126,7 +123,7 @@ class Trained:
 def end_trackers(run: Run, exit_code: int) -> None:
     """Trackers hear how the attempt ended, and their files go to storage; where none was asked
     for, nothing happens."""
-    seconds = _TRACKERS_SECONDS
+    seconds = TRACKERS_SECONDS
     if run.stop.signalled:
         seconds = min(seconds, run.stop.seconds_left() / 2)
         if run.stop.seconds_left() < _EVENTS_SECONDS:

@@ -15,11 +15,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import FrameType
 from typing import Final
 
 from job.errors import EXIT_CODES, JobError, Preempted, Problem, SettingsError
-from job.lifecycle import SIGNALS
+from job.lifecycle import REPORT_SECONDS, SIGNALS, TRACKERS_SECONDS
 
 _PORT: Final = 29500
 _POLL_SECONDS: Final = 0.1
@@ -103,6 +104,7 @@ def launch(node: Node, command: Sequence[str] = (sys.executable, "-m", "job")) -
 
 class _Workers:
     def __init__(self, node: Node, command: Sequence[str]) -> None:
+        self._owns_run = node.number == 0
         self._signalled = False
         self._codes: dict[int, int] = {}
         self._failed_at: float | None = None
@@ -139,9 +141,14 @@ class _Workers:
     def _tell_overdue(self, seconds: float) -> None:
         """Who is still there so long after the first failure is told to end, once."""
         for rank, process in enumerate(self._processes):
-            if rank not in self._codes and rank not in self._told and seconds > _FOLLOW_SECONDS:
+            allowed = self._owner_seconds if self._owns_run and rank == 0 else _FOLLOW_SECONDS
+            if rank not in self._codes and rank not in self._told and seconds > allowed:
                 self._told.add(rank)
                 process.send_signal(signal.SIGTERM)
+
+    @cached_property
+    def _owner_seconds(self) -> float:
+        return owner_seconds()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signalled = True
@@ -151,6 +158,19 @@ class _Workers:
         for process in getattr(self, "_processes", []):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
+
+
+def owner_seconds() -> float:
+    """So long rank 0 may stay after another one's failure: it records that, reports it, tells the
+    trackers, and waits for a last scrape. A signal would cut all of that off."""
+    from job.config import load_settings  # only here: the launcher itself needs none of them
+
+    try:
+        settings = load_settings()
+    except SettingsError:
+        return _FOLLOW_SECONDS  # the workers refuse them as well, and there is no run to report
+    trackers = TRACKERS_SECONDS if settings.report_to else 0.0
+    return _FOLLOW_SECONDS + REPORT_SECONDS + trackers + settings.metrics_linger_seconds
 
 
 def _end(codes: Mapping[int, int], signalled: bool) -> tuple[int, str]:

@@ -15,7 +15,7 @@ import pytest
 
 from job.errors import SettingsError
 from job.ranks import own_place
-from job.ranks.launch import Node, wanted
+from job.ranks.launch import Node, owner_seconds, wanted
 from tests.distributed.workers import children
 
 TWO = Node(1, 2, 0, "127.0.0.1", 29500)
@@ -24,15 +24,22 @@ TWO = Node(1, 2, 0, "127.0.0.1", 29500)
 SETTINGS = {"FORGE_RUN_ID": "r", "FORGE_DATASET_URI": "/d", "FORGE_OUTPUT_URI": "/o"}
 
 
-def _launcher(worker: str) -> subprocess.Popen[str]:
-    """A launcher of two workers that run `worker`; it prints its code and what it has to say."""
+def _launcher(
+    worker: str, node: Node = TWO, follow_seconds: float = 10.0, **env: str
+) -> subprocess.Popen[str]:
+    """A launcher of workers that run `worker`; it prints its code and what it has to say."""
     code = f"""
         import sys
-        from job.ranks.launch import Node, launch
-        print(launch({TWO!r}, (sys.executable, "-c", {textwrap.dedent(worker)!r})))
+        from job.ranks import launch
+        from job.ranks.launch import Node
+        launch._FOLLOW_SECONDS = {follow_seconds}
+        print(launch.launch({node!r}, (sys.executable, "-c", {textwrap.dedent(worker)!r})))
     """
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | env,
     )
 
 
@@ -100,6 +107,56 @@ def test_a_signal_reaches_every_worker(tmp_path: Path) -> None:
         assert launcher.poll() is None
     launcher.send_signal(signal.SIGTERM)
     assert launcher.communicate(timeout=50)[0].strip() == "(75, '')"
+
+
+LEFT_FIRST = """
+    import os, signal, sys, time
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+    if os.environ["LOCAL_RANK"] == "1":
+        sys.exit(70)
+    time.sleep({seconds}[int(os.environ["LOCAL_RANK"])])
+    sys.exit(70)
+"""
+"""Worker 1 fails; the others stay for so long, unless they are told to end."""
+
+
+def test_rank_0_has_time_for_its_report_and_a_last_scrape() -> None:
+    """Worker 2 has none: what it does after the end is of no use to anybody."""
+    worker = LEFT_FIRST.format(seconds=[3, 0, 100])
+    launcher = _launcher(worker, Node(1, 3, 0, "127.0.0.1", 29500), 0.2, **SETTINGS)
+    assert launcher.communicate(timeout=50)[0].strip() == "(70, '')"
+
+
+@pytest.mark.parametrize(
+    ("number", "env"),
+    [(1, SETTINGS), (0, {})],
+    ids=["it is not rank 0", "there is no run without settings"],
+)
+def test_a_first_worker_that_has_nothing_to_report_is_told_like_the_others(
+    number: int, env: dict[str, str]
+) -> None:
+    worker = LEFT_FIRST.format(seconds=[100, 0])
+    launcher = _launcher(worker, Node(2, 2, number, "127.0.0.1", 29500), 0.2, **env)
+    said = launcher.communicate(timeout=50)[0].strip()
+    assert said == "(70, 'worker 1 ended with 70: its log says why')"
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ({}, 10 + 20 + 20),
+        ({"FORGE_METRICS_LINGER_SECONDS": "45.5"}, 10 + 20 + 45.5),
+        ({"FORGE_SETTINGS": '{"metrics_linger_seconds": 0}'}, 10 + 20),
+        ({"FORGE_REPORT_TO": "tensorboard"}, 10 + 20 + 20 + 20),
+        ({"FORGE_METRICS_LINGER_SECONDS": "long"}, 10),
+    ],
+)
+def test_rank_0s_time_is_that_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch, setting: dict[str, str], expected: float
+) -> None:
+    for name, value in (SETTINGS | setting).items():
+        monkeypatch.setenv(name, value)
+    assert owner_seconds() == expected
 
 
 # -- a signal while workers start ---------------------------------------------------------------
