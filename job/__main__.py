@@ -44,27 +44,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _launch_or_run() -> int:
-    from job.ranks.launch import launch, wanted
-
+    """Signals are handled before it is known what to start: to count cards takes seconds."""
+    stop = StopToken()
     try:
-        node = wanted(os.environ)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
+        stop.install()
+        return _launched(stop)
+    except (SettingsError, Stopped) as error:
+        print(f"{error.title}: {error}", file=sys.stderr)
         _write_termination_message(error.exit_code, f"{error.title}: {error}", {})
         return error.exit_code
+
+
+def _launched(stop: StopToken) -> int:
+    from job.ranks.launch import launch, wanted
+
+    node = wanted(os.environ)
     if node is None:
-        return _run()
+        return _run(stop)
     code, said = launch(node)
     if said:
         _write_termination_message(code, said, {})
     return code
 
 
-def _run() -> int:
-    stop = StopToken()
+def _run(stop: StopToken) -> int:
     watch = Watch(stop, lambda cause: _leave(cause, watch.progress()))
     try:
-        stop.install()
         watch.begin()
         result = _configured_run(stop, watch)
     except (JobError, Stopped) as error:

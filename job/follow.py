@@ -21,17 +21,17 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from job.checkpoint import download_folder
+from job.checkpoint import Rejected, fetch_checkpoint
 from job.config import Settings
 from job.dataset import DataFile, DataObject, PreparedData, PrepareOptions, fetch, prepare
 from job.engines import LoadedModel, choose_engine, prepare_environment
-from job.errors import DataError, Preempted
+from job.errors import DataError, JobError, Preempted, Problem
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import BaseModel, look_at
 from job.ranks import AllOver, End, Fellowship
-from job.stages import PREPARED, RESTORED
-from job.storage import open_storage
+from job.stages import PREPARED, RESTORE_PATIENCE_SECONDS, RESTORED, patience
+from job.storage import Patience, open_storage
 from job.telling import SOURCES, START, node_topic
 from job.version import __version__
 from job.workdir import work_dir
@@ -60,7 +60,7 @@ def follow(settings: Settings, ranks: Fellowship, stop: StopToken) -> str:
         if ranks.place.leads_node:
             folder = own / f"node-{ranks.place.node}"
             folder.mkdir(exist_ok=True)
-            _bring(settings, ranks, sources, folder, attempt, metrics)
+            _bring(settings, ranks, stop, sources, folder, attempt, metrics)
         else:
             folder = Path(ranks.hear(node_topic(ranks.place.node))["work_dir"])
         files, model = _looked_at(settings, sources, folder, metrics)
@@ -94,6 +94,7 @@ def _looked_at(
 def _bring(
     settings: Settings,
     ranks: Fellowship,
+    stop: StopToken,
     sources: dict[str, Any],
     folder: Path,
     attempt: str,
@@ -113,10 +114,27 @@ def _bring(
         raise
     model.source.model_dir()
     if checkpoint := ranks.hear(START)["checkpoint"]:
-        target = folder / attempt / RESTORED / f"checkpoint-{checkpoint['step']}"
-        storage = open_storage(settings.run_uri, metrics)
-        download_folder(storage, checkpoint["key"], checkpoint["manifest_sha256"], target)
+        patiently = patience(RESTORE_PATIENCE_SECONDS, metrics, stop)
+        _restore(settings, checkpoint, folder / attempt / RESTORED, metrics, patiently)
     ranks.tell(node_topic(ranks.place.node), {"work_dir": str(folder)})
+
+
+def _restore(
+    settings: Settings,
+    checkpoint: dict[str, Any],
+    folder: Path,
+    metrics: Metrics,
+    patiently: Patience,
+) -> None:
+    """As rank 0 does, but that very one: all have to start from the same."""
+    storage, key = open_storage(settings.run_uri, metrics), checkpoint["key"]
+    path = folder / f"checkpoint-{checkpoint['step']}"
+    try:
+        fetch_checkpoint(storage, key, checkpoint["manifest_sha256"], path, patiently)
+    except Rejected as reason:
+        hint = "rank 0 has it whole: look at this node's network and its work volume"
+        found = f"arrives damaged on this node: {reason}"
+        raise JobError(Problem(f"{storage.uri}/{key}", found, hint)) from reason
 
 
 def _prepared(

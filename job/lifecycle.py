@@ -23,6 +23,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 WAKE = signal.SIGUSR1
 """Sent to the main thread by another one that has asked to stop: nobody takes this pod away."""
 
+REPORT_SECONDS = 20.0
+"""So long the end of a failed run waits for its report to be drawn and stored."""
+
+TRACKERS_SECONDS = 20.0
+"""For all of them together, to be told how the attempt ended; half of the grace period at most."""
+
 
 class StopToken:
     """One flag for every reason to stop. Thread-safe; the first reason wins.

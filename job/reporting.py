@@ -12,6 +12,7 @@ import orjson
 
 from job.errors import JobError, Stopped
 from job.ledger import put
+from job.lifecycle import REPORT_SECONDS
 from job.redact import redact
 from job.report import build as build_report
 from job.stages import Run
@@ -20,9 +21,6 @@ from job.storage import Patience
 _log = logging.getLogger(__name__)
 
 _REPORTED = (70, 71, 81)
-
-_REPORT_SECONDS = 20.0
-"""So long the end of a failed run waits for its report to be drawn and stored."""
 
 _LATE = JobError("there is no time left for it")
 
@@ -40,7 +38,7 @@ def report_failure(run: Run, error: BaseException) -> None:
             target=_write_failure_report, args=(run, given_up), name="report", daemon=True
         )
         writer.start()
-        until = time.monotonic() + _REPORT_SECONDS
+        until = time.monotonic() + REPORT_SECONDS
         while writer.is_alive() and time.monotonic() < until and not run.stop.signalled:
             writer.join(0.1)
         given_up.set()
@@ -58,7 +56,7 @@ def _write_failure_report(run: Run, given_up: threading.Event) -> None:
         data = orjson.loads(run.storage.read("dataset/report.json")[0])
         history, price = list(run.monitor.history), run.settings.gpu_hour_price
         report = build_report(run.ledger.record, history, data, None, price)
-        send_report(run, Patience(_REPORT_SECONDS, pause=pause), report, pause)
+        send_report(run, Patience(REPORT_SECONDS, pause=pause), report, pause)
     except (Exception, Stopped) as failure:  # noqa: BLE001 - the run's own end is on its way up
         _log.warning("the failed run has no report: %s", redact(str(failure)))
     else:

@@ -34,7 +34,7 @@ from job.engines import Engine, LoadedModel
 from job.errors import MicroBatchTooLarge
 from job.gate import gate_of
 from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare, put
-from job.lifecycle import StopToken
+from job.lifecycle import TRACKERS_SECONDS, StopToken
 from job.metrics import Metrics
 from job.model import BaseModel
 from job.monitor import Monitor
@@ -55,11 +55,13 @@ _RECORD_SECONDS = 30.0
 _EVENTS_SECONDS = 3.0
 """Of the grace period; with less left the process ends without a last upload of event files."""
 
-_TRACKERS_SECONDS = 20.0
-"""For all of them together, to be told how the attempt ended; half of the grace period at most."""
-
-_RESTORE_PATIENCE_SECONDS = 120.0
+RESTORE_PATIENCE_SECONDS = 120.0
 """A checkpoint that can't be had for so long is passed over, if an older one can be had."""
+
+
+def patience(seconds: float, metrics: Metrics, stop: StopToken) -> Patience:
+    """With an outage of storage: a stop ends it, and the wait is a sign of life."""
+    return Patience(seconds, on_failure=lambda _error: metrics.moved(), pause=stop.pause)
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,9 @@ class Run:
         return self.stop.requested or (self.ranks is not None and self.ranks.others_asked)
 
     def patience(self, seconds: float | None = None) -> Patience:
-        """With an outage of storage, as long as the user allows unless `seconds` says otherwise:
-        a stop ends it, and the wait is a sign of life."""
-        return Patience(
-            self.settings.storage_patience_seconds if seconds is None else seconds,
-            on_failure=lambda _error: self.metrics.moved(),
-            pause=self.stop.pause,
-        )
+        """With an outage of storage, as long as the user allows unless `seconds` says otherwise."""
+        allowed = self.settings.storage_patience_seconds if seconds is None else seconds
+        return patience(allowed, self.metrics, self.stop)
 
     @property
     def own_dir(self) -> Path:
@@ -125,7 +123,7 @@ class Trained:
 def end_trackers(run: Run, exit_code: int) -> None:
     """Trackers hear how the attempt ended, and their files go to storage; where none was asked
     for, nothing happens."""
-    seconds = _TRACKERS_SECONDS
+    seconds = TRACKERS_SECONDS
     if run.stop.signalled:
         seconds = min(seconds, run.stop.seconds_left() / 2)
         if run.stop.seconds_left() < _EVENTS_SECONDS:
@@ -220,7 +218,7 @@ def restore(run: Run) -> Restored | None:
         run.own_dir / RESTORED,
         rejected,
         check=check_loadable,
-        patiently=run.patience(_RESTORE_PATIENCE_SECONDS),
+        patiently=run.patience(RESTORE_PATIENCE_SECONDS),
     )
     step = restored.checkpoint.step if restored else 0
     if restored:

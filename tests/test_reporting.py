@@ -108,7 +108,7 @@ def test_what_goes_wrong_is_only_logged(storage: Storage, caplog: pytest.LogCapt
 def test_it_does_not_wait_for_a_store_that_is_stuck(
     stuck: Stuck, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(reporting, "_REPORT_SECONDS", 0.2)
+    monkeypatch.setattr(reporting, "REPORT_SECONDS", 0.2)
     report_failure(a_run(stuck), Diverged("step 2"))
     assert "could not be written in time" in caplog.text
     assert written(stuck) == set()
@@ -128,7 +128,7 @@ def test_a_signal_ends_the_wait(stuck: Stuck, caplog: pytest.LogCaptureFixture) 
 def test_nothing_is_written_once_it_was_given_up(
     stuck: Stuck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporting, "_REPORT_SECONDS", 0.2)
+    monkeypatch.setattr(reporting, "REPORT_SECONDS", 0.2)
     report_failure(a_run(stuck), Diverged("step 2"))
     stuck.answers.set()
     stuck.reader.join()

@@ -3,7 +3,7 @@
 from job.checkpoint.commit import Change, Committed, Local
 from job.checkpoint.grace import Grace
 from job.checkpoint.manifest import MANIFEST_NAME, Manifest, Rejected, sha256_file
-from job.checkpoint.restore import Restored, restore_newest
+from job.checkpoint.restore import Restored, fetch_checkpoint, restore_newest
 from job.checkpoint.retain import best, collect_orphans, drop, unlist
 from job.checkpoint.transfer import StoredFolder, download_folder, upload_folder
 from job.checkpoint.uploader import CheckpointUploader
@@ -23,6 +23,7 @@ __all__ = [
     "collect_orphans",
     "download_folder",
     "drop",
+    "fetch_checkpoint",
     "restore_newest",
     "sha256_file",
     "unlist",

@@ -48,7 +48,8 @@ def restore_newest(
     for checkpoint in reversed(checkpoints):
         path = folder / f"checkpoint-{checkpoint.step}"
         try:
-            _bring(storage, checkpoint, path, check, patiently)
+            fetch_checkpoint(storage, checkpoint.key, checkpoint.manifest_sha256, path, patiently)
+            check(path)
         except Rejected as reason:
             _log.error("checkpoint %s is passed over: %s", checkpoint.key, reason)
             on_rejected(checkpoint, str(reason))
@@ -69,20 +70,18 @@ def restore_newest(
     return None
 
 
-def _bring(
-    storage: Storage,
-    checkpoint: Checkpoint,
-    path: Path,
-    check: Callable[[Path], None],
-    patiently: Patience,
+def fetch_checkpoint(
+    storage: Storage, key: str, manifest_sha256: str, path: Path, patiently: Patience
 ) -> None:
+    """To `path`, verified. Raises `Rejected` for one that is damaged twice, and the storage's own
+    error where `patiently` has ended."""
+
     def download() -> None:
         shutil.rmtree(path, ignore_errors=True)
-        download_folder(storage, checkpoint.key, checkpoint.manifest_sha256, path)
+        download_folder(storage, key, manifest_sha256, path)
 
     try:
         patiently(download)
     except Rejected as reason:
-        _log.warning("checkpoint %s is fetched once more: %s", checkpoint.key, reason)
+        _log.warning("checkpoint %s is fetched once more: %s", key, reason)
         patiently(download)  # what was damaged may be the way here, not the checkpoint
-    check(path)

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, NoReturn
 
@@ -216,8 +216,9 @@ def _met(place: Place, stop: StopToken, deadline: float, while_waiting: Callable
         found = f"{place.host}:{place.port} does not answer"
         try:
             store = _connect(place, is_master=_hosts_store(place))
-            if int(store.add(f"joined/{place.rank}", 1)) == 1:
-                return _all_there(store, place, stop, deadline, while_waiting)
+            with _seat(store, place, stop) as is_ours:
+                if is_ours:
+                    return _all_there(store, place, stop, deadline, while_waiting)
             found = "the group has this rank already: it is an older attempt's, and ends"
         except RuntimeError as error:
             if _hosts_store(place):
@@ -226,6 +227,23 @@ def _met(place: Place, stop: StopToken, deadline: float, while_waiting: Callable
         if time.monotonic() > deadline:
             raise _nobody(found)
         stop.pause(1.0)
+
+
+@contextmanager
+def _seat(store: Any, place: Place, stop: StopToken) -> Iterator[bool]:
+    """Whether this rank's seat was free. Who leaves before all are there gives it back: else the
+    others would go on without us, and our replacement would be turned away."""
+    key, is_ours = f"joined/{place.rank}", False
+    try:
+        with stop.deferred():  # a stop between the two would leave the seat taken
+            is_ours = int(store.add(key, 1)) == 1
+        stop.check()
+        yield is_ours
+    except BaseException:
+        if is_ours:
+            with suppress(RuntimeError):  # the store is gone, and all seats with it
+                store.delete_key(key)
+        raise
 
 
 def _all_there(

@@ -15,18 +15,23 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import FrameType
 from typing import Final
 
-from job.errors import EXIT_CODES, JobError, Problem, SettingsError
+from job.errors import EXIT_CODES, JobError, Preempted, Problem, SettingsError
+from job.lifecycle import REPORT_SECONDS, SIGNALS, TRACKERS_SECONDS
 
 _PORT: Final = 29500
 _POLL_SECONDS: Final = 0.1
 _FOLLOW_SECONDS: Final = 10.0
 """Ranks of a group end by themselves; one that hasn't met the others yet is told."""
 
-_TOLD: Final = (75, -signal.SIGTERM)
+_TOLD: Final = (Preempted.exit_code, -signal.SIGTERM)
 """How a worker ends that was told to; one with another code had ended before, and lingered."""
+
+_BOOTING: Final = tuple(-number for number in SIGNALS)
+"""How a worker ends whose signal comes before it handles any."""
 
 _VERDICTS: Final = tuple(code for code, (_, action) in EXIT_CODES.items() if action == "FailJob")
 _ORDER: Final = (*_VERDICTS, 76, 75, 69)
@@ -99,8 +104,12 @@ def launch(node: Node, command: Sequence[str] = (sys.executable, "-m", "job")) -
 
 class _Workers:
     def __init__(self, node: Node, command: Sequence[str]) -> None:
-        self._asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self._owns_run = node.number == 0
+        self._signalled = False
+        self._codes: dict[int, int] = {}
+        self._failed_at: float | None = None
+        self._told: set[int] = set()
+        for number in SIGNALS:
             signal.signal(number, self._on_signal)
         self._processes = [
             subprocess.Popen(
@@ -110,35 +119,69 @@ class _Workers:
             )
             for rank in range(node.workers)
         ]
-        if self._asked:
+        if self._signalled:
             self._terminate()
 
     def wait(self) -> tuple[int, str]:
-        codes: dict[int, int] = {}
-        collateral: set[int] = set()
-        failed_at: float | None = None
-        while len(codes) < len(self._processes):
+        while len(self._codes) < len(self._processes):
             time.sleep(_POLL_SECONDS)
-            for rank, process in enumerate(self._processes):
-                if rank not in codes and (code := process.poll()) is not None:
-                    codes[rank] = code
-                    failed_at = failed_at or (time.monotonic() if code else None)
-            if failed_at and time.monotonic() - failed_at > _FOLLOW_SECONDS and not self._asked:
-                self._asked = True
-                collateral = {rank for rank in range(len(self._processes)) if rank not in codes}
-                self._terminate()
-        judged = {r: c for r, c in codes.items() if r not in collateral or c not in _TOLD}
-        verdict = _verdict(list(judged.values()))
-        return verdict, _unsaid(judged, verdict)
+            self._collect()
+            if self._failed_at and not self._signalled:
+                self._tell_overdue(time.monotonic() - self._failed_at)
+        judged = {r: c for r, c in self._codes.items() if r not in self._told or c not in _TOLD}
+        return _end(judged, self._signalled)
+
+    def _collect(self) -> None:
+        for rank, process in enumerate(self._processes):
+            if rank not in self._codes and (code := process.poll()) is not None:
+                self._codes[rank] = code
+                if code and not self._failed_at:
+                    self._failed_at = time.monotonic()
+
+    def _tell_overdue(self, seconds: float) -> None:
+        """Who is still there so long after the first failure is told to end, once."""
+        for rank, process in enumerate(self._processes):
+            allowed = self._owner_seconds if self._owns_run and rank == 0 else _FOLLOW_SECONDS
+            if rank not in self._codes and rank not in self._told and seconds > allowed:
+                self._told.add(rank)
+                process.send_signal(signal.SIGTERM)
+
+    @cached_property
+    def _owner_seconds(self) -> float:
+        return owner_seconds()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._asked = True
+        self._signalled = True
         self._terminate()
 
     def _terminate(self) -> None:
         for process in getattr(self, "_processes", []):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
+
+
+def owner_seconds() -> float:
+    """So long rank 0 may stay after another one's failure: it records that, reports it, tells the
+    trackers, and waits for a last scrape. A signal would cut all of that off."""
+    from job.config import load_settings  # only here: the launcher itself needs none of them
+
+    try:
+        settings = load_settings()
+    except SettingsError:
+        return _FOLLOW_SECONDS  # the workers refuse them as well, and there is no run to report
+    trackers = TRACKERS_SECONDS if settings.report_to else 0.0
+    return _FOLLOW_SECONDS + REPORT_SECONDS + trackers + settings.metrics_linger_seconds
+
+
+def _end(codes: Mapping[int, int], signalled: bool) -> tuple[int, str]:
+    """The pod's code and message, of workers that ended for a reason of their own. One that a
+    signal caught while it started has nothing to save: it was preempted like the others."""
+    caught = {rank for rank, code in codes.items() if signalled and code in _BOOTING}
+    codes = {**codes, **dict.fromkeys(caught, Preempted.exit_code)}
+    verdict = _verdict(list(codes.values()))
+    if 0 in caught and verdict == Preempted.exit_code:
+        return verdict, f"{Preempted.title}: the signal came while worker 0 started"
+    return verdict, _unsaid(codes, verdict)
 
 
 def _verdict(codes: Sequence[int]) -> int:

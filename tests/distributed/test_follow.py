@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 
 from job import follow as following
+from job.checkpoint import Rejected, upload_folder
 from job.config import Settings
 from job.dataset import ChatFormat, DataRejected, fetch, scan
-from job.errors import JobError
+from job.errors import JobError, Preempted, Unavailable
 from job.follow import follow
 from job.lifecycle import StopToken
 from job.ranks import AllOver, End, Place
-from job.telling import SOURCES
+from job.storage import Storage, open_storage
+from job.telling import SOURCES, START
 from tests.hours import Hours
+from tests.ledger.wrapped import Failing, Wrapped
 from tests.tiny import write_rows
 
 
@@ -102,3 +105,102 @@ def test_its_hours_of_tokenizing_are_no_stall(
         follow(settings, group, StopToken())
     assert len(hours.well) * 500 > 3600
     assert all(hours.well)
+
+
+# -- the checkpoint to start from -----------------------------------------------------------------
+
+
+class _Ready(Exception):
+    """All lies ready on the node."""
+
+
+class Resuming(Group):
+    """Rank 0 resumes from a checkpoint."""
+
+    def __init__(self, sources: dict[str, Any], checkpoint: dict[str, Any]) -> None:
+        super().__init__(sources, None)
+        self._checkpoint = checkpoint
+
+    def hear(self, topic: str) -> dict[str, Any]:
+        if topic == START:
+            return {"checkpoint": self._checkpoint, "fit": None}
+        return super().hear(topic)
+
+    def tell(self, topic: str, message: dict[str, Any]) -> None:
+        raise _Ready
+
+
+@pytest.fixture
+def stored(settings: Settings) -> Storage:
+    return open_storage(settings.run_uri)
+
+
+@pytest.fixture
+def resuming(
+    settings: Settings, stored: Storage, sources: dict[str, Any], tmp_path: Path
+) -> Resuming:
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "state").write_text("step 30")
+    folder = upload_folder(stored, "checkpoints/00000030-001/", made, 30)
+    checkpoint = {"key": folder.key, "manifest_sha256": folder.manifest_sha256, "step": 30}
+    return Resuming(sources, checkpoint)
+
+
+@pytest.fixture
+def valid(settings: Settings) -> Settings:
+    """Without the row that is not."""
+    return settings.model_copy(update={"invalid_rows": "skip", "max_invalid_fraction": 0.5})
+
+
+def _restored(settings: Settings) -> str:
+    [path] = Path(str(settings.work_dir)).glob("run/node-1/attempt-001/restored/*/state")
+    return path.read_text()
+
+
+def test_a_torn_transfer_of_the_checkpoint_is_made_once_more(
+    valid: Settings, stored: Storage, resuming: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn = Wrapped(stored, before=Failing("download", "state", Rejected("torn")))
+    monkeypatch.setattr(following, "open_storage", lambda *_: torn)
+    with pytest.raises(_Ready):
+        follow(valid, resuming, StopToken())
+    assert _restored(valid) == "step 30"
+
+
+def test_one_that_stays_damaged_is_told_with_its_place(
+    valid: Settings, stored: Storage, resuming: Any
+) -> None:
+    stored.write("checkpoints/00000030-001/state", b"step 31")
+    with pytest.raises(JobError, match="state has another SHA-256 than was committed") as caught:
+        follow(valid, resuming, StopToken())
+    [problem] = caught.value.problems
+    assert problem.where == f"{stored.uri}/checkpoints/00000030-001/"
+    assert caught.value.exit_code == JobError.exit_code
+
+
+def test_an_outage_is_waited_out_as_rank_0_does(
+    valid: Settings, stored: Storage, resuming: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = Wrapped(stored, before=Failing("read", "manifest", *[Unavailable("down")] * 3))
+    monkeypatch.setattr(following, "open_storage", lambda *_: down)
+    stop = StopToken()
+    monkeypatch.setattr(stop, "pause", lambda _seconds: None)
+    with pytest.raises(_Ready):
+        follow(valid, resuming, stop)
+    assert _restored(valid) == "step 30"
+
+
+def test_a_signal_ends_that_wait(
+    valid: Settings, stored: Storage, resuming: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = StopToken()
+
+    def fails(verb: str, key: str) -> None:
+        if verb == "read" and "manifest" in key:
+            stop.request(Preempted("received SIGTERM"))
+            raise Unavailable("down")
+
+    monkeypatch.setattr(following, "open_storage", lambda *_: Wrapped(stored, before=fails))
+    with pytest.raises(Preempted):
+        follow(valid, resuming, stop)

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from job.errors import SettingsError
 from job.ranks import own_place
-from job.ranks.launch import Node, wanted
+from job.ranks.launch import Node, owner_seconds, wanted
+from tests.distributed.workers import children
 
 TWO = Node(1, 2, 0, "127.0.0.1", 29500)
 
 
-def _launcher(worker: str) -> subprocess.Popen[str]:
-    """A launcher of two workers that run `worker`; it prints its code and what it has to say."""
+SETTINGS = {"FORGE_RUN_ID": "r", "FORGE_DATASET_URI": "/d", "FORGE_OUTPUT_URI": "/o"}
+
+
+def _launcher(
+    worker: str, node: Node = TWO, follow_seconds: float = 10.0, **env: str
+) -> subprocess.Popen[str]:
+    """A launcher of workers that run `worker`; it prints its code and what it has to say."""
     code = f"""
         import sys
-        from job.ranks.launch import Node, launch
-        print(launch({TWO!r}, (sys.executable, "-c", {textwrap.dedent(worker)!r})))
+        from job.ranks import launch
+        from job.ranks.launch import Node
+        launch._FOLLOW_SECONDS = {follow_seconds}
+        print(launch.launch({node!r}, (sys.executable, "-c", {textwrap.dedent(worker)!r})))
     """
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | env,
     )
 
 
@@ -93,6 +107,134 @@ def test_a_signal_reaches_every_worker(tmp_path: Path) -> None:
         assert launcher.poll() is None
     launcher.send_signal(signal.SIGTERM)
     assert launcher.communicate(timeout=50)[0].strip() == "(75, '')"
+
+
+LEFT_FIRST = """
+    import os, signal, sys, time
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+    if os.environ["LOCAL_RANK"] == "1":
+        sys.exit(70)
+    time.sleep({seconds}[int(os.environ["LOCAL_RANK"])])
+    sys.exit(70)
+"""
+"""Worker 1 fails; the others stay for so long, unless they are told to end."""
+
+
+def test_rank_0_has_time_for_its_report_and_a_last_scrape() -> None:
+    """Worker 2 has none: what it does after the end is of no use to anybody."""
+    worker = LEFT_FIRST.format(seconds=[3, 0, 100])
+    launcher = _launcher(worker, Node(1, 3, 0, "127.0.0.1", 29500), 0.2, **SETTINGS)
+    assert launcher.communicate(timeout=50)[0].strip() == "(70, '')"
+
+
+@pytest.mark.parametrize(
+    ("number", "env"),
+    [(1, SETTINGS), (0, {})],
+    ids=["it is not rank 0", "there is no run without settings"],
+)
+def test_a_first_worker_that_has_nothing_to_report_is_told_like_the_others(
+    number: int, env: dict[str, str]
+) -> None:
+    worker = LEFT_FIRST.format(seconds=[100, 0])
+    launcher = _launcher(worker, Node(2, 2, number, "127.0.0.1", 29500), 0.2, **env)
+    said = launcher.communicate(timeout=50)[0].strip()
+    assert said == "(70, 'worker 1 ended with 70: its log says why')"
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ({}, 10 + 20 + 20),
+        ({"FORGE_METRICS_LINGER_SECONDS": "45.5"}, 10 + 20 + 45.5),
+        ({"FORGE_SETTINGS": '{"metrics_linger_seconds": 0}'}, 10 + 20),
+        ({"FORGE_REPORT_TO": "tensorboard"}, 10 + 20 + 20 + 20),
+        ({"FORGE_METRICS_LINGER_SECONDS": "long"}, 10),
+    ],
+)
+def test_rank_0s_time_is_that_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch, setting: dict[str, str], expected: float
+) -> None:
+    for name, value in (SETTINGS | setting).items():
+        monkeypatch.setenv(name, value)
+    assert owner_seconds() == expected
+
+
+# -- a signal while workers start ---------------------------------------------------------------
+
+
+def _signalled(launcher: subprocess.Popen[str], ready: Callable[[], bool]) -> str:
+    while not ready():
+        assert launcher.poll() is None
+        time.sleep(0.01)
+    launcher.send_signal(signal.SIGTERM)
+    return launcher.communicate(timeout=50)[0].strip()
+
+
+def test_workers_that_a_signal_catches_while_they_start_were_preempted(tmp_path: Path) -> None:
+    worker = f"""
+        import os, pathlib, time
+        pathlib.Path({str(tmp_path)!r}, os.environ["RANK"]).touch()
+        time.sleep(60)
+    """
+    said = _signalled(_launcher(worker), lambda: len(list(tmp_path.iterdir())) == 2)
+    assert said == "(75, 'preempted: the signal came while worker 0 started')"
+
+
+def test_a_failure_beside_that_is_still_the_pods(tmp_path: Path) -> None:
+    worker = f"""
+        import os, pathlib, signal, sys, time
+        if os.environ["RANK"] == "1":
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(78))
+        pathlib.Path({str(tmp_path)!r}, os.environ["RANK"]).touch()
+        time.sleep(60)
+    """
+    said = _signalled(_launcher(worker), lambda: len(list(tmp_path.iterdir())) == 2)
+    assert said == "(78, 'worker 1 ended with 78: its log says why')"
+
+
+def test_a_worker_that_somebody_else_ends_was_not_preempted() -> None:
+    worker = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    said = _launcher(worker).communicate(timeout=60)[0].strip()
+    assert said == "(70, 'worker 0 was killed by SIGTERM')"
+
+
+SECOND_NODE = {
+    "PET_NNODES": "2",
+    "PET_NODE_RANK": "1",
+    "PET_NPROC_PER_NODE": "2",
+    "PET_MASTER_ADDR": "127.0.0.1",
+    "PET_MASTER_PORT": "1",
+}
+"""Nobody is there to meet: its workers wait, should they come so far."""
+
+
+def _job(log: Path, **env: str) -> subprocess.Popen[str]:
+    log.touch()
+    return subprocess.Popen(
+        [sys.executable, "-m", "job"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "FORGE_TERMINATION_LOG": str(log), **env},
+    )
+
+
+def test_a_pod_that_goes_while_its_workers_start_is_preempted(tmp_path: Path) -> None:
+    log = tmp_path / "termination-log"
+    job = _job(log, **SETTINGS, **SECOND_NODE)
+    _signalled(job, lambda: len(children(job.pid)) == 2)
+    assert (job.returncode, log.read_text()[:18]) == (75, "exit 75: preempted")
+
+
+def test_so_is_one_that_still_counts_its_cards(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import time; time.sleep(60)")
+    log = tmp_path / "termination-log"
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    job = _job(log, PET_NPROC_PER_NODE="auto", PYTHONPATH=path)
+    _signalled(job, lambda: len(children(job.pid)) == 1)
+    assert (job.returncode, log.read_text()) == (75, "exit 75: preempted: received SIGTERM\n")
+
+
+# -- what is launched -----------------------------------------------------------------------------
 
 
 def test_a_single_process_and_a_worker_of_torchrun_launch_nothing() -> None:

@@ -24,10 +24,16 @@ def durable_step(log: str) -> int:
 
 def worker(launcher: int, rank: int) -> int:
     """The process id of that rank of a launcher."""
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit() and _parent(path) == launcher and _has(path, f"RANK={rank}"):
-            return int(path.name)
+    for process in children(launcher):
+        if _has(Path("/proc", str(process)), f"RANK={rank}"):
+            return process
     raise LookupError(f"process {launcher} has no rank {rank}")
+
+
+def children(process: int) -> list[int]:
+    """The ids of the processes that it has started and that run."""
+    paths = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [int(path.name) for path in paths if _parent(path) == process]
 
 
 def _parent(path: Path) -> int:
