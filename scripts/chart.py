@@ -94,6 +94,7 @@ _RULES: Final[Mapping[str, dict[str, Any]]] = {
     "validation.resources.limits": _QUANTITIES,
     "networkPolicy.egressCidrs": {"items": _CIDR, "minItems": 1},
     "networkPolicy.egressExcept": {"items": _CIDR},
+    "networkPolicy.egressPorts": {"items": {"type": "integer", "minimum": 1, "maximum": 65535}},
     "argo.kind": {"enum": ["WorkflowTemplate", "ClusterWorkflowTemplate"]},
     "argo.retryLimit": {"minimum": 0},
     "argo.parallelism": {"minimum": 1},

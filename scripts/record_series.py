@@ -1,6 +1,6 @@
 """Runs the real job in good and in bad situations and records the series that the alerts ask for.
 
-    python scripts/record_series.py            all situations, about four minutes
+    python scripts/record_series.py            all situations, about five minutes
     python scripts/record_series.py healthy    only those
 
 Writes `tests/k8s/recorded/<situation>.json`. The tiny model trains in seconds what takes hours
@@ -52,6 +52,13 @@ def hang(self, step):
     if step.step == 4:
         time.sleep(600)
 Monitor.stepped = hang
+from job.__main__ import cli
+cli()
+"""
+HANGS_AT_ONCE = """
+import time
+from job.monitor import Monitor
+Monitor.alive = lambda self: time.sleep(600)
 from job.__main__ import cli
 cli()
 """
@@ -205,6 +212,11 @@ class Situations:
         command = (sys.executable, "-c", HANGS)
         self._attempt(recording, "a", samples=150, command=command)
 
+    def hanging_at_once(self, recording: Recording) -> None:
+        """The same with the first micro-batch, before any step."""
+        command = (sys.executable, "-c", HANGS_AT_ONCE)
+        self._attempt(recording, "a", samples=150, command=command)
+
     def damaged(self, recording: Recording) -> None:
         """The newest checkpoint rots between two attempts."""
         self._attempt(recording, "a", ends=75, preempt_at=25)
@@ -278,6 +290,7 @@ NAMES = (
     "overfitting",
     "store_fails",
     "hanging",
+    "hanging_at_once",
     "damaged",
     "grace_too_short",
 )

@@ -20,6 +20,7 @@ for the other, too, as the API takes no request above its limit. */}}
 {{- $limits := dict "memory" $memory -}}
 {{- if not .Values.scratch.storageClassName -}}
 {{- $size := include "forge-job.scratchSize" . -}}
+{{- $size = get $own.limits "ephemeral-storage" | default (get $own.requests "ephemeral-storage") | default $size -}}
 {{- $_ := set $requests "ephemeral-storage" $size -}}
 {{- $_ := set $limits "ephemeral-storage" $size -}}
 {{- end -}}

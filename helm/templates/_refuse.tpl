@@ -117,6 +117,39 @@
 {{- end }}
 {{- end }}
 
+{{/* A quantity of the API (`500m`, `1.5Gi`, `1e3`) as a plain number; nothing for what is none. */}}
+{{- define "forge-job.quantity" -}}
+{{- $text := include "forge-job.value" . -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text -}}
+{{- $factor := get (dict "n" 1e-9 "u" 1e-6 "m" 1e-3 "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18
+  "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0) $unit -}}
+{{- $number := trimSuffix $unit $text -}}
+{{- if and $factor (regexMatch "^[+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?$" $number) -}}
+{{ mulf (float64 $number) $factor }}
+{{- end -}}
+{{- end }}
+
+{{/* The API takes no request above its limit. Takes path, requests and limits. */}}
+{{- define "forge-job.refuseAbove" -}}
+{{- $all := . -}}
+{{- range $name, $request := .requests }}
+{{- $limit := get ($all.limits | default dict) $name }}
+{{- $asked := include "forge-job.quantity" $request }}
+{{- $most := include "forge-job.quantity" $limit }}
+{{- if and $asked $most (gt (float64 $asked) (float64 $most)) }}
+- {{ $all.path }}: the request of {{ include "forge-job.value" $request }} {{ $name }} is above the limit of {{ include "forge-job.value" $limit }}; lower {{ $all.path }}.requests or raise {{ $all.path }}.limits
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "forge-job.refuseResources" -}}
+{{- include "forge-job.refuseAbove" (merge (dict "path" "resources") .Values.resources) -}}
+{{- end }}
+
+{{- define "forge-job.refuseValidation" -}}
+{{- include "forge-job.refuseAbove" (merge (dict "path" "validation.resources") .Values.validation.resources) -}}
+{{- end }}
+
 {{/* Of one run. */}}
 {{- define "forge-job.refuseRun" -}}
 {{- list
@@ -124,6 +157,7 @@
   (include "forge-job.refuseNames" .)
   (include "forge-job.refuseVolumes" .)
   (include "forge-job.refuseHardware" .)
+  (include "forge-job.refuseResources" .)
   (include "forge-job.refuseDistributed" .) | join "" | trim -}}
 {{- end }}
 
@@ -138,7 +172,7 @@
 
 {{- define "forge-job.refuse" -}}
 {{- $problems := list -}}
-{{- range $part := list "Fullname" "Runs" "Argo" -}}
+{{- range $part := list "Fullname" "Runs" "Argo" "Validation" -}}
 {{- $problems = append $problems (include (printf "forge-job.refuse%s" $part) $ | trim) -}}
 {{- end -}}
 {{- $all := dict "root" . -}}

@@ -55,6 +55,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[RunState], float | None]], ...]] 
         lambda s: s.last_step_at,
     ),
     (
+        "sign_of_life_timestamp_seconds",
+        "Unix time of the last sign of life, from which /healthz counts.",
+        RunState.alive_at,
+    ),
+    (
         "eta_seconds",
         "Time until the last step at the pace of this attempt.",
         RunState.eta_seconds,

@@ -110,6 +110,10 @@ class RunState:
     def seconds_since_beat(self) -> float:
         return self._clock() - self._last_beat
 
+    def alive_at(self) -> float:
+        """When that was, for whoever has another clock."""
+        return self._wall() - self.seconds_since_beat()
+
     def attempt_began(self, number: int, step: int, max_steps: int) -> None:
         """Until training begins the run is where its record left it, not at step 0."""
         with self._lock:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from job.errors import NoProgress
+from job.ledger import Ledger, give_up_without_progress
+from job.storage import open_storage
 from tests.k8s.chart import Manifest, env_of, example, only, pod_of
 from tests.k8s.custom import check
 from tests.k8s.workflows import made_of_inputs, template_of
@@ -59,6 +64,44 @@ def test_argo_retries_what_the_policy_does_not_end(workflow: Manifest) -> None:
     final = {code for code, (_, policy) in EXIT_CODES.items() if policy in ("FailJob", "–")}
     assert not codes & final
     assert {69, 70, 75, 137, 143} == codes, "76: a newer attempt has the run"
+
+
+def _retried(workflow: Manifest, code: int, message: str = "", status: str = "Failed") -> bool:
+    """What the expression says, which is also Python but for three words."""
+    text = template_of(workflow, "train")["retryStrategy"]["expression"]
+    text = re.sub(r"!\(([\w.]+) contains ('\w+')\)", r"\2 not in \1", text)
+    text = text.replace("||", "or").replace("&&", "and").replace("asInt", "int")
+    last = SimpleNamespace(status=status, exitCode=str(code), message=message)
+    return bool(eval(text, {"lastRetry": last}))  # noqa: S307 - our own text
+
+
+def _claimed(folder: Path) -> Ledger:
+    """By an attempt that took the place of one which was killed."""
+    storage = open_storage(str(folder))
+    return Ledger.claim(storage, "run", version="1", conditional_writes=True)
+
+
+def test_argo_does_not_retry_a_run_that_gave_up(workflow: Manifest, tmp_path: Path) -> None:
+    """Its code is that of other faults, which are worth a retry; Argo's message has the pod's."""
+    claims = [_claimed(tmp_path) for _ in range(4)]
+    with pytest.raises(NoProgress) as gave_up:
+        give_up_without_progress(claims[-1], 3)
+    told = f"main: Error (exit code 70): exit 70: {gave_up.value}"
+    assert not _retried(workflow, 70, told)
+    assert _retried(workflow, 70, "main: Error (exit code 70): exit 70: an unexpected error")
+    assert _retried(workflow, 75, "main: Error (exit code 75): exit 75: preempted")
+    assert _retried(workflow, -1, "pod deleted", status="Error")
+    assert not _retried(workflow, 78, "main: Error (exit code 78)")
+
+
+def test_argo_retries_as_long_as_a_job_replaces_its_pods(workflow: Manifest) -> None:
+    """Argo counts preemptions, and a pod's deadline begins anew with each."""
+    train = template_of(workflow, "train")
+    assert int(train["retryStrategy"]["limit"]) >= 100
+    backoff = train["retryStrategy"]["backoff"]
+    assert int(backoff["maxDuration"]) == train["activeDeadlineSeconds"] == 3 * 86400
+    waits = {int(backoff["factor"]) ** retry for retry in range(100)}
+    assert waits == {1}, "Argo's arithmetic overflows"
 
 
 def test_argo_reads_the_verdict_of_a_failed_run_and_fails_all_the_same(workflow: Manifest) -> None:

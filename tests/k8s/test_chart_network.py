@@ -46,6 +46,53 @@ def test_the_metadata_service_is_closed_where_it_would_be_open() -> None:
     assert inside["ipBlock"] == {"cidr": "10.20.0.0/16"}
 
 
+def _ports(*sets: str) -> list[int]:
+    return [port["port"] for port in _policy(*sets)["egress"][1]["ports"]]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://pg:9091", 9091),
+        ("http://pg.monitoring.svc", 80),
+        ("https://pg.example.com/prefix", 443),
+        ("http://user:p%40ss@pg:9091/prefix", 9091),
+        ("http://[fd00::1]:9091", 9091),
+        ("http://[fd00::1]", 80),
+        ("http://pg:9091?query=a/b:1", 9091),
+    ],
+)
+def test_the_way_to_the_pushgateway_is_open(url: str, port: int) -> None:
+    assert set(_ports(f'settings.pushgatewayUrl="{url}"')) == {443, port}
+
+
+def test_so_are_those_to_what_other_variables_name_by_url() -> None:
+    urls = {
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+        "HTTPS_PROXY": "http://proxy:3128",
+        "WANDB_BASE_URL": "https://wandb.example.com",
+        "NO_URL": "db:5432",
+    }
+    given = json.dumps([{"name": name, "value": value} for name, value in urls.items()])
+    secret = '[{"name":"A","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}]'
+    assert set(_ports(f"extraEnv={given}")) == {443, 5000, 3128}
+    assert set(_ports(f"extraEnv={secret}")) == {443}
+
+
+def test_the_policy_of_many_runs_opens_what_each_of_them_names() -> None:
+    runs = [
+        {"name": name, "settings": {"pushgatewayUrl": f"http://pg:{port}"}}
+        for name, port in (("oslo", 9091), ("lima", 9092))
+    ]
+    assert set(_ports(f"runs={json.dumps(runs)}")) == {443, 9091, 9092}
+
+
+def test_ports_that_no_value_shows_can_be_named() -> None:
+    """Most networks judge a packet once a Service's port has become its pod's."""
+    given = ('s3.endpointUrl="http://minio"', "networkPolicy.egressPorts=[9000,443]")
+    assert _ports(*given) == [443, 80, 9000]
+
+
 def test_every_pod_of_a_workflow_is_under_the_policy_and_only_one_is_scraped() -> None:
     manifests = example("network-policy-argo", "metrics.podMonitor.enabled=true")
     selected = only(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]

@@ -15,7 +15,7 @@ from job.errors import EXIT_CODES
 from job.profiles import PROFILES
 from job.version import __version__
 from scripts.chart import OWN_VALUES, camel_case, values
-from tests.k8s.chart import CHART, Manifest, env_of, example, only, pod_of
+from tests.k8s.chart import CHART, VALUES, Manifest, env_of, example, only, pod_of, template
 
 
 def _container(*sets: str) -> Manifest:
@@ -193,6 +193,56 @@ def test_resources_of_ones_own_stay_as_they_are(
     found = _resources("balanced", 8, given)
     assert found["requests"].items() >= requests.items()
     assert found["limits"]["memory"] == limits
+
+
+@pytest.mark.parametrize("profile", ["balanced", "max_quality"])
+@pytest.mark.parametrize("side", ["limits", "requests"])
+@pytest.mark.parametrize("size", ["20Gi", "100Gi"])
+def test_what_is_said_of_the_disk_on_one_side_goes_for_the_other(
+    profile: str, side: str, size: str
+) -> None:
+    """As with memory. What the profile asks for would be above the limit, or below the request."""
+    found = _resources(profile, 1, f'resources.{side}={{"ephemeral-storage":"{size}"}}')
+    assert {found[of]["ephemeral-storage"] for of in ("requests", "limits")} == {size}
+
+
+def _refused(name: str, request: str, limit: str, at: str = "resources") -> bool:
+    sides = json.dumps({"requests": {name: request}, "limits": {name: limit}})
+    values = VALUES / "first-run.yaml"
+    rendered = template(values, options=(f"--set-json={at}={sides}",))
+    assert (rendered.returncode != 0) is (f"\n- {at}: the request of" in rendered.stderr)
+    return rendered.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "limit", "refused"),
+    [
+        ("8", "4", True),
+        ("4", "8", False),
+        ("4", "4", False),
+        ("1500m", "1", True),
+        ("500m", "1", False),
+        ("0.5", "400m", True),
+        ("100m", "0.1", False),
+        ("1Gi", "1024Mi", False),
+        ("1Gi", "1000Mi", True),
+        ("1G", "1Gi", False),
+        ("1Gi", "1G", True),
+        ("1e3", "1k", False),
+        ("9", "10", False),
+        ("1E", "999P", True),
+        ("no quantity", "4", False),  # the API server says so better
+    ],
+)
+def test_a_request_above_its_limit_is_refused_in_any_unit(
+    request_: str, limit: str, refused: bool
+) -> None:
+    assert _refused("memory", request_, limit) is refused
+
+
+def test_so_is_one_of_the_pods_that_validate() -> None:
+    assert _refused("cpu", "8", "4", at="validation.resources")
+    assert not _refused("cpu", "4", "4", at="validation.resources")
 
 
 def test_every_value_is_documented() -> None:

@@ -11,18 +11,20 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.k8s.chart import ROOT, run
+from tests.k8s.chart import ROOT, example, only, pod_of, run
 
 RECORDED = Path(__file__).parent / "recorded"
 FILES = ROOT / "helm" / "files"
 ALERTS = (FILES / "alerts.yaml").read_text()
 OF_JOBS = (FILES / "alerts-of-jobs.yaml").read_text()
+SCRAPE_SECONDS = 30
 FIRE: dict[str, set[str]] = {
     "healthy": set(),
     "diverging": {"ForgeJobFailed", "ForgeJobLossNotFinite"},
     "overfitting": {"ForgeJobOverfitting"},
     "grace_too_short": {"ForgeJobGraceTooShort"},
     "hanging": {"ForgeJobStalled", "ForgeJobNotDurable"},
+    "hanging_at_once": {"ForgeJobStalled", "ForgeJobNotDurable"},
     "damaged": {"ForgeJobCheckpointRejected"},
     "store_fails": {"ForgeJobNotDurable"},
 }
@@ -38,7 +40,7 @@ def _fired(recording: dict[str, Any], samples: Iterable[int], folder: Path) -> s
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
     series = [{"series": s, "values": v} for s, v in recording["series"].items()]
     never = [
-        {"alertname": name, "eval_time": f"{30 * sample}s", "exp_alerts": []}
+        {"alertname": name, "eval_time": f"{SCRAPE_SECONDS * sample}s", "exp_alerts": []}
         for name in names
         for sample in samples
     ]
@@ -62,6 +64,44 @@ def test_a_real_run_fires_these_alerts_and_no_others(situation: str, tmp_path: P
     samples = recording["samples"]
     assert _fired(recording, range(0, samples, 2), tmp_path) == FIRE[situation]
     assert _fired(recording, [samples], tmp_path) == set(), "a quarter of an hour after the end"
+
+
+def _values(packed: str) -> list[str]:
+    """Sample by sample: in promtool's notation `7x3` is four, `_x3` three."""
+    found = []
+    for part in packed.split():
+        value, _, count = part.partition("x")
+        found += [value] * (int(count or 1) + bool(count and value != "_"))
+    return found
+
+
+def _seconds_until_killed(stall_seconds: float) -> float:
+    """From the last sign of life until the kubelet may have ended the pod: the probe's third
+    failure can be so early, and a process can go at its first SIGTERM."""
+    job = only(example("monitoring"), "Job")
+    probe = pod_of(job)["containers"][0]["livenessProbe"]
+    failures: int = probe["failureThreshold"] - 1
+    return stall_seconds + failures * float(probe["periodSeconds"])
+
+
+def _ended_by_the_kubelet(recording: dict[str, Any]) -> dict[str, Any]:
+    """The recorded process had none, and went on to hang."""
+    series = {name: _values(packed) for name, packed in recording["series"].items()}
+    [alive] = [v for name, v in series.items() if name.startswith("forge_sign_of_life")]
+    [stall] = [v for name, v in series.items() if name.startswith("forge_stall_seconds")]
+    killed = float(alive[-2]) + _seconds_until_killed(float(stall[-2]))
+    left = int(killed / SCRAPE_SECONDS)
+    assert 0 < left < len(alive), "it was recorded for longer"
+    cut = {name: " ".join([*values[:left], "stale"]) for name, values in series.items()}
+    return recording | {"series": cut}
+
+
+@pytest.mark.parametrize("situation", ["hanging", "hanging_at_once"])
+def test_a_hang_is_told_of_before_the_kubelet_ends_the_pod(situation: str, tmp_path: Path) -> None:
+    recording = _ended_by_the_kubelet(json.loads((RECORDED / f"{situation}.json").read_text()))
+    samples = recording["samples"]
+    assert _fired(recording, range(samples), tmp_path) == {"ForgeJobStalled"}
+    assert _fired(recording, [samples], tmp_path) == set(), "it is over in the end"
 
 
 def test_every_recording_is_used() -> None:

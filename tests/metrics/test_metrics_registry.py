@@ -36,6 +36,7 @@ TOLD = {
     "samples_total": "counter",
     "supervised_token_ratio": "gauge",
     "last_step_timestamp_seconds": "gauge",
+    "sign_of_life_timestamp_seconds": "gauge",
     "eta_seconds": "gauge",
     "gpu_memory_bytes": "gauge",
     "dataset_rows": "gauge",

@@ -44,6 +44,17 @@ def test_eta_is_unknown_until_a_step_and_zero_at_the_end(state: RunState, clock:
     assert state.eta_seconds() == 0.0
 
 
+def test_the_last_sign_of_life_is_told_as_a_time_of_day(clock: Clock) -> None:
+    state = RunState(clock=clock, wall=lambda: clock.now + 1e9)
+    state.enter("training")
+    clock.now += 30
+    assert state.alive_at() == 1e9 + 1000, "before the first step, too"
+    state.beat()
+    clock.now += 7
+    state.moved()
+    assert state.alive_at() == 1e9 + 1030, "an upload is none in training"
+
+
 def test_eta_counts_pauses_between_steps(state: RunState, clock: Clock) -> None:
     state.max_steps = 4
     state.enter("training")
