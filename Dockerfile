@@ -75,6 +75,7 @@ ENV FORGE_WORK_DIR=/scratch \
     UNSLOTH_COMPILE_LOCATION=/scratch/cache/unsloth-compile \
     UNSLOTH_MEGA_CACHE_DIR=/scratch/cache/unsloth-mega-cache \
     UNSLOTH_DISABLE_STATISTICS=1 \
+    UNSLOTH_DATASET_NUM_PROC=0 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,7 +85,16 @@ def wanted(environ: Mapping[str, str]) -> Node | None:
         raise SettingsError(Problem("PET_MASTER_ADDR", f"is not set, with {nodes} nodes", hint))
     if not 0 <= number < nodes:
         raise SettingsError(Problem("PET_NODE_RANK", f"is {number}, with {nodes} nodes"))
-    return Node(nodes, workers, number, host, _number(environ, "PET_MASTER_PORT", _PORT))
+    port = _PORT if nodes > 1 else _free_port()
+    return Node(nodes, workers, number, host, _number(environ, "PET_MASTER_PORT", port))
+
+
+def _free_port() -> int:
+    """Nobody else has to know it: two runs on one machine, or its network, are not in each other's
+    way. (One that is taken before rank 0 listens ends as any port that is taken.)"""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def local_processes(environ: Mapping[str, str]) -> int:

@@ -243,6 +243,15 @@ def test_a_single_process_and_a_worker_of_torchrun_launch_nothing() -> None:
     assert wanted({"PET_NPROC_PER_NODE": "2", "LOCAL_RANK": "1"}) is None
 
 
+def test_single_pods_on_one_machine_are_not_in_each_others_way() -> None:
+    """As on the network of the host: nobody else has to know the port."""
+    ports = {node.port for _ in range(3) if (node := wanted({"PET_NPROC_PER_NODE": "2"}))}
+    assert len(ports) > 1
+    given = wanted({"PET_NPROC_PER_NODE": "2", "PET_MASTER_PORT": "1234"})
+    assert given is not None
+    assert given.port == 1234
+
+
 def test_workers_share_the_cores_unless_somebody_has_said_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
