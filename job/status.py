@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from job.errors import JobError, Preempted, Problem, SettingsError, Unavailable
+from job.errors import EXIT_CODES, Preempted, Problem, SettingsError, Unavailable
 from job.gate import PASSED
 from job.ledger import FINISHED, RECORD_KEY, Attempt, RunRecord, read_record
 from job.promotion import is_named, promoted_beside
@@ -22,7 +22,7 @@ _BAR_WIDTH: Final = 30
 _LABEL_WIDTH: Final = 12
 _TOP_LINES: Final = 8
 """From the run's name to the adapter's."""
-_RETRIED: Final = (Unavailable.exit_code, JobError.exit_code)
+_RETRIED: Final = tuple(code for code, (_, action) in EXIT_CODES.items() if action == "Count")
 """What the Job and Argo start again, as after a preemption: the next attempt takes the run up."""
 
 

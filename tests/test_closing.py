@@ -54,6 +54,13 @@ class Attempt:
         (folder / "state").write_text("s")
         self.uploader.submit(Local(folder, step, None))
 
+    def uploads_only_while_waited_for(self) -> None:
+        def before(verb: str, _key: str) -> None:
+            if verb == "upload":
+                assert self.uploader.waited_for.wait(60)
+
+        self.storage.before = before
+
     def close(self, error: BaseException) -> BaseException:
         if isinstance(error, Stopped):
             self.stop.request(error)
@@ -94,11 +101,7 @@ def attempt(storage: Storage, tmp_path: Path) -> Iterator[Attempt]:
 
 
 def test_what_is_on_its_way_at_a_failure_is_not_trained_again(attempt: Attempt) -> None:
-    def only_while_waited_for(verb: str, _key: str) -> None:
-        if verb == "upload":
-            assert attempt.uploader.waited_for.wait(60)
-
-    attempt.storage.before = only_while_waited_for
+    attempt.uploads_only_while_waited_for()
     attempt.train(57)
     attempt.save(57)
     attempt.close(RuntimeError("CUDA error: an illegal memory access"))
@@ -133,11 +136,7 @@ def test_it_is_not_waited_for_in_vain(
 def test_preempted_waits_for_its_last_checkpoint(
     attempt: Attempt, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def only_while_waited_for(verb: str, _key: str) -> None:
-        if verb == "upload":
-            assert attempt.uploader.waited_for.wait(60)
-
-    attempt.storage.before = only_while_waited_for
+    attempt.uploads_only_while_waited_for()
     attempt.train(57)
     attempt.save(57)
     with caplog.at_level(logging.INFO):

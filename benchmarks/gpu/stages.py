@@ -12,9 +12,10 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks.checkpoint import stops
-from benchmarks.gpu.suite import BUCKET, ROOT, Suite, free_port, hyperparameters, run_side
+from benchmarks.gpu.suite import BUCKET, ROOT, Suite, hyperparameters, run_side
 from job.engines import ReferenceEngine
 from job.ledger import RunRecord, read_record
+from job.ranks.launch import free_port
 from job.storage import open_storage
 
 SECONDS: Final = 420

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -130,12 +129,6 @@ def run_side(module: str, plan: dict[str, Any], log: Path) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(Path(plan["record"]).read_text())
     record.pop("spans", None)
     return record | {"first_step_seconds": record["steps"][0][1] - began}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,11 +85,11 @@ def wanted(environ: Mapping[str, str]) -> Node | None:
         raise SettingsError(Problem("PET_MASTER_ADDR", f"is not set, with {nodes} nodes", hint))
     if not 0 <= number < nodes:
         raise SettingsError(Problem("PET_NODE_RANK", f"is {number}, with {nodes} nodes"))
-    port = _PORT if nodes > 1 else _free_port()
+    port = _PORT if nodes > 1 else free_port()
     return Node(nodes, workers, number, host, _number(environ, "PET_MASTER_PORT", port))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Nobody else has to know it: two runs on one machine, or its network, are not in each other's
     way. (One that is taken before rank 0 listens ends as any port that is taken.)"""
     with socket.socket() as probe:
