@@ -1,10 +1,11 @@
 """Training with TRL's `SFTTrainer`. Importing this imports torch."""
 
+from job.training.build import TrainingData
 from job.training.fitting import Fit
 from job.training.loadable import check_loadable
 from job.training.observer import Judge, Saved, Step, TrainingObserver
 from job.training.state import TrainingState
-from job.training.train import TrainingData, TrainingResult, load_adapter, train
+from job.training.train import TrainingResult, load_adapter, train
 
 __all__ = [
     "Fit",

@@ -26,7 +26,7 @@ from job.config import Settings
 from job.engines import UnslothEngine, prepare_environment
 from job.engines.unsloth import OFFLINE, from_pretrained_arguments, get_peft_model_arguments
 from job.profiles import PROFILES
-from job.training.train import training_arguments
+from job.training.build import training_arguments
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("unsloth", "unsloth-zoo", "pillow")

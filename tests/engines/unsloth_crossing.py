@@ -30,8 +30,8 @@ def main(model_dir: Path) -> None:
     engine = choose_engine("unsloth")
     loaded = engine.load(model_dir, settings.hyperparameters())
 
+    from job.training.build import build_trainer, to_dataset, training_arguments
     from job.training.fitting import TryOut
-    from job.training.train import _build, to_dataset, training_arguments
     from tests.training.runs import made_data
 
     with tempfile.TemporaryDirectory() as name:
@@ -40,7 +40,7 @@ def main(model_dir: Path) -> None:
         own = TryOut(data.train, hyperparameters.optim, lambda _fit: None)
         arguments = training_arguments(hyperparameters, settings, Path(name), evaluates=True)
         arguments |= engine.training_arguments()
-        trainer = _build(engine, loaded, data, settings, arguments, [own])
+        trainer = build_trainer(engine, loaded, data, settings, arguments, [own])
         rows = [to_dataset(data.train)[i] for i in range(4)]
         together = loss(trainer, rows)
         alone = [loss(trainer, [row]) for row in rows]
