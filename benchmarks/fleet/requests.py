@@ -45,7 +45,7 @@ class Requests:
     def watch(self, storage: Storage) -> Storage:
         assert isinstance(storage, S3Storage)
         # botocore's stubs say that no handler may answer; its documentation says that this may.
-        events: Any = storage._client.meta.events  # noqa: SLF001 (requests are of no interest to the job)
+        events: Any = storage.client.meta.events
         events.register("before-send.s3", self._before, unique_id="requests")  # once a client
         return storage
 

@@ -1,6 +1,6 @@
 """The one place where botocore's errors become ours.
 
-Import this only from `job.storage.s3`: botocore takes a tenth of a second to import.
+Import this only from modules of S3: botocore takes a tenth of a second to import.
 """
 
 from __future__ import annotations
