@@ -10,7 +10,7 @@ from typing import Any
 
 from job.config import Settings
 from job.dataset import DataFile, DataObject
-from job.errors import FingerprintMismatch, Problem, SettingsError
+from job.errors import Problem, SettingsError
 from job.ledger import RunRecord, compare, flatten
 
 _log = logging.getLogger(__name__)
@@ -135,22 +135,24 @@ def refuse_to_finish_again(record: RunRecord, settings: Settings, ranks: int) ->
     """As `refuse_other_settings`, for a run that is finished: to accept a change of what was
     trained would train nothing. Only who shared the work may differ."""
     accepted = [name for name in settings.allow_fingerprint_change if name == "world_size"]
-    try:
-        _compare_settings(record, settings, ranks, accepted)
-    except FingerprintMismatch as error:
-        found = "the run is finished: use the old values, or another FORGE_RUN_ID for a new run"
-        raise FingerprintMismatch(
-            [*error.problems[:-1], Problem(error.problems[-1].where, found)]
-        ) from None
+    _compare_settings(record, settings, ranks, accepted, finished=True)
 
 
 def _compare_settings(
-    record: RunRecord, settings: Settings, ranks: int, accepted: Iterable[str]
+    record: RunRecord,
+    settings: Settings,
+    ranks: int,
+    accepted: Iterable[str],
+    *,
+    finished: bool = False,
 ) -> None:
     current, before = of_settings(settings, ranks), recorded(record)
     known = current.keys() & before.keys()
     compare(
-        {name: before[name] for name in known}, {name: current[name] for name in known}, accepted
+        {name: before[name] for name in known},
+        {name: current[name] for name in known},
+        accepted,
+        finished=finished,
     )
 
 

@@ -33,14 +33,18 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def compare(
-    recorded: Mapping[str, Any], current: Mapping[str, Any], accepted: Iterable[str] = ()
+    recorded: Mapping[str, Any],
+    current: Mapping[str, Any],
+    accepted: Iterable[str] = (),
+    *,
+    finished: bool = False,
 ) -> list[str]:
     """Hold the run's fingerprint against the present one.
 
     `accepted` names fields (or their dotted parents) whose change is allowed; with `data` goes
     `rows`. Returns a line for each tolerated difference. Raises `FingerprintMismatch` with one
-    problem for each refused one. Fields that only `recorded` or only `current` knows are
-    differences too.
+    problem for each refused one, and how to mend it: a `finished` run has nothing left that could
+    take a change up. Fields that only `recorded` or only `current` knows are differences too.
     """
     accepted = tuple(accepted)
     accepted += tuple(_FOLLOWS[name] for name in accepted if name in _FOLLOWS)
@@ -55,18 +59,19 @@ def compare(
         else:
             refused.append(Problem(name, f"was {before!r}, is now {after!r}"))
     if refused:
-        names = [problem.where for problem in refused]
-        settled = {_SETTLES[name] for name in names if name in _SETTLES}
-        fields = ",".join(name for name in names if name not in settled)
-        refused.append(
-            Problem(
-                "to mend it",
-                "use the old values, or another FORGE_RUN_ID for a new run",
-                f"or accept the change: FORGE_ALLOW_FINGERPRINT_CHANGE={fields}",
-            )
-        )
+        refused.append(_remedy([problem.where for problem in refused], finished))
         raise FingerprintMismatch(refused)
     return tolerated
+
+
+def _remedy(refused: list[str], finished: bool) -> Problem:
+    way = "use the old values, or another FORGE_RUN_ID for a new run"
+    if finished:
+        return Problem("to mend it", f"the run is finished: {way}")
+    settled = {_SETTLES[name] for name in refused if name in _SETTLES}
+    fields = ",".join(name for name in refused if name not in settled)
+    accept = f"or accept the change: FORGE_ALLOW_FINGERPRINT_CHANGE={fields}"
+    return Problem("to mend it", way, accept)
 
 
 def _covers(accepted: Iterable[str], name: str) -> bool:
