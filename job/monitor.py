@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from job.checkpoint import CheckpointUploader, Committed, Grace, Local
-from job.ledger import Ledger, MicroBatch
+from job.ledger import Ledger, MicroBatch, held_seconds
 from job.logs import LogContext, ProgressBar
 from job.memory import GIB
 from job.metrics import Metrics, Totals
-from job.report import held_seconds
 
 if TYPE_CHECKING:
     from job.training import Fit, Saved, Step, TrainingState

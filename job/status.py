@@ -12,7 +12,7 @@ from typing import Any, Final, TextIO
 
 from job.errors import EXIT_CODES, Preempted, Problem, SettingsError, Unavailable
 from job.gate import PASSED
-from job.ledger import FINISHED, RECORD_KEY, Attempt, RunRecord, read_record
+from job.ledger import FINISHED, RECORD_KEY, Attempt, RunRecord, read_record, seconds_since
 from job.promotion import is_named, promoted_beside
 from job.redact import redact
 from job.storage import S3_SCHEME, Storage, open_storage
@@ -186,10 +186,9 @@ def _promotion(record: RunRecord, promoted: Mapping[str, Any] | None) -> str:
 def _status(record: RunRecord, now: datetime) -> str:
     if record.status != "running":
         return record.status
-    age = _age(record.progress.updated_at, now)
     text = f"running ({record.progress.phase})"
-    if age is not None and age > record.silent_seconds:
-        text += f", no heartbeat for {_duration(age)}: the pod may be gone"
+    if (seconds := record.silent_for(now)) is not None:
+        text += f", no heartbeat for {_duration(seconds)}: the pod may be gone"
     return text
 
 
@@ -213,7 +212,7 @@ def _durable(record: RunRecord, now: datetime) -> str:
     if not record.checkpoints:
         return "no checkpoint yet"
     newest = record.checkpoints[-1]
-    age = _age(newest.committed_at, now)
+    age = seconds_since(newest.committed_at, now)
     return f"step {newest.step}, {_duration(age)} ago ({newest.bytes / 1e6:.1f} MB)"
 
 
@@ -229,16 +228,6 @@ def _attempt(attempt: Attempt, runs: bool) -> str:
         return f"{steps}, was killed before it could say why"
     reason = f": {redact(attempt.reason)}" if attempt.reason else ""
     return f"{steps} to {attempt.to_step}, exit {attempt.exit_code}{reason}"
-
-
-def _age(moment: str, now: datetime) -> float | None:
-    """Seconds since an ISO 8601 time; None if it is none. Clocks may differ: never negative."""
-    try:
-        then = datetime.fromisoformat(moment)
-    except ValueError:
-        return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return max(0.0, (now - then).total_seconds())
 
 
 def _duration(seconds: float | None) -> str:

@@ -35,6 +35,7 @@ def a_record() -> RunRecord:
     return RunRecord(
         run_id="run-1",
         attempt=2,
+        updated_at=ago(seconds=20),
         settings={"heartbeat_seconds": 30.0},
         progress=Progress(
             phase="training",
@@ -43,7 +44,6 @@ def a_record() -> RunRecord:
             loss=1.23456,
             eval_loss=1.5,
             eta_seconds=3720,
-            updated_at=ago(seconds=20),
         ),
         checkpoints=[
             Checkpoint(
@@ -88,7 +88,7 @@ def test_a_running_run_at_a_glance() -> None:
 
 
 def test_a_run_that_has_just_begun() -> None:
-    text = describe(RunRecord(run_id="run-1", progress=Progress(updated_at=ago())), URI, NOW)
+    text = describe(RunRecord(run_id="run-1", progress=Progress()), URI, NOW)
     assert "status      running (starting)\n" in text
     assert "progress    step 0\n" in text
     assert "no checkpoint yet" in text
@@ -97,14 +97,14 @@ def test_a_run_that_has_just_begun() -> None:
 @pytest.mark.parametrize(("seconds", "silent"), [(89, False), (91, True), (-600, False)])
 def test_a_silent_heartbeat_is_said(seconds: int, silent: bool) -> None:
     record = a_record()
-    record.progress.updated_at = ago(seconds=seconds)
+    record.updated_at = ago(seconds=seconds)
     assert ("the pod may be gone" in describe(record, URI, NOW)) is silent
 
 
 def test_a_finished_run_has_no_silent_heartbeat_and_names_its_adapter() -> None:
     record = a_record()
     record.status = "succeeded"
-    record.progress.updated_at = ago(days=3)
+    record.updated_at = ago(days=3)
     record.adapter = Adapter(key="adapter/", manifest_sha256="0" * 64, bytes=5, step=120)
     text = describe(record, URI, NOW)
     assert "status      succeeded\n" in text
@@ -337,10 +337,11 @@ def test_whether_a_run_is_promoted(tmp_path: Path) -> None:
         assert json.loads(out.getvalue())["promoted"] is expected
 
 
-def test_it_loads_neither_torch_nor_the_settings() -> None:
-    code = "import json, sys, job.status, job.__main__; print(json.dumps(sorted(sys.modules)))"
+@pytest.mark.parametrize("module", ["job.status", "job.fleet"])
+def test_it_loads_neither_torch_nor_the_settings(module: str) -> None:
+    code = f"import json, sys, {module}, job.__main__; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    dear = {"torch", "transformers", "boto3", "job.config", "pydantic_settings"}
+    dear = {"torch", "transformers", "boto3", "numpy", "jinja2", "job.config", "pydantic_settings"}
     assert dear.isdisjoint(json.loads(done.stdout))
 
 

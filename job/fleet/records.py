@@ -11,10 +11,9 @@ from functools import partial
 from typing import Any, Final
 
 from job.errors import AccessDenied, JobError, Unavailable
-from job.ledger import RunRecord, read_record
+from job.ledger import RunRecord, held_seconds, read_record, seconds_since
 from job.profiles import PROFILES, resolved
 from job.redact import redact
-from job.report.timeline import held_seconds
 from job.storage import Patience, Storage
 
 READERS: Final = 32
@@ -113,10 +112,10 @@ def effective(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def row_of(run_id: str, record: RunRecord, now: datetime) -> Row:
     """Raises `ValueError`, or what goes wrong with free-form fields of another shape."""
-    updated = datetime.fromisoformat(record.updated_at)
-    updated = updated if updated.tzinfo else updated.replace(tzinfo=UTC)
-    age = max(0.0, (now - updated).total_seconds())
-    silent = record.status == "running" and age > record.silent_seconds
+    age = seconds_since(record.updated_at, now)
+    if age is None:
+        raise ValueError(f"updated_at is {record.updated_at!r}")
+    silent = record.silent_for(now) is not None
     evaluation = record.results.get("evaluation") or {}
     exact = (evaluation.get("adapter") or {}).get("exact") or {}
     return Row(

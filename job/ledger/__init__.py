@@ -19,8 +19,10 @@ from job.ledger.record import (
     RunRecord,
     Status,
     now,
+    seconds_since,
 )
 from job.ledger.settled import settle_promotion
+from job.ledger.timeline import held_seconds, spans
 
 __all__ = [
     "FINISHED",
@@ -41,8 +43,11 @@ __all__ = [
     "compare",
     "flatten",
     "give_up_without_progress",
+    "held_seconds",
     "now",
     "put",
     "read_record",
+    "seconds_since",
     "settle_promotion",
+    "spans",
 ]

@@ -26,6 +26,17 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def seconds_since(moment: str, now: datetime) -> float | None:
+    """Of an ISO 8601 time, in UTC if it names no zone; None if it is none. Clocks differ: never
+    negative."""
+    try:
+        then = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return max(0.0, (now - then).total_seconds())
+
+
 class _Part(BaseModel):
     # A newer release may have written fields that this one doesn't know: they are kept.
     model_config = ConfigDict(extra="allow")
@@ -188,11 +199,13 @@ class RunRecord(_Part):
     """The run has had its say in `promoted.json`: whoever changes that since has the last word."""
     attempts: list[Attempt] = Field(default_factory=list)
 
-    @property
-    def silent_seconds(self) -> float:
-        """A running attempt that has not been heard of for longer may be gone."""
+    def silent_for(self, now: datetime) -> float | None:
+        """Seconds since the last heartbeat of a running attempt that may be gone; else None."""
+        age = seconds_since(self.updated_at, now)
         beat = self.settings.get("heartbeat_seconds") or _DEFAULT_HEARTBEAT_SECONDS
-        return _SILENT_BEATS * float(beat)
+        if self.status != "running" or age is None or age <= _SILENT_BEATS * float(beat):
+            return None
+        return age
 
     @property
     def processes(self) -> int:

@@ -11,11 +11,10 @@ from typing import Any, Final
 
 import orjson
 
-from job.ledger import RunRecord
+from job.ledger import RunRecord, spans
 from job.plots import not_finite
 from job.redact import Redactor
 from job.report.page import render
-from job.report.timeline import spans
 
 SCHEMA_VERSION: Final = 1
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from job.ledger import Attempt, Checkpoint, Holder, Progress, RunRecord
+from job.ledger import Attempt, Checkpoint, Holder, Progress, RunRecord, held_seconds
 from job.plots import loss_curve_svg
 from job.plots.series import scientific
-from job.report import build, held_seconds
+from job.report import build
 from job.report.examples import view
 
 EVIL = "</pre><script>alert('x')</script><img src=x onerror=alert(1)>\"'&"

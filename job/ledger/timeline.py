@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from job.ledger import Attempt, RunRecord
+from job.ledger.record import Attempt, RunRecord
 
 
 @dataclass(frozen=True)
