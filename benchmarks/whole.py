@@ -25,7 +25,7 @@ from job.checkpoint import CheckpointUploader
 from job.ledger import Ledger
 from job.logs import configure
 from job.metrics import MetricsServer
-from job.monitor import Monitor
+from job.stages.monitor import Monitor
 from job.training.callbacks import JobCallback
 
 ON_THE_TRAINING_THREAD = ("began", "alive", "stepped", "logged", "saved")

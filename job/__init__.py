@@ -14,8 +14,8 @@ from job.version import __version__
 if TYPE_CHECKING:
     from job.config import Settings, load_settings
     from job.lifecycle import StopToken
-    from job.monitor import Progress
     from job.run import RunResult, run_job
+    from job.stages.monitor import Progress
 
 __all__ = [
     "Progress",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Progress": "job.monitor",
+    "Progress": "job.stages.monitor",
     "RunResult": "job.run",
     "Settings": "job.config",
     "StopToken": "job.lifecycle",

@@ -16,11 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from job.arguments import parser
-from job.collector import collect_rarely
+from job.commands.arguments import parser
 from job.errors import GateFailed, JobError, SettingsError, Stopped
+from job.garbage import collect_rarely
 from job.lifecycle import StopToken
-from job.overdue import Watch
+from job.watchdog import Watch
 
 if TYPE_CHECKING:
     from job.run import RunResult
@@ -93,7 +93,7 @@ def _run(stop: StopToken) -> int:
 
 
 def _leave(cause: BaseException, progress: Mapping[str, Any] | None = None) -> NoReturn:
-    """The main thread does not end by itself: see `job.overdue`."""
+    """The main thread does not end by itself: see `job.watchdog`."""
     code = getattr(cause, "exit_code", JobError.exit_code)
     title = getattr(cause, "title", JobError.title)
     _write_termination_message(code, f"{title}: {cause}", progress or {})
@@ -116,7 +116,7 @@ def _configured_run(stop: StopToken, watch: Watch) -> str:
         from job.run import run_job
 
         return _said(run_job(settings, stop=stop, context=context, watch=watch))
-    from job.together import run_together
+    from job.distributed.rank import run_together
 
     result = run_together(settings, place, stop=stop, context=context, watch=watch)
     return result if isinstance(result, str) else _said(result)
@@ -131,7 +131,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     from job.logs import configure
 
     configure("auto", os.environ.get("FORGE_RUN_ID"))
-    from job.validate import refused, render, validate
+    from job.preflight.validate import refused, render, validate
 
     try:
         validation = validate(load_settings(), arguments.report_to, arguments.gpu_memory)
@@ -148,8 +148,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from job.logs import configure
 
     configure("auto", os.environ.get("FORGE_RUN_ID"))
-    from job.checks import exit_code, lines
-    from job.doctor import doctor
+    from job.preflight.checks import exit_code, lines
+    from job.preflight.doctor import doctor
 
     checks = doctor(gpu=not arguments.no_gpu)
     as_json = json.dumps([check.as_dict() for check in checks])
@@ -186,10 +186,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _judged(arguments: argparse.Namespace, stop: StopToken) -> int:
-    from job.cli import deliver
+    from job.commands.cli import deliver
+    from job.commands.evaluate import Asked, judge, lines, rows_to_judge
     from job.evaluation.endpoint import Endpoint
-    from job.gate import Gate
-    from job.judge import Asked, judge, lines, rows_to_judge
+    from job.promotion.gate import Gate
 
     gate = Gate(arguments.min_exact, arguments.min_gain)
     if arguments.min_gain is not None and arguments.base_model is None:
@@ -209,13 +209,13 @@ def _judged(arguments: argparse.Namespace, stop: StopToken) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from job.cli import status_command
+    from job.commands.cli import status_command
 
     return status_command(arguments)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from job.cli import plan_command
+    from job.commands.cli import plan_command
 
     return plan_command(arguments)
 

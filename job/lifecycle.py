@@ -4,7 +4,7 @@ A signal only sets a flag and a reason. Where there is nothing to save (imports,
 load, tokenizing, evaluation) the handler ends the work at once by raising `Preempted`; inside
 `StopToken.deferred()` (training, commits, publishing) it waits until the code there calls
 `check()` at a boundary of its own choosing. Where neither happens in time, since the main thread
-is deep in C code or waits for a dead connection, the watch over the token (`job.overdue`) ends
+is deep in C code or waits for a dead connection, the watch over the token (`job.watchdog`) ends
 the process.
 """
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job import licence
 from job.config import Settings
 from job.dataset import ChatFormat
 from job.engines import ModelSource, position_limit, text_config
+from job.families import licence
+from job.families.licence import Licence
 from job.ledger import RunRecord
-from job.licence import Licence
 from job.storage import Observer
 
 _log = logging.getLogger(__name__)

@@ -17,15 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from job import exports, fingerprint, publish, trackers
+from job import exports, publish, trackers
 from job.checkpoint import CheckpointUploader, Committed, Grace, Rejected
-from job.closing import close_attempt, farewell, last_words, recorded_progress
 from job.config import Settings
 from job.dataset import fetch
 from job.engines import choose_engine, prepare_environment
 from job.errors import GateFailed, JobError, Problem
-from job.finish import publish_adapter
-from job.judging import evaluate_model, judge_of
 from job.ledger import (
     FINISHED,
     Heartbeat,
@@ -38,12 +35,11 @@ from job.lifecycle import StopToken
 from job.logs import LogContext
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import look_at, recorded_revision
-from job.monitor import Monitor, OnProgress
-from job.overdue import Watch
 from job.promotion import check_promotion, promote_once
 from job.ranks import Fellowship
-from job.reporting import report_failure
-from job.stages import (
+from job.stages import fingerprint
+from job.stages.closing import close_attempt, farewell, last_words, recorded_progress
+from job.stages.context import (
     Run,
     agree_on_fingerprint,
     end_trackers,
@@ -52,10 +48,15 @@ from job.stages import (
     restore,
     train_model,
 )
+from job.stages.evaluation import evaluate_model, judge_of
+from job.stages.handover import tell_sources, tell_start
+from job.stages.monitor import Monitor, OnProgress
+from job.stages.publishing import publish_adapter
+from job.stages.report import report_failure
+from job.stages.workdir import work_dir
 from job.storage import Storage, open_storage, probe
-from job.telling import tell_sources, tell_start
 from job.version import __version__
-from job.workdir import work_dir
+from job.watchdog import Watch
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def run_job(
     `on_progress` is called on the training thread after each optimizer step. Raises what
     `job.errors` lists; the record has been closed accordingly by then. Handles no signals itself:
     whoever owns the process calls `stop.install()`, and may have a `watch` over it. With
-    `ranks`, this is rank 0 of several, which the others follow (`job.follow`).
+    `ranks`, this is rank 0 of several, which the others follow (`job.distributed.follower`).
     """
     stop = stop or StopToken()
     stop.grace_seconds = settings.grace_seconds

@@ -45,7 +45,7 @@ AFTERWARDS = 30
 
 HANGS = """
 import sys, time
-from job.monitor import Monitor
+from job.stages.monitor import Monitor
 stepped = Monitor.stepped
 def hang(self, step):
     stepped(self, step)
@@ -57,7 +57,7 @@ cli()
 """
 HANGS_AT_ONCE = """
 import time
-from job.monitor import Monitor
+from job.stages.monitor import Monitor
 Monitor.alive = lambda self: time.sleep(600)
 from job.__main__ import cli
 cli()

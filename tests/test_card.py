@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from job.card import CardFacts, merged_card, model_card
-from job.licence import Licence
+from job.families.licence import Licence
 
 EVALUATION: dict[str, Any] = {
     "rows": 40,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from job.families import FAMILIES
-from job.licence import Licence, of_model
+from job.families.licence import Licence, of_model
 
 QWEN = FAMILIES["qwen-2.5"]
 

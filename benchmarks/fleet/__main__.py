@@ -34,7 +34,7 @@ from benchmarks.fleet.simulated import (
 from benchmarks.machine import machine_now, versions
 from benchmarks.output import leave
 from job.demo.s3_server import S3Server
-from job.fleet import scan
+from job.status.records import scan
 from job.storage import S3_SCHEME, open_storage
 
 ROOT: Final = Path(__file__).resolve().parents[2]

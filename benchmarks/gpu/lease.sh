@@ -34,7 +34,7 @@ say "unpacked into /tmp/site; models in $folder, $cores cores"
 # Triton and inductor compile for the card: without a compiler no stage of Unsloth can pass.
 python3 -c "
 from pathlib import Path
-from job.doctor.node import compiler
+from job.preflight.doctor.node import compiler
 print(compiler(Path('/tmp'), needed=True))"
 
 build() {

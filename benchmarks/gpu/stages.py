@@ -29,7 +29,7 @@ JOB_STEPS: Final = 20
 WARM_UP: Final = 3
 """Steps that are not compared: kernels are compiled, memory is allocated."""
 FIRST_SHAPE: Final = "8b"
-GPU_TESTS: Final = ["-W", "default", "-m", "gpu", "tests/engines", "tests/doctor"]
+GPU_TESTS: Final = ["-W", "default", "-m", "gpu", "tests/engines", "tests/preflight"]
 """The folders that have any: what others import isn't on a bare machine. Its packages' warnings are
 not ours, as they are where the versions are pinned."""
 SIDES: Final = {

@@ -169,7 +169,8 @@ def run_records(_folder: Path, size: int) -> None:
 
 def summarize(_folder: Path, size: int) -> None:
     """`status --all`."""
-    from job.fleet import Selection, fleet_status
+    from job.status.all_runs import fleet_status
+    from job.status.table import Selection
 
     uri = f"s3://{BUCKET}/fleet-{size}"
     fleet_status(uri, Selection(), as_json=False, out=io.StringIO())
@@ -225,6 +226,6 @@ STAGES: Final = {
         (25, 100, 400, 1_600),
         run_records,
         summarize,
-        ("job.fleet", "job.storage", "boto3"),
+        ("job.status.all_runs", "job.storage", "boto3"),
     ),
 }

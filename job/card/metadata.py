@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from job.card.facts import CardFacts, hub_name, is_hub_id
-from job.measures import LABELS
+from job.evaluation.measures import LABELS
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from job.card.facts import CardFacts
 from job.card.markdown import plain, table
-from job.measures import LABELS
+from job.evaluation.measures import LABELS
 
 _ROWS: Final = 20
 """Tools or scenarios that are listed; the report has all."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from job import values
+from job import validators as values
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.split_names)]
 PositiveInt = Annotated[int, Field(gt=0)]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from job import values
+from job import validators as values
 from job.config.evaluation import EvaluationSettings
 from job.config.kinds import Names, PositiveInt, Seconds
 

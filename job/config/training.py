@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
 
-from job import values
+from job import validators as values
 from job.config.kinds import Names, PositiveInt
 
 

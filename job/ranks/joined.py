@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from job.lifecycle import StopToken
-from job.overdue import Watch
 from job.ranks.base import Message, Place, Ranks
 from job.ranks.ends import End
+from job.watchdog import Watch
 
 
 class Fellowship(Ranks, Protocol):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from job.dataset.review.visible import visible
+from job.evaluation.measures import LABELS
 from job.ledger import flatten
-from job.measures import LABELS
 from job.pages import environment
 from job.plots import FEWEST_SMOOTHED, smoothing_weight
 from job.report import drawings

@@ -21,7 +21,7 @@ from job.engines import Engine, LoadedModel
 from job.profiles import Hyperparameters
 from job.ranks import ALONE, Ranks
 from job.training.callbacks import EarlyStopping
-from job.training.trackers import guard
+from job.training.tracker_guard import guard
 from job.training.trainer import job_trainer
 
 

@@ -16,10 +16,10 @@ import torch
 from safetensors import SafetensorError
 from transformers.trainer_callback import TrainerState
 
-from job.collector import collect_usually
 from job.config import Settings
 from job.engines import Engine, LoadedModel
 from job.errors import MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, Problem
+from job.garbage import collect_usually
 from job.lifecycle import StopToken
 from job.ranks import ALONE, Ranks
 from job.training.build import TrainingData, build_trainer, training_arguments

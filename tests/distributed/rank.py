@@ -146,7 +146,7 @@ def _refusal(train: Callable[[], Any]) -> dict[str, Any]:
 def _judge(
     model: Path, loaded: LoadedModel, stop: StopToken, group: Group, until_cut_off: bool
 ) -> Judge:
-    """As `job.judging` has it, and again and again where another rank is to cut it off."""
+    """As `job.stages.evaluation` has it, again and again where another rank is to cut it off."""
     chat = ChatFormat.load(model)
     held_out = [Row("x", i + 1, tuple(row["messages"])) for i, row in enumerate(rows(3))]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from job import together
 from job.config import Settings
+from job.distributed import rank as together
 from job.errors import GateFailed
 from job.ledger import RECORD_KEY, RunRecord
 from job.lifecycle import StopToken
 from job.logs import LogContext
-from job.overdue import Watch
 from job.ranks import PeerLost, Place
+from job.watchdog import Watch
 
 
 def finished(folder: Path, **record: object) -> Settings:

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from job import follow as following
 from job.checkpoint import Rejected, upload_folder
 from job.config import Settings
 from job.dataset import ChatFormat, DataRejected, fetch, scan
+from job.distributed import follower as following
+from job.distributed.follower import follow
 from job.errors import JobError, Preempted, Unavailable
-from job.follow import follow
 from job.lifecycle import StopToken
 from job.ranks import AllOver, End, Place
+from job.stages.handover import SOURCES, START
 from job.storage import Storage, open_storage
-from job.telling import SOURCES, START
 from tests.hours import Hours
 from tests.ledger.wrapped import Failing, Wrapped
 from tests.tiny import write_rows

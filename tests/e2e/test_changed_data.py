@@ -9,8 +9,8 @@ import pytest
 
 from job.config import load_settings
 from job.dataset import fetch
-from job.fingerprint import of_run
 from job.ledger import Checkpoint, Ledger, read_record
+from job.stages.fingerprint import of_run
 from job.storage import open_storage
 from tests.dataset.standin import model_folder
 from tests.e2e.jobs import run, started

@@ -58,7 +58,7 @@ def test_torch_is_not_imported(job_env: dict[str, str]) -> None:
     done = validate(job_env, "-X", "importtime", "-m", "job", "validate")
     assert done.returncode == 0, done.stderr
     imported = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.MULTILINE))
-    assert {"job.validate", "tokenizers"} <= imported
+    assert {"job.preflight.validate", "tokenizers"} <= imported
     heavy = {"torch", "trl", "peft", "datasets", "accelerate", "bitsandbytes"}
     assert not imported & heavy
 

@@ -306,7 +306,8 @@ def test_an_attempt_that_was_replaced_just_before_its_end_promotes_nothing(
         storage = open_storage(f"{bucket}/out/run")
         Ledger.claim(storage, "run", version="newer", conditional_writes=True)
 
-    monkeypatch.setattr("job.finish.send_report", replaced)  # the last thing before the last swap
+    # The last thing before the last swap.
+    monkeypatch.setattr("job.stages.publishing.send_report", replaced)
     with pytest.raises(Fenced):
         run_job(load_settings(max_steps=1, metrics_port=0, gate_min_gain=-1))
     assert "promoted.json" not in {info.key for info in open_storage(f"{bucket}/out").list()}

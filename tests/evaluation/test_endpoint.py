@@ -136,8 +136,8 @@ def test_the_rows_are_those_that_the_run_holds_out(
         monkeypatch.setenv(f"FORGE_{name}", value)
     done = evaluate(server.url, "--json")
     assert done.returncode == 0, done.stderr
+    from job.commands.evaluate import rows_to_judge
     from job.config import load_settings
-    from job.judge import rows_to_judge
 
     held_out = rows_to_judge([], None)
     assert 0 < len(held_out) < 30

@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from job.errors import Fenced
-from job.judging import ANSWERS_KEY, _AnswersInStorage
 from job.ledger import Ledger
+from job.stages.evaluation import ANSWERS_KEY, _AnswersInStorage
 from job.storage import Storage
 
 

@@ -17,10 +17,10 @@ import pytest
 from job.__main__ import main
 from job.config import Settings, load_settings
 from job.storage import open_storage
-from tests.fleet.test_fleet_status import a_record, exact, store
 from tests.k8s.chart import CHART, VALUES, Manifest, env_of, example, only, pod_of, run
 from tests.k8s.custom import check
 from tests.k8s.workflows import filled, of_many, tasks_of
+from tests.status.test_fleet_status import a_record, exact, store
 
 # -- Jobs --------------------------------------------------------------------------------------
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from job.__main__ import main
-from job.gate import PASSED
+from job.promotion.gate import PASSED
 from job.storage import open_storage
-from tests.fleet.test_fleet_status import a_record, store
 from tests.k8s.chart import Manifest, example
 from tests.k8s.custom import check
 from tests.k8s.workflows import HOOK, filled, of_many, tasks_of, template_of
+from tests.status.test_fleet_status import a_record, store
 
 VERDICT = r"tasks\.verdict\.outputs\.parameters\.verdict"
 CLAUSE = re.compile(rf"jsonpath\({VERDICT}, '\$\.(\w+)'\)(?:\.(\w+))? == (true|'(\w+)')")

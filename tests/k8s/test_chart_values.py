@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from job.config import Settings, load_settings
-from job.doctor.needs import Needs
 from job.errors import EXIT_CODES
+from job.preflight.doctor.needs import Needs
 from job.profiles import PROFILES
 from job.version import __version__
 from scripts.chart import OWN_VALUES, camel_case, values

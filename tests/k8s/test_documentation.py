@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from job.arguments import parser
+from job.commands.arguments import parser
 from job.errors import EXIT_CODES
 from job.version import __version__
 from tests.k8s.chart import ROOT, Manifest, only, pod_of, run

@@ -21,10 +21,10 @@ from job.checkpoint import (
     drop,
     restore_newest,
 )
-from job.closing import close_attempt
 from job.errors import JobError, Preempted
 from job.ledger import FINISHED, Checkpoint, Rejection, RunRecord, read_record
 from job.metrics import BuildInfo, Metrics
+from job.stages.closing import close_attempt
 from job.storage import Patience
 from tests.ledger.interleaved import Abandoned, Condition
 from tests.ledger.model_observer import Broken, Observer

@@ -1,0 +1,1 @@
+"""The commands beside `run`: what they are asked, and what they say. Free of torch."""

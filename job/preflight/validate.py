@@ -1,0 +1,177 @@
+"""`validate`: everything about a run that can be checked without a GPU and without torch.
+
+The checks go in the order in which a run would meet the faults, and all of them are made: the
+exit code is the one the run would have died with, the list shows what else there is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from job import exports
+from job.config import Settings
+from job.dataset import (
+    DataFile,
+    DataRejected,
+    DataReport,
+    PrepareOptions,
+    check_only,
+    fetch,
+    prepare,
+)
+from job.dataset.review.table import table
+from job.errors import JobError, Problem, Unavailable
+from job.memory import Shape, foresee
+from job.model import BaseModel, look_at, other_family
+from job.preflight import checks
+from job.preflight.checks import Check, Finding, check
+from job.promotion import check_promotion
+from job.promotion.gate import gate_of
+from job.storage import open_storage, probe
+
+_ROWS: Final = "rows"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Everything that was looked at, and what is in the data."""
+
+    checks: list[Check]
+    report: DataReport | None = None
+    """`None` where the data could not be read at all."""
+
+    @property
+    def exit_code(self) -> int:
+        """The code that the run would have died with, 0 if it would not."""
+        return checks.exit_code(self.checks)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """One object a check; that of the rows has the data's report."""
+        return [
+            made.as_dict()
+            | ({"report": self.report.as_dict()} if made.name == _ROWS and self.report else {})
+            for made in self.checks
+        ]
+
+
+def validate(
+    settings: Settings, report_to: str | None = None, gpu_memory: float | None = None
+) -> Validation:
+    """Check storage, tokenizer and data of a run whose settings are sound already.
+
+    The memory that training takes is estimated; with `gpu_memory` (GB, as cards are sold) it has
+    to fit.
+
+    With `report_to` (`s3://bucket/prefix` or a folder) the data's report, the quarantine and the
+    mask preview go there, into `dataset/` as in a run.
+    """
+    with tempfile.TemporaryDirectory(prefix="forge-validate-") as folder:
+        return _Validator(settings, Path(folder), gpu_memory).run(report_to)
+
+
+def refused(error: JobError) -> Validation:
+    """What there is to say where the settings themselves are wrong."""
+    return Validation([Check("settings", "failed", f"{error}", error.exit_code)])
+
+
+def render(validation: Validation) -> str:
+    """A table for people."""
+    lines = checks.lines(validation.checks)
+    if validation.report is not None:
+        lines += ["", *table(validation.report)]
+    return "\n".join(lines)
+
+
+class _Validator:
+    """Makes the checks one after another; later ones use what earlier ones found."""
+
+    def __init__(self, settings: Settings, work_dir: Path, gpu_memory: float | None) -> None:
+        self._settings = settings
+        self._gpu_memory = gpu_memory
+        self._work_dir = work_dir
+        self._files: list[DataFile] = []
+        self._model: BaseModel | None = None
+        self._report: DataReport | None = None
+
+    def run(self, report_to: str | None) -> Validation:
+        settings = self._settings
+        settled = f"profile {settings.profile}, run {settings.run_id}"
+        made = [
+            Check("settings", "ok", settled),
+            check("storage", self._storage),
+            check("tokenizer", self._tokenizer, may_be_out_of_reach=True),
+            check("data set", self._fetched),
+        ]
+        if self._files:
+            made.append(check(_ROWS, self._rows))
+            if self._report is not None and gate_of(self._settings).is_set:
+                made.append(check("promotion gate", partial(self._gate, self._report)))
+        if self._model is not None and exports.wanted(settings):
+            asked = partial(exports.check, settings, self._model, self._work_dir)
+            made.append(check("exports", asked, may_be_out_of_reach=True))
+        if self._model is not None:
+            look = partial(self._memory, self._model)
+            made.append(check("memory", look, may_be_out_of_reach=True))
+        elif self._gpu_memory is not None:
+            made.append(Check("memory", "not checked", "the model's config was not found"))
+        report = self._report
+        if report_to is not None and report is not None:
+            made.append(check("report", lambda: _uploaded(report, report_to)))
+        return Validation(made, report)
+
+    def _storage(self) -> str:
+        uri = self._settings.run_uri
+        conditional = probe(open_storage(uri))
+        check_promotion(self._settings)
+        return f"{uri} takes writes" + (
+            " and honours conditions" if conditional else ", but ignores conditions: weak fencing"
+        )
+
+    def _tokenizer(self) -> str:
+        self._model = look_at(self._settings, self._work_dir)
+        found = f"{self._settings.base_model} has a tokenizer and a chat template"
+        note = other_family(self._settings, self._model.chat)
+        return f"{found}; {note}" if note else found
+
+    def _fetched(self) -> str:
+        self._files = fetch(self._settings.dataset_uri, self._work_dir / "data")
+        size = sum(file.source.size for file in self._files)
+        return f"{len(self._files)} file(s), {size / 1e6:.1f} MB"
+
+    def _memory(self, model: BaseModel) -> str:
+        shape = Shape.of(model.config)
+        if shape is None:
+            raise Unavailable(Problem("GPU memory", "the model's config.json is of another kind"))
+        lengths = self._report.lengths if self._report else None
+        longest = lengths.max if lengths else None
+        return foresee(shape, self._settings.hyperparameters(), longest, self._gpu_memory)
+
+    def _gate(self, report: DataReport) -> str | Finding:
+        notice = gate_of(self._settings).early_notice(report.held_out_calls)
+        if notice:
+            return Finding("warning", notice)
+        return f"{report.held_out_calls} held-out tool-call turns to judge by"
+
+    def _rows(self) -> str:
+        limit = self._model.position_limit if self._model else None
+        options = PrepareOptions.from_settings(self._settings, limit)
+        try:
+            if self._model is None:
+                self._report = check_only(self._files, options)
+                return self._report.headline() + "; lengths and masks were not checked"
+            folder = self._work_dir / "prepared"
+            self._report = prepare(self._files, self._model.chat, options, folder).report
+        except DataRejected as rejection:
+            self._report = rejection.report
+            raise
+        return self._report.headline()
+
+
+def _uploaded(report: DataReport, uri: str) -> str:
+    storage = open_storage(uri)
+    report.upload(storage)
+    return ", ".join(f"{storage.uri}/dataset/{name}" for name in report.artifacts())

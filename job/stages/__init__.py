@@ -1,0 +1,1 @@
+"""The stages of a run, and what all of them share (`context.Run`)."""

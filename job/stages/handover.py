@@ -1,0 +1,49 @@
+"""What rank 0 tells the others: what to fetch and prepare, and from where to start."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from job.checkpoint import Restored
+from job.dataset import DataFile
+from job.model import BaseModel
+from job.stages.context import Run, recorded_fit
+
+SOURCES, START = "sources", "start"
+
+
+def node_topic(node: int) -> str:
+    """Under which the first rank of a node says that everything lies ready on it."""
+    return f"node-{node}"
+
+
+def tell_sources(run: Run, files: list[DataFile], model: BaseModel) -> None:
+    """The other nodes fetch and prepare the very same, while this one prepares its own."""
+    if run.ranks is None:
+        return
+    accumulation = run.settings.hyperparameters().gradient_accumulation_steps
+    message = {
+        "attempt": run.ledger.attempt,
+        "pins": [asdict(file.source) for file in files],
+        "revision": model.revision,
+        "gradient_accumulation_steps": accumulation,
+    }
+    run.ranks.tell(SOURCES, message)
+
+
+def tell_start(run: Run, restored: Restored | None, model: BaseModel) -> None:
+    """Nothing was refused: all ranks load the model and train from this checkpoint."""
+    if run.ranks is None:
+        return
+    checkpoint = restored.checkpoint if restored else None
+    fit = recorded_fit(run.ledger.record)
+    fields = {"key", "manifest_sha256", "step"}
+    run.ranks.tell(
+        START,
+        {
+            "checkpoint": checkpoint.model_dump(include=fields) if checkpoint else None,
+            "fit": asdict(fit) if fit else None,
+        },
+    )
+    model.source.model_dir()
+    run.ranks.tell(node_topic(run.ranks.place.node), {"work_dir": str(run.work_dir)})

@@ -1,0 +1,137 @@
+"""The promotion gate at, above and below its thresholds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from job.evaluation.intervals import wilson
+from job.promotion.gate import PASSED, Gate
+
+
+def evaluation(base: float, adapter: float) -> dict[str, Any]:
+    return {"base": {"exact": {"rate": base}}, "adapter": {"exact": {"rate": adapter}}}
+
+
+@pytest.mark.parametrize("result", [None, {}, evaluation(1, 0)])
+def test_no_gate_is_set(result: dict[str, Any] | None) -> None:
+    assert Gate().verdict(result) is None
+
+
+@pytest.mark.parametrize(
+    "result", [None, {}, {"base": {}, "adapter": {}}, {"base": {}, "adapter": {"refusal": {}}}]
+)
+@pytest.mark.parametrize(("exact", "gain"), [(0.0, None), (None, -1.0), (0.0, -1.0)])
+def test_a_gate_without_anything_to_judge_by_fails(
+    result: dict[str, Any] | None, exact: float | None, gain: float | None
+) -> None:
+    verdict = Gate(exact, gain).verdict(result)
+    assert verdict == "not applicable: no held-out tool calls to judge by"
+    assert verdict != PASSED
+
+
+@pytest.mark.parametrize(
+    ("base", "adapter", "exact", "gain"),
+    [
+        (0.0, 0.5, 0.5, None),
+        (0.0, 0.9, 0.5, None),
+        (0.2, 0.5, None, 0.2),
+        (0.2, 0.5, None, -0.5),
+        (0.5, 0.4, None, -0.2),
+        (0.0, 0.8, 0.5, 0.5),
+        (0.0, 0.0, 0.0, 0.0),
+        (1.0, 1.0, 1.0, 0.0),
+    ],
+)
+def test_it_passes(base: float, adapter: float, exact: float | None, gain: float | None) -> None:
+    assert Gate(exact, gain).verdict(evaluation(base, adapter)) is None
+
+
+@pytest.mark.parametrize(
+    ("base", "adapter", "exact", "gain", "why"),
+    [
+        (0.0, 0.4, 0.5, None, "exactly right 40.0%, FORGE_GATE_MIN_EXACT is 50.0%"),
+        (0.4, 0.5, None, 0.2, "gain over the base +10.0%, FORGE_GATE_MIN_GAIN is +20.0%"),
+        (0.5, 0.4, None, 0.0, "gain over the base -10.0%, FORGE_GATE_MIN_GAIN is +0.0%"),
+        (
+            0.5,
+            0.4,
+            0.6,
+            0.1,
+            (
+                "exactly right 40.0%, FORGE_GATE_MIN_EXACT is 60.0%; "
+                "gain over the base -10.0%, FORGE_GATE_MIN_GAIN is +10.0%"
+            ),
+        ),
+        (0.9, 0.8, 0.5, 0.1, "gain over the base -10.0%, FORGE_GATE_MIN_GAIN is +10.0%"),
+    ],
+)
+def test_it_fails_and_says_by_how_much(
+    base: float, adapter: float, exact: float | None, gain: float | None, why: str
+) -> None:
+    assert Gate(exact, gain).verdict(evaluation(base, adapter)) == why
+
+
+@given(st.integers(1, 100), st.data())
+def test_a_gain_of_just_the_threshold_passes(rows: int, data: st.DataObject) -> None:
+    """0.7 - 0.6 is 0.09999999999999998: the people who set 0.1 mean one row in ten."""
+    base = data.draw(st.integers(0, rows))
+    right = data.draw(st.integers(base, rows))
+    gain = round((right - base) / rows, 12)
+    result = evaluation(base / rows, right / rows)
+    assert Gate(None, gain).verdict(result) is None
+    assert Gate(right / rows, gain).verdict(result) is None
+    assert Gate(None, (right - base + 1) / rows).verdict(result) is not None
+
+
+def judged(right: int, of: int, *, gain: float, gain_low: float) -> dict[str, Any]:
+    low, high = wilson(right, of)
+    exact = {"rate": right / of, "low": low, "high": high}
+    gained = {"rate": gain, "low": gain_low, "high": 1.0}
+    base = {"exact": {"rate": right / of - gain}}
+    return {"base": base, "adapter": {"exact": exact}, "gain": {"exact": gained}}
+
+
+def test_on_the_lower_bound_the_same_rate_needs_enough_rows() -> None:
+    gate = Gate(min_exact=0.7, on="lower_bound")
+    few, many = (judged(8 * n, 10 * n, gain=0.5, gain_low=0.1) for n in (1, 50))
+    assert Gate(min_exact=0.7).verdict(few) is None
+    assert gate.verdict(few) == (
+        "exactly right 80.0%, at least 49.0% with 95% confidence, FORGE_GATE_MIN_EXACT is 70.0%"
+    )
+    assert gate.verdict(many) is None
+
+
+def test_on_the_lower_bound_the_gain_has_to_be_sure() -> None:
+    found = judged(8, 10, gain=0.5, gain_low=0.1)
+    assert Gate(min_gain=0.1, on="lower_bound").verdict(found) is None
+    assert Gate(min_gain=0.2, on="lower_bound").verdict(found) == (
+        "gain over the base +50.0%, at least +10.0% with 95% confidence, "
+        "FORGE_GATE_MIN_GAIN is +20.0%"
+    )
+
+
+def test_time_that_was_over_at_once_is_no_pass() -> None:
+    found = {"base": {}, "adapter": {}, "stopped_by": "seconds"}
+    assert "FORGE_EVAL_MAX_SECONDS was over" in str(Gate(min_gain=-1).verdict(found))
+
+
+def test_a_gate_that_no_adapter_can_pass_is_told_early() -> None:
+    assert "no held-out row has a tool call" in str(Gate(min_exact=0.1).early_notice(0))
+    assert Gate(min_exact=0.1).early_notice(1) is None
+    assert Gate().early_notice(0) is None
+
+
+def test_a_bound_that_so_few_calls_cannot_reach_is_told_early() -> None:
+    careful = Gate(min_exact=0.9, on="lower_bound")
+    told = str(careful.early_notice(20))
+    assert "FORGE_GATE_MIN_EXACT=0.9" in told
+    assert "20 held-out tool calls have when all are right, 83.9%" in told
+    assert careful.early_notice(35) is None
+    assert Gate(min_exact=0.9).early_notice(20) is None, "a share can be 100%"
+    assert Gate(min_gain=0.9, on="lower_bound").early_notice(20) is None
+    all_right = {"rate": 1.0, "low": wilson(20, 20)[0]}
+    assert careful.verdict({"adapter": {"exact": all_right}}), "indeed it does not pass"
