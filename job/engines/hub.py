@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import AccessDenied, OutOfDisk, Problem, SettingsError, Unavailable
+from job.storage import disk_is_full
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def _hub_errors(name: str) -> Iterator[None]:
         if isinstance(answer, HfHubHTTPError) and answer.response.status_code in (401, 403):
             found = f"the hub refuses {name}"
             raise AccessDenied(Problem("FORGE_MODEL", found, "check HF_TOKEN")) from error
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if disk_is_full(error):
             raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left")) from error
         hint = "mount the model and give its absolute path, or mirror it to s3://"
         found = f"{name} can't be fetched from the hub: {error}"
