@@ -10,7 +10,10 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from job.model_name import ModelName
+
 _DNS_1123_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HUB_ID: Final = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _DATA_SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
 
@@ -59,9 +62,9 @@ def output_uri(uri: str) -> str:
 
 
 def model_name(value: str | None) -> str | None:
-    if value is None or value.startswith(("s3://", "/")):
+    if value is None or ModelName.parse(value).kind != "hub":
         return value
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?", value) or value.startswith("."):
+    if not _HUB_ID.fullmatch(value):
         raise ValueError(
             "must be a hub id (owner/name, owner/name@revision), an absolute path or s3://…"
         )

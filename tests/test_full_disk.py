@@ -21,6 +21,7 @@ from job.dataset.store import _full_disk_named
 from job.engines.hub import _hub_errors
 from job.engines.loading import refusing
 from job.errors import OutOfDisk
+from job.model_name import ModelName
 from job.stages.workdir import work_dir
 from job.storage import disk_is_full
 from job.storage.faults import work_disk_fault
@@ -45,7 +46,7 @@ def training(folder: Path) -> AbstractContextManager[None]:
     "place",
     [
         pytest.param(lambda _: _full_disk_named(), id="the tokens"),
-        pytest.param(lambda _: _hub_errors("owner/name"), id="a hub's files"),
+        pytest.param(lambda _: _hub_errors(ModelName.parse("owner/name")), id="a hub's files"),
         pytest.param(refusing, id="loading the model"),
         pytest.param(training, id="training"),
     ],

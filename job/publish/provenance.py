@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from job.config import Settings
 from job.ledger import RunRecord
+from job.model_name import ModelName
 from job.redact import Redactor
 from job.version import __version__
 
@@ -122,11 +123,11 @@ def _base_model(record: RunRecord, settings: Settings) -> Document:
     that anybody else could recompute, so it is an annotation.
     """
     revision = record.model.get("revision", "")
-    name = settings.base_model.partition("@")[0]
-    if settings.base_model.startswith(("/", "s3://")):
-        place = settings.base_model if settings.base_model.startswith("s3") else f"file://{name}"
+    named = ModelName.parse(settings.base_model)
+    if named.kind != "hub":
+        place = f"file://{named.name}" if named.kind == "folder" else named.name
         return {"name": "base model", "uri": place, "annotations": {"filesHash": revision}}
-    model: Document = {"name": "base model", "uri": f"pkg:huggingface/{name}@{revision}"}
+    model: Document = {"name": "base model", "uri": f"pkg:huggingface/{named.name}@{revision}"}
     if _COMMIT.fullmatch(revision):
         model["digest"] = {"gitCommit": revision}
     return model
