@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from job.cgroups import Cgroups
 from job.preflight.checks import exit_code, lines
 from job.preflight.doctor import Doctor, doctor
-from job.preflight.doctor.limits import Cgroups
 from job.preflight.doctor.wanted import Wanted
 from job.storage import open_storage
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from job.cgroups import Cgroups
 from job.config import Settings, load_settings
+from job.engines import DRIVER
 from job.errors import JobError, SettingsError
 from job.preflight.checks import Check, Finding, Look, check
 from job.preflight.doctor import limits, node, stores, volumes
-from job.preflight.doctor.limits import Cgroups
 from job.preflight.doctor.needs import Needs
 from job.preflight.doctor.wanted import Wanted
 from job.ranks.launch import local_processes
@@ -45,7 +46,7 @@ class Doctor:
     """The checks in the order in which a run would meet the faults."""
 
     wanted: Wanted
-    driver: Path = node.DRIVER
+    driver: Path = DRIVER
     cgroups: Cgroups = field(default_factory=Cgroups)
 
     def checks(self) -> list[Check]:
