@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from job.config import Settings
-from job.ledger import RunRecord
+from job.ledger import RunRecord, versions
 from job.model_name import ModelName
 from job.redact import Redactor
 from job.version import __version__
@@ -77,14 +77,9 @@ def statement(
 def _internal(record: RunRecord) -> Document:
     """What the platform decided: engine, versions, what was loaded, how often it was stopped."""
     fingerprint = record.fingerprint
-    versions = {
-        name.removeprefix("versions."): found
-        for name, found in fingerprint.items()
-        if name.startswith("versions.") and found is not None
-    }
     return {
         **{name: fingerprint[name] for name in _PLATFORM if name in fingerprint},
-        "versions": versions,
+        "versions": versions(fingerprint),
         "model": dict(record.model),
         "effectiveBatchSize": record.effective_batch_size,
         **({"microBatch": record.micro_batch.model_dump()} if record.micro_batch else {}),
