@@ -29,9 +29,9 @@ from job.memory import Shape, foresee
 from job.model import BaseModel, look_at, other_family
 from job.preflight import checks
 from job.preflight.checks import Check, Finding, check
-from job.promotion import check_promotion
+from job.preflight.output import look_at_output
 from job.promotion.gate import gate_of
-from job.storage import open_storage, probe
+from job.storage import open_storage
 
 _ROWS: Final = "rows"
 
@@ -102,7 +102,7 @@ class _Validator:
         settled = f"profile {settings.profile}, run {settings.run_id}"
         made = [
             Check("settings", "ok", settled),
-            check("storage", self._storage),
+            check("storage", partial(look_at_output, settings)),
             check("tokenizer", self._tokenizer, may_be_out_of_reach=True),
             check("data set", self._fetched),
         ]
@@ -122,14 +122,6 @@ class _Validator:
         if report_to is not None and report is not None:
             made.append(check("report", lambda: _uploaded(report, report_to)))
         return Validation(made, report)
-
-    def _storage(self) -> str:
-        uri = self._settings.run_uri
-        conditional = probe(open_storage(uri))
-        check_promotion(self._settings)
-        return f"{uri} takes writes" + (
-            " and honours conditions" if conditional else ", but ignores conditions: weak fencing"
-        )
 
     def _tokenizer(self) -> str:
         self._model = look_at(self._settings, self._work_dir)

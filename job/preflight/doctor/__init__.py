@@ -20,6 +20,7 @@ from job.preflight.checks import Check, Finding, Look, check
 from job.preflight.doctor import limits, node, stores, volumes
 from job.preflight.doctor.needs import Needs
 from job.preflight.doctor.wanted import Wanted
+from job.preflight.output import look_at_output
 from job.ranks.launch import local_processes
 from job.redact import redact
 
@@ -104,7 +105,7 @@ class Doctor:
             return [Check(name, _UNKNOWN.result, _UNKNOWN.detail) for name in names]
         return [
             _made("clock", lambda: stores.clock(settings.run_uri), may_be_out_of_reach=True),
-            _made("s3", lambda: stores.output(settings.run_uri)),
+            _made("s3", lambda: look_at_output(settings)),
             _made("data set", lambda: stores.data(settings.dataset_uri)),
             _made("grace", lambda: limits.grace(settings.grace_seconds, self._needs or Needs())),
         ]
