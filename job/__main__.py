@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -199,8 +199,9 @@ def _judged(arguments: argparse.Namespace, stop: StopToken) -> int:
         raise SettingsError(f"--api-key-env: {arguments.api_key_env} is not set")
     asked = Asked(arguments.model, arguments.base_model, arguments.concurrency, arguments.seconds)
     rows = rows_to_judge(arguments.dataset, arguments.max_rows)
-    endpoint = Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=arguments.max_tokens)
-    found = judge(rows, endpoint, asked, stop)
+    limit = arguments.max_tokens
+    with closing(Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=limit)) as endpoint:
+        found = judge(rows, endpoint, asked, stop)
     as_json = arguments.json or arguments.output
     deliver((json.dumps(found) if as_json else "\n".join(lines(found))) + "\n", arguments.output)
     if failure := gate.verdict(found):
