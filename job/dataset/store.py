@@ -79,7 +79,7 @@ class StoreWriter:
         self._write(_LABELS, samples.labels)
         self._write(_ROWS, rows)
 
-    def append_row(self, rows: Rows) -> None:
+    def append_rows(self, rows: Rows) -> None:
         """Records alone, where nothing is tokenized. Raises `OutOfDisk`."""
         self._write(_ROWS, rows)
 
