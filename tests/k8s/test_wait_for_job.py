@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.k8s.apiserver import Cluster, environment, job_of, pod_of, serving
 from tests.k8s.chart import ROOT
@@ -61,3 +62,36 @@ def test_it_does_not_wait_for_ever(tmp_path: Path) -> None:
     ended = _wait(Cluster(job_of(JOB, "Suspended")), tmp_path, seconds=1)
     assert ended.returncode == 124
     assert "has not ended" in ended.stderr
+
+
+def test_it_ends_with_kubectls_own_error_where_that_stays(tmp_path: Path) -> None:
+    """Credentials expire: to ask on until the end and call the Job unfinished would be a guess."""
+    cluster = Cluster(job_of(JOB, "Complete"), deny=[True] * 1000)
+    ended = _wait(cluster, tmp_path, seconds=60)
+    assert ended.returncode == 1
+    assert "Unauthorized" in ended.stderr
+    assert "the Job may go on" in ended.stderr
+    assert "has not ended" not in ended.stderr
+    assert len(cluster.asked) == 20, "for five minutes"
+
+
+def test_it_does_not_guess_at_the_end_of_its_time(tmp_path: Path) -> None:
+    ended = _wait(Cluster(job_of(JOB, "Complete"), deny=[True] * 1000), tmp_path, seconds=1)
+    assert ended.returncode == 1
+    assert "has not ended" not in ended.stderr
+
+
+def test_a_few_failed_calls_are_lived_through(tmp_path: Path) -> None:
+    cluster = Cluster(job_of(JOB, "Complete"), [pod_of(JOB, 0, {"job": 0})], deny=[True] * 3)
+    ended = _wait(cluster, tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, "complete: exit 0: what job said\n")
+
+
+def test_the_identity_of_a_workflow_lasts_as_long_as_its_wait() -> None:
+    """A session of OIDC ends after an hour, and kubectl's token is made of it."""
+    workflow = yaml.safe_load((ROOT / "k8s" / "ci" / "github-actions.yml").read_text())
+    job = workflow["jobs"]["train"]
+    [signing_in] = [s for s in job["steps"] if "configure-aws-credentials" in s.get("uses", "")]
+    [waiting] = [s for s in job["steps"] if "wait_for_job.sh" in s.get("run", "")]
+    seconds = signing_in["with"]["role-duration-seconds"]
+    assert int(waiting["run"].split()[-1]) < job["timeout-minutes"] * 60 < seconds <= 12 * 3600
