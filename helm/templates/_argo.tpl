@@ -57,12 +57,12 @@ FORGE_{{ $name | replace "-" "_" | upper }}: {{ printf "{{inputs.parameters.%s}}
 {{/* What the workflow is, before its parameters and templates. */}}
 {{- define "forge-job.argoSpec" -}}
 {{- if include "forge-job.argoOwnAccount" . }}
-serviceAccountName: {{ include "forge-job.serviceAccount" . }}
+serviceAccountName: {{ include "forge-job.serviceAccount" . | quote }}
 # The account mounts no token of itself, and Argo's executor reports with one.
 automountServiceAccountToken: true
 {{- else }}
 {{- with .Values.argo.serviceAccountName }}
-serviceAccountName: {{ . }}
+serviceAccountName: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- with .Values.imagePullSecrets }}
@@ -78,7 +78,7 @@ volumes:
 {{/* A template of the first WorkflowTemplate: takes root and template. */}}
 {{- define "forge-job.argoReference" -}}
 templateRef:
-  name: {{ include "forge-job.fullname" .root }}
+  name: {{ include "forge-job.fullname" .root | quote }}
   template: {{ .template }}
   {{- if eq .root.Values.argo.kind "ClusterWorkflowTemplate" }}
   clusterScope: true
@@ -161,8 +161,8 @@ container:
 # A run without a gate succeeds, too; and one that passed it needn't be the one named.
 when: "{{`{{=`}}jsonpath({{ $verdict }}, '$.promoted') == true && jsonpath({{ $verdict }}, '$.results').gate == 'passed'{{`}}`}}"
 templateRef:
-  name: {{ .Values.argo.promote.templateRef }}
-  template: {{ .Values.argo.promote.template }}
+  name: {{ .Values.argo.promote.templateRef | quote }}
+  template: {{ .Values.argo.promote.template | quote }}
 arguments:
   parameters:
     - name: run-uri

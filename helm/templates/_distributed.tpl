@@ -71,17 +71,17 @@ failurePolicy:
 {{- end }}
 
 {{- define "forge-job.distributedMetadata" -}}
-name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ .name | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "forge-job.labels" .root | nindent 2 }}
   app.kubernetes.io/component: training
-  forge-job/run-id: {{ .runId }}
+  forge-job/run-id: {{ .runId | quote }}
   {{- with .root.Values.kueue.queueName }}
-  kueue.x-k8s.io/queue-name: {{ . }}
+  kueue.x-k8s.io/queue-name: {{ . | quote }}
   {{- end }}
   {{- with .root.Values.kueue.priorityClass }}
-  kueue.x-k8s.io/priority-class: {{ . }}
+  kueue.x-k8s.io/priority-class: {{ . | quote }}
   {{- end }}
 {{- if or .root.Values.job.keep .root.Values.job.annotations }}
 annotations:

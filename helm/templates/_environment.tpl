@@ -49,8 +49,8 @@ million would be written as 1e+06, which is no whole number to the job. */}}
 - name: HF_TOKEN
   valueFrom:
     secretKeyRef:
-      name: {{ . }}
-      key: {{ $values.huggingFace.key }}
+      name: {{ . | quote }}
+      key: {{ $values.huggingFace.key | quote }}
 {{- end }}
 {{- with $values.extraEnv }}
 {{ toYaml . }}
@@ -60,7 +60,7 @@ million would be written as 1e+06, which is no whole number to the job. */}}
 {{- define "forge-job.environmentFrom" -}}
 {{- with .Values.credentials.existingSecret }}
 - secretRef:
-    name: {{ . }}
+    name: {{ . | quote }}
 {{- end }}
 {{- with .Values.extraEnvFrom }}
 {{ toYaml . }}

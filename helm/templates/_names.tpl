@@ -5,12 +5,13 @@
 {{- end }}
 
 {{/* The run's id. It is derived from the whole pod and its release, never from the revision: the
-same values name the same run, at every upgrade and in every cluster. */}}
+same values name the same run, at every upgrade and in every cluster. As JSON, so that neither a
+comment nor how the chart quotes makes another run. */}}
 {{- define "forge-job.runId" -}}
 {{- if .Values.runId -}}
 {{ .Values.runId }}
 {{- else -}}
-{{- $spec := include "forge-job.jobSpec" (dict "root" . "runId" "derived") -}}
+{{- $spec := include "forge-job.jobSpec" (dict "root" . "runId" "derived") | fromYaml | toJson -}}
 {{- if ne .Values.distributed.kind "none" }}{{ $spec = printf "%s/%d nodes" $spec (int .Values.distributed.nodes) }}{{ end -}}
 {{- $hash := printf "%s/%s" .Release.Namespace $spec | sha256sum | trunc 8 -}}
 {{ printf "%s-%s-%s" (include "forge-job.runPrefix" .) (.Values.profile | replace "_" "-") $hash }}
@@ -42,14 +43,14 @@ same values name the same run, at every upgrade and in every cluster. */}}
 {{/* What no later release of the chart changes: a Job's template is immutable. */}}
 {{- define "forge-job.selectorLabels" -}}
 app.kubernetes.io/name: forge-job
-app.kubernetes.io/instance: {{ include "forge-job.fullname" . }}
+app.kubernetes.io/instance: {{ include "forge-job.fullname" . | quote }}
 {{- end }}
 
 {{- define "forge-job.labels" -}}
 {{ include "forge-job.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}

@@ -80,7 +80,7 @@ seccompProfile:
       spec:
         accessModes:
           - ReadWriteOnce
-        storageClassName: {{ .Values.scratch.storageClassName }}
+        storageClassName: {{ .Values.scratch.storageClassName | quote }}
         resources:
           requests:
             storage: {{ include "forge-job.scratchSize" . }}
@@ -95,7 +95,7 @@ seccompProfile:
 {{- if .Values.dataset.configMap }}
 - name: dataset
   configMap:
-    name: {{ .Values.dataset.configMap }}
+    name: {{ .Values.dataset.configMap | quote }}
 {{- else if .Values.dataset.volume }}
 - name: dataset
   {{- toYaml .Values.dataset.volume | nindent 2 }}
@@ -113,7 +113,7 @@ seccompProfile:
 {{- define "forge-job.container" -}}
 {{- $values := .root.Values -}}
 name: {{ .name }}
-image: {{ include "forge-job.image" .root }}
+image: {{ include "forge-job.image" .root | quote }}
 imagePullPolicy: {{ $values.image.pullPolicy }}
 args:
   {{- toYaml .args | nindent 2 }}
@@ -164,7 +164,7 @@ resources:
 {{/* What both pods have; no token, for nothing here talks to the API server. */}}
 {{- define "forge-job.podCommon" -}}
 restartPolicy: Never
-serviceAccountName: {{ include "forge-job.serviceAccount" . }}
+serviceAccountName: {{ include "forge-job.serviceAccount" . | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
@@ -200,7 +200,7 @@ karpenter.sh/do-not-disrupt: "true"
 cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
 {{- end }}
 {{- with .Values.kueue.preferredTopology }}
-kueue.x-k8s.io/podset-preferred-topology: {{ . }}
+kueue.x-k8s.io/podset-preferred-topology: {{ . | quote }}
 {{- end }}
 {{- with .Values.podAnnotations }}
 {{ toYaml . }}
@@ -210,8 +210,8 @@ kueue.x-k8s.io/podset-preferred-topology: {{ . }}
 {{- define "forge-job.podLabels" -}}
 {{ include "forge-job.selectorLabels" .root }}
 app.kubernetes.io/component: training
-forge-job/run-id: {{ .runId }}
-forge-job/profile: {{ .root.Values.profile }}
+forge-job/run-id: {{ .runId | quote }}
+forge-job/profile: {{ .root.Values.profile | quote }}
 {{- with .root.Values.podLabels }}
 {{ toYaml . }}
 {{- end }}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,11 +48,21 @@ def template(
     return run("helm", "template", release, str(CHART), f"-n={namespace}", *files, *options)
 
 
+class AsGoReadsIt(yaml.SafeLoader):
+    """To helm and kubectl `12e4` is a number, without any dot."""
+
+
+AsGoReadsIt.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def render(*values: Path, **where: Any) -> list[Manifest]:
     """The manifests of a release with these values."""
     rendered = template(*values, **where)
     assert rendered.returncode == 0, rendered.stderr
-    return [manifest for manifest in yaml.safe_load_all(rendered.stdout) if manifest]
+    loaded = yaml.load_all(rendered.stdout, AsGoReadsIt)
+    return [manifest for manifest in loaded if manifest]
 
 
 def example(name: str, *sets: str, options: tuple[str, ...] = (), **where: Any) -> list[Manifest]:

@@ -125,6 +125,21 @@ def test_a_runtimes_name_fits_where_the_longest_run_does() -> None:
     assert "can't name 2 pods" in refused.stderr
 
 
+def test_a_name_that_yaml_takes_for_no_stays_a_name(kind: str) -> None:
+    """What is made of the Job's spec is read as YAML once more on the way."""
+    manifests = example(kind, 'runId="no"', 'kueue.queueName="on"', release="no", namespace="off")
+    [job] = jobs_of(manifests)
+    assert job["spec"]["template"]["metadata"]["labels"]["forge-job/run-id"] == "no"
+    for manifest in manifests:
+        metadata = manifest["metadata"]
+        assert (metadata["namespace"], metadata["labels"]["app.kubernetes.io/instance"]) == (
+            "off",
+            "no",
+        )
+    owner = only(manifests, {"jobset": "JobSet", "trainjob": "TrainJob"}[kind])["metadata"]
+    assert (owner["name"], owner["labels"]["kueue.x-k8s.io/queue-name"]) == ("no", "on")
+
+
 def _startup_seconds(*sets: str, values: str = "jobset") -> float:
     [job] = jobs_of(example(values, *sets))
     [container] = pod_of(job)["containers"]
