@@ -59,11 +59,11 @@ def test_argo_retries_what_the_policy_does_not_end(workflow: Manifest) -> None:
 
     strategy = template_of(workflow, "train")["retryStrategy"]
     assert "retryPolicy" not in strategy
-    [listed] = re.findall(r"\[([\d, ]+)\]", strategy["expression"])
+    [listed] = re.findall(r"\[([-\d, ]+)\]", strategy["expression"])
     codes = {int(code) for code in listed.split(",")}
     final = {code for code, (_, policy) in EXIT_CODES.items() if policy in ("FailJob", "–")}
     assert not codes & final
-    assert {69, 70, 75, 137, 143} == codes, "76: a newer attempt has the run"
+    assert {-1, 69, 70, 75, 137, 143} == codes, "76: a newer attempt has the run"
 
 
 def _retried(workflow: Manifest, code: int, message: str = "", status: str = "Failed") -> bool:
@@ -92,6 +92,18 @@ def test_argo_does_not_retry_a_run_that_gave_up(workflow: Manifest, tmp_path: Pa
     assert _retried(workflow, 75, "main: Error (exit code 75): exit 75: preempted")
     assert _retried(workflow, -1, "pod deleted", status="Error")
     assert not _retried(workflow, 78, "main: Error (exit code 78)")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Pod was rejected: Allocate failed due to no healthy devices present, which is unexpected",
+        "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity",
+    ],
+)
+def test_argo_retries_a_pod_that_the_kubelet_rejected(workflow: Manifest, message: str) -> None:
+    """No container of it has begun: it is `Failed`, and -1 stands for the code that there isn't."""
+    assert _retried(workflow, -1, message)
 
 
 def test_argo_retries_as_long_as_a_job_replaces_its_pods(workflow: Manifest) -> None:
