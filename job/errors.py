@@ -6,6 +6,7 @@
     ├── Unavailable              69  storage or model source unreachable after retries
     ├── NoProgress               70  attempt after attempt ends where it began
     ├── OutOfDisk                70  the work volume is full
+    ├── CardLost                 70  no card on this node, where an earlier attempt had one
     ├── MicroBatchTooLarge       70  out of GPU memory; the next attempt takes a smaller one
     ├── OutOfGpuMemory           71  out of GPU memory at micro-batch 1
     ├── AccessDenied             77  credentials or permission refused
@@ -73,6 +74,10 @@ class NoProgress(JobError):
 class OutOfDisk(JobError):
     exit_code = 70
     title = "work volume is full"
+
+
+class CardLost(JobError):
+    title = "this node has no card that can be used"
 
 
 class MicroBatchTooLarge(JobError):

@@ -156,7 +156,7 @@ def _stages(run: Run) -> RunRecord:
     tell_sources(run, files, model)
     data = prepare_data(run, files, model)
 
-    engine = choose_engine(settings.engine, settings.trusts_model)
+    engine = choose_engine(settings.engine, settings.trusts_model, record.had_card)
     metrics.engine_chosen(engine.name)
     agree_on_fingerprint(run, files, model, engine, data)
     restored = restore(run)

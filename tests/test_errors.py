@@ -35,6 +35,7 @@ CLASSES: dict[type[JobError | Stopped], int] = {
     errors.Unavailable: 69,
     errors.NoProgress: 70,
     errors.OutOfDisk: 70,
+    errors.CardLost: 70,
     errors.MicroBatchTooLarge: 70,
     errors.OutOfGpuMemory: 71,
     errors.AccessDenied: 77,

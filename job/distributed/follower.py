@@ -121,7 +121,8 @@ class _Follower:
         """Raises `Preempted` once all have stopped, or what rank 0 ended with."""
         model = self._model()
         data = self._prepared(model, self._files())
-        engine = choose_engine(self.settings.engine, self.settings.trusts_model)
+        had_card = self.sources["had_card"]
+        engine = choose_engine(self.settings.engine, self.settings.trusts_model, had_card)
         start = self.ranks.hear(START)
         loaded = engine.load(model.source.model_dir(), self.settings.hyperparameters())
         from job.training import Fit, Judge, TrainingData, train

@@ -36,7 +36,7 @@ def has_accelerator() -> bool:
         name = torch.cuda.get_device_name()
         refuse_old_card(name, capability, torch.cuda.get_arch_list())
         return True
-    if DRIVER.exists() and _is_visible():
+    if DRIVER.exists() and is_visible():
         raise SettingsError(
             Problem("GPU", f"there is a card, but torch can't use it: {_why()}", _HINT)
         )
@@ -98,7 +98,7 @@ def _runs(target: str, capability: tuple[int, int]) -> bool:
     return built[0] == capability[0] and built[1] <= capability[1]
 
 
-def _is_visible() -> bool:
+def is_visible() -> bool:
     """Not hidden on purpose, which is how people ask for the CPU."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and os.environ.get(
         "NVIDIA_VISIBLE_DEVICES"

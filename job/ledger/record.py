@@ -213,6 +213,11 @@ class RunRecord(_Part):
         return int(self.fingerprint.get("world_size") or 1)
 
     @property
+    def had_card(self) -> bool:
+        """Whether an attempt has loaded the model on a GPU."""
+        return self.model.get("device", "cpu") != "cpu"
+
+    @property
     def durable_step(self) -> int:
         """The newest step that a committed checkpoint holds; 0 before the first."""
         return max((checkpoint.step for checkpoint in self.checkpoints), default=0)

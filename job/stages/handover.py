@@ -27,6 +27,7 @@ def tell_sources(run: Run, files: list[DataFile], model: BaseModel) -> None:
         "pins": [asdict(file.source) for file in files],
         "revision": model.revision,
         "gradient_accumulation_steps": accumulation,
+        "had_card": run.ledger.record.had_card,
     }
     run.ranks.tell(SOURCES, message)
 

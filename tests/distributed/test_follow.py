@@ -69,6 +69,7 @@ def sources(settings: Settings, tmp_path: Path) -> dict[str, Any]:
         "pins": [asdict(file.source) for file in files],
         "revision": None,
         "gradient_accumulation_steps": 1,
+        "had_card": False,
     }
 
 

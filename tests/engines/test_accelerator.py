@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from job.config import Settings
 from job.engines import accelerator, choose_engine
-from job.errors import SettingsError
+from job.errors import CardLost, SettingsError
+from job.ledger import Ledger, read_record
+from job.run import run_job
+from job.storage import open_storage
+from tests.tiny import write_rows
 
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 CUDA_12 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "compute_90"]
@@ -49,16 +54,74 @@ def test_cards_that_are_not(name: str, capability: tuple[int, int], built_for: l
     assert refused.value.exit_code == 78
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU that works is here")
-@pytest.mark.parametrize("engine", ["auto", "unsloth", "reference"])
-def test_a_card_that_torch_does_not_see_is_no_reason_to_train_on_the_cpu(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _broken_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel drives a card that torch can't use."""
+    if torch.cuda.is_available():
+        pytest.skip("a GPU that works is here")
     driver = tmp_path / "version"
     driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.0")
     monkeypatch.setattr(accelerator, "DRIVER", driver)
+
+
+@pytest.mark.usefixtures("_broken_card")
+@pytest.mark.parametrize("engine", ["auto", "unsloth", "reference"])
+def test_a_card_that_torch_does_not_see_is_no_reason_to_train_on_the_cpu(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SettingsError, match="there is a card, but torch can't use it: torch"):
         choose_engine(engine)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     if engine != "unsloth":
         assert choose_engine(engine).name == "reference"
+
+
+@pytest.mark.usefixtures("_broken_card")
+@pytest.mark.parametrize("engine", ["auto", "unsloth", "reference"])
+def test_one_that_served_before_is_the_nodes_fault(engine: str) -> None:
+    """Nothing of the run's has to be mended: its next pod may get a node whose card is sound."""
+    with pytest.raises(CardLost, match="another node") as lost:
+        choose_engine(engine, had_card=True)
+    assert lost.value.exit_code == 70
+    assert "torch can't use it" in str(lost.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU that works is here")
+def test_a_node_without_its_driver_is_no_other_mathematics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The CPU's engine would be refused by the fingerprint, for good."""
+    monkeypatch.setattr(accelerator, "_DRIVER", Path("/nowhere"))
+    for engine in ("auto", "unsloth"):
+        with pytest.raises(CardLost, match="torch sees none"):
+            choose_engine(engine, had_card=True)
+    assert choose_engine("auto").name == "reference"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_engine("auto", had_card=True).name == "reference", "asked for"
+
+
+@pytest.mark.usefixtures("_broken_card")
+@pytest.mark.parametrize(("device", "code"), [(None, 78), ("cpu", 78), ("NVIDIA L4", 70)])
+def test_a_run_that_trained_on_a_card_is_not_ended_by_a_node_that_lost_its_own(
+    device: str | None, code: int, tmp_path: Path, tiny_model: Path
+) -> None:
+    settings = Settings(
+        run_id="run",
+        dataset_uri=str(write_rows(tmp_path / "rows.jsonl", 12)),
+        output_uri=str(tmp_path / "out"),
+        model=str(tiny_model),
+        model_family="smollm2",
+        work_dir=tmp_path / "work",
+        metrics_port=0,
+        metrics_linger_seconds=0,
+    )
+    storage = open_storage(settings.run_uri)
+    if device:
+        earlier = Ledger.claim(storage, "run", version="1", conditional_writes=True)
+        earlier.set_fields(model={"device": device})
+    with pytest.raises((CardLost, SettingsError), match="torch can't use it") as ended:
+        run_job(settings)
+    assert ended.value.exit_code == code
+    found = read_record(storage)
+    assert found is not None
+    assert found[0].attempts[-1].exit_code == code
