@@ -109,6 +109,10 @@
 {{- if and (not .Values.gpu.enabled) (ne (.Values.settings.engine | default "auto") "reference") }}
 - gpu.enabled: only a run with settings.engine=reference can do without a GPU
 {{- end }}
+{{- /* NVIDIA's are known under many names, so that only those which are surely another's are refused. */}}
+{{- if and .Values.gpu.enabled (regexMatch "^(amd[.]com/|gpu[.]intel[.]com/|habana[.]ai/|aws[.]amazon[.]com/neuron|google[.]com/tpu|huawei[.]com/)" .Values.gpu.resource) }}
+- gpu.resource: {{ .Values.gpu.resource }} is no NVIDIA card, and the image is built for CUDA: the run would train on the CPU of the node; name the resource of an NVIDIA card
+{{- end }}
 {{- if hasKey (merge (dict) .Values.resources.limits .Values.resources.requests) .Values.gpu.resource }}
 - resources: {{ .Values.gpu.resource }} is asked for by gpu.count; leave it out here
 {{- end }}

@@ -38,7 +38,7 @@ LANDS: dict[str, tuple[Any, str, Any]] = {
     "imagePullSecrets": ([{"name": "x"}], f"{TEMPLATE}.imagePullSecrets", [{"name": "x"}]),
     "serviceAccount.name": ("trainer", f"{TEMPLATE}.serviceAccountName", "trainer"),
     "gpu.count": (2, f"{JOB}.resources.limits.nvidia~com/gpu", "2"),
-    "gpu.resource": ("amd.com/gpu", f"{TEMPLATE}.tolerations.0.key", "amd.com/gpu"),
+    "gpu.resource": ("a.com/vgpu", f"{TEMPLATE}.tolerations.0.key", "a.com/vgpu"),
     "resources.requests": ({"cpu": "7"}, f"{JOB}.resources.requests.cpu", "7"),
     "resources.limits": ({"memory": "9Gi"}, f"{JOB}.resources.limits.memory", "9Gi"),
     "scratch.size": ("9Gi", f"{TEMPLATE}.volumes.0.emptyDir.sizeLimit", "9Gi"),
@@ -126,6 +126,19 @@ ELSEWHERE = {
     "validation.resources": "test_chart_objects",
 }
 """Values that other tests look at."""
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        "nvidia.com/gpu.shared",
+        "k8s.amazonaws.com/vgpu",
+        "aliyun.com/gpu-mem",
+        "volcano.sh/vgpu-number",
+    ],
+)
+def test_nvidias_cards_have_other_names_too(resource: str) -> None:
+    assert _container(f'gpu.resource="{resource}"')["resources"]["limits"][resource] == "1"
 
 
 @pytest.mark.parametrize("path", LANDS)
