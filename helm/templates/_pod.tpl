@@ -177,9 +177,15 @@ volumes:
   {{- include "forge-job.volumes" . | nindent 2 }}
 {{- end }}
 
+{{/* A node whose cards are shared or sliced has the taint of whole ones. */}}
 {{- define "forge-job.tolerations" -}}
-{{- $gpu := list (dict "key" .Values.gpu.resource "operator" "Exists" "effect" "NoSchedule") -}}
-{{- concat (.Values.gpu.enabled | ternary $gpu list) .Values.tolerations | toYaml -}}
+{{- $gpu := list -}}
+{{- if .Values.gpu.enabled -}}
+{{- $keys := list .Values.gpu.resource -}}
+{{- if hasPrefix "nvidia.com/" .Values.gpu.resource }}{{ $keys = append $keys "nvidia.com/gpu" | uniq }}{{ end -}}
+{{- range $keys }}{{ $gpu = append $gpu (dict "key" . "operator" "Exists" "effect" "NoSchedule") }}{{ end -}}
+{{- end -}}
+{{- concat $gpu .Values.tolerations | toYaml -}}
 {{- end }}
 
 {{- define "forge-job.scheduling" -}}

@@ -113,6 +113,9 @@
 {{- if and .Values.gpu.enabled (regexMatch "^(amd[.]com/|gpu[.]intel[.]com/|habana[.]ai/|aws[.]amazon[.]com/neuron|google[.]com/tpu|huawei[.]com/)" .Values.gpu.resource) }}
 - gpu.resource: {{ .Values.gpu.resource }} is no NVIDIA card, and the image is built for CUDA: the run would train on the CPU of the node; name the resource of an NVIDIA card
 {{- end }}
+{{- if and .Values.gpu.enabled (gt (int .Values.gpu.count) 1) (contains "mig-" .Values.gpu.resource) }}
+- gpu.count: {{ .Values.gpu.count }} slices of a card ({{ .Values.gpu.resource }}) can't train one model, as a process sees one of them; set gpu.count=1 and name a larger slice
+{{- end }}
 {{- if hasKey (merge (dict) .Values.resources.limits .Values.resources.requests) .Values.gpu.resource }}
 - resources: {{ .Values.gpu.resource }} is asked for by gpu.count; leave it out here
 {{- end }}

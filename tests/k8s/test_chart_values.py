@@ -339,6 +339,22 @@ def test_the_same_values_name_the_same_run_and_others_another() -> None:
     assert env_of(_container())["FORGE_RUN_ID"] == name
 
 
+@pytest.mark.parametrize(
+    ("resource", "tolerated"),
+    [
+        ("nvidia.com/gpu", ["nvidia.com/gpu"]),
+        ("nvidia.com/mig-3g.40gb", ["nvidia.com/mig-3g.40gb", "nvidia.com/gpu"]),
+        ("nvidia.com/gpu.shared", ["nvidia.com/gpu.shared", "nvidia.com/gpu"]),
+        ("a.com/vgpu", ["a.com/vgpu"]),
+    ],
+)
+def test_the_taint_of_a_node_with_cards_is_tolerated(resource: str, tolerated: list[str]) -> None:
+    """By custom, and on GKE, that is `nvidia.com/gpu`, whatever slice of a card is asked for."""
+    pod = pod_of(only(example("first-run", f'gpu.resource="{resource}"'), "Job"))
+    assert [toleration["key"] for toleration in pod["tolerations"]] == tolerated
+    assert {(t["operator"], t["effect"]) for t in pod["tolerations"]} == {("Exists", "NoSchedule")}
+
+
 def _name(*sets: str, **where: Any) -> str:
     job = only(example("first-run", *sets, **where), "Job")
     assert job["spec"]["template"]["metadata"]["labels"]["forge-job/run-id"]
