@@ -43,10 +43,16 @@ capabilities:
     - ALL
 {{- end }}
 
+{{/* OpenShift gives user and group itself, and refuses others: null leaves them out. */}}
 {{- define "forge-job.podSecurity" -}}
+{{- $own := .Values.podSecurityContext | default dict -}}
 runAsNonRoot: true
-runAsUser: {{ include "forge-job.value" .Values.podSecurityContext.runAsUser }}
-fsGroup: {{ include "forge-job.value" .Values.podSecurityContext.fsGroup }}
+{{- range $field := list "runAsUser" "fsGroup" }}
+{{- $id := index $own $field }}
+{{- if not (kindIs "invalid" $id) }}
+{{ $field }}: {{ include "forge-job.value" $id }}
+{{- end }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault

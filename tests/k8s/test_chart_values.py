@@ -340,6 +340,25 @@ def test_the_same_values_name_the_same_run_and_others_another() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("podSecurityContext.runAsUser=null", {"fsGroup": 10001}),
+        ("podSecurityContext.fsGroup=null", {"runAsUser": 10001}),
+        ("podSecurityContext.fsGroup=0", {"runAsUser": 10001, "fsGroup": 0}),
+        ("podSecurityContext=null", {}),
+    ],
+)
+def test_user_and_group_may_be_left_to_the_cluster(given: str, left: dict[str, int]) -> None:
+    """OpenShift gives each namespace a range of its own, and takes no other."""
+    manifests = example("first-run", given)
+    for pod in (pod_of(only(manifests, "Job")), only(manifests, "Pod")["spec"]):
+        security = dict(pod["securityContext"])
+        assert {k: security.pop(k) for k in ("runAsUser", "fsGroup") if k in security} == left
+        assert security["runAsNonRoot"] is True
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@pytest.mark.parametrize(
     ("resource", "tolerated"),
     [
         ("nvidia.com/gpu", ["nvidia.com/gpu"]),
