@@ -106,6 +106,7 @@ _RULES: Final[Mapping[str, dict[str, Any]]] = {
             "podLabels",
             "commonLabels",
             "nodeSelector",
+            "validation.nodeSelector",
             "metrics.podMonitor.labels",
             "metrics.prometheusRule.labels",
             "metrics.dashboard.labels",

@@ -103,9 +103,9 @@ podSpecPatch: {{ include "forge-job.argoPatch" . | quote }}
 {{- toYaml $container -}}
 {{- end }}
 
-{{/* Of every step but the one that trains: the network policy selects its pod, and it opens the
-bucket, for which some clouds give an identity by a label only. */}}
-{{- define "forge-job.argoMetadata" -}}
+{{/* Of every step but the one that trains: the network policy selects its pod, it opens the bucket,
+for which some clouds give an identity by a label only, and it needs no node with a GPU. */}}
+{{- define "forge-job.argoWithoutGpu" -}}
 metadata:
   labels:
     {{- include "forge-job.selectorLabels" . | nindent 4 }}
@@ -113,6 +113,7 @@ metadata:
     {{- with .Values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- include "forge-job.validationScheduling" . }}
 {{- end }}
 
 {{/* The step that reads a run's record. Takes root and, where a workflow has one of them, exported:
@@ -123,7 +124,7 @@ its outputs are then the workflow's. */}}
 {{- $path := printf "%s/verdict.json" .root.Values.scratch.mountPath -}}
 inputs:
   {{- include "forge-job.argoInputs" .root | nindent 2 }}
-{{ include "forge-job.argoMetadata" .root }}
+{{ include "forge-job.argoWithoutGpu" .root }}
 {{- if .exported }}
 # A DAG that fails has no outputs (argo-workflows#6345); what has a globalName is the
 # workflow's, however that ends.

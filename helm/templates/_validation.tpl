@@ -3,6 +3,7 @@ data. Takes root, runId and doctor: whether the machine is looked at, too. */}}
 {{- define "forge-job.validationSpec" -}}
 {{- $root := .root -}}
 {{- include "forge-job.podCommon" $root }}
+{{- include "forge-job.validationScheduling" $root }}
 {{- $resources := $root.Values.validation.resources | default dict | toYaml }}
 {{- if .doctor }}
 initContainers:
@@ -14,4 +15,13 @@ containers:
   - {{ include "forge-job.container" (merge (dict "name" "validate" "args" (list "validate")) .) | nindent 4 | trim }}
     resources:
       {{- $resources | nindent 6 }}
+{{- end }}
+
+{{/* Where the pods go that need no GPU, those of a workflow too. Each field on a line of its own. */}}
+{{- define "forge-job.validationScheduling" -}}
+{{- range $field := list "nodeSelector" "tolerations" }}
+{{- with get $.Values.validation $field }}
+{{ dict $field . | toYaml }}
+{{- end }}
+{{- end }}
 {{- end }}

@@ -71,9 +71,14 @@ def example(name: str, *sets: str, options: tuple[str, ...] = (), **where: Any) 
     return render(VALUES / f"{name}.yaml", options=options, **where)
 
 
-def only(manifests: list[Manifest], kind: str, **labels: str) -> Manifest:
+def all_of(manifests: list[Manifest], kind: str) -> list[Manifest]:
+    """Every manifest of this kind."""
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+def only(manifests: list[Manifest], kind: str) -> Manifest:
     """The one manifest of this kind."""
-    [found] = [m for m in manifests if m["kind"] == kind]
+    [found] = all_of(manifests, kind)
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from job.metrics import BuildInfo, Metrics
-from tests.k8s.chart import CHART, ROOT, VALUES, env_of, example, only, pod_of, run
+from tests.k8s.chart import CHART, ROOT, VALUES, all_of, env_of, example, only, pod_of, run
 from tests.k8s.custom import check
 
 
@@ -35,6 +35,24 @@ def test_the_validation_comes_before_the_release_and_takes_no_gpu() -> None:
     container = pod_of(hook)["containers"][0]
     assert container["args"] == ["validate"]
     assert container["resources"]["limits"] == {"memory": "8Gi"}
+
+
+def test_every_pod_without_a_gpu_goes_where_it_is_sent_and_no_other_does() -> None:
+    """Where each node has a taint, it would stay Pending."""
+    manifests = example("validated-elsewhere", 'runId="run"')
+    pods = {"weather-test": only(manifests, "Pod")["spec"]}
+    pods |= {job["metadata"]["name"]: pod_of(job) for job in all_of(manifests, "Job")}
+    for workflow in all_of(manifests, "WorkflowTemplate"):
+        pods |= {t["name"]: t for t in workflow["spec"]["templates"] if "container" in t}
+    for name in ("train", "weather-run"):
+        training = pods.pop(name)
+        assert training["nodeSelector"] == {"pool": "gpus"}
+        assert [t["key"] for t in training["tolerations"]] == ["nvidia.com/gpu", "spot"]
+    steps = {"validate", "verdict", "plan", "summary"}
+    assert pods.keys() == steps | {"weather-test", "weather-validate"}
+    for pod in pods.values():
+        assert pod["nodeSelector"] == {"pool": "cpus", "arch": "64"}
+        assert [t["key"] for t in pod["tolerations"]] == ["tenant"]
 
 
 def test_the_pods_that_validate_have_the_identity_of_the_one_that_trains() -> None:

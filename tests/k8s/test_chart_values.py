@@ -123,6 +123,8 @@ ELSEWHERE = {
     "distributed.port": "test_chart_distributed",
     "extraObjects": "test_chart_objects",
     "validation.preInstall": "test_chart_objects",
+    "validation.nodeSelector": "test_chart_objects",
+    "validation.tolerations": "test_chart_objects",
     "validation.resources": "test_chart_objects",
 }
 """Values that other tests look at."""
