@@ -76,6 +76,12 @@ def all_of(manifests: list[Manifest], kind: str) -> list[Manifest]:
     return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
+def named(manifests: list[Manifest], kind: str, name: str = "weather") -> Manifest:
+    """The one of this kind and name, which by default is the release's."""
+    [found] = [m for m in all_of(manifests, kind) if m["metadata"]["name"] == name]
+    return found
+
+
 def only(manifests: list[Manifest], kind: str) -> Manifest:
     """The one manifest of this kind."""
     [found] = all_of(manifests, kind)

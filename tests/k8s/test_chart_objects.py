@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from job.metrics import BuildInfo, Metrics
-from tests.k8s.chart import CHART, ROOT, VALUES, all_of, env_of, example, only, pod_of, run
+from tests.k8s.chart import CHART, ROOT, VALUES, all_of, env_of, example, named, only, pod_of, run
 from tests.k8s.custom import check
 
 
@@ -183,7 +183,7 @@ def test_the_dashboard_marks_where_each_attempt_began(tmp_path: Path) -> None:
 
 
 def test_the_network_is_closed_but_for_the_named_ways() -> None:
-    policy = only(example("network-policy"), "NetworkPolicy")["spec"]
+    policy = named(example("network-policy"), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert [p["port"] for p in policy["ingress"][0]["ports"]] == [9464]
     assert "monitoring" in json.dumps(policy["ingress"][0]["from"])
@@ -203,12 +203,12 @@ def test_the_network_is_closed_but_for_the_named_ways() -> None:
 )
 def test_the_way_to_the_store_is_open(url: str, port: int) -> None:
     sets = ("networkPolicy.enabled=true", f's3.endpointUrl="{url}"')
-    policy = only(example("first-run", *sets), "NetworkPolicy")["spec"]
+    policy = named(example("first-run", *sets), "NetworkPolicy")["spec"]
     assert port in [p["port"] for p in policy["egress"][1]["ports"]]
 
 
 def test_argos_executor_reaches_the_api_server() -> None:
-    policy = only(example("network-policy-argo"), "NetworkPolicy")["spec"]
+    policy = named(example("network-policy-argo"), "NetworkPolicy")["spec"]
     assert [p["port"] for p in policy["egress"][1]["ports"]] == [443, 6443]
 
 
