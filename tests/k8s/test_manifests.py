@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -191,8 +192,15 @@ def test_kueues_queues_admit_the_examples(queues: str, example: str) -> None:
             assert labels["kueue.x-k8s.io/queue-name"] in locals_
             assert labels["kueue.x-k8s.io/priority-class"] in classes
             asked = pod_of(job)["containers"][0]["resources"]["requests"]
+            assert _tolerations(manifests) <= _tolerations([pod_of(job)]), "Kueue would add it"
             for name, amount in asked.items():
                 assert int(re.sub(r"Gi$", "", amount)) <= int(re.sub(r"Gi$", "", quota[name]))
+
+
+def _tolerations(holders: list[Manifest]) -> set[str]:
+    """Of flavors, or of pods' specs."""
+    listed = (holder.get("spec", holder).get("tolerations", ()) for holder in holders)
+    return {json.dumps(one, sort_keys=True) for each in listed for one in each}
 
 
 def test_teams_share_one_cohort_and_a_release_outranks_an_experiment() -> None:
