@@ -91,7 +91,7 @@ def test_a_node_without_its_driver_is_no_other_mathematics(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The CPU's engine would be refused by the fingerprint, for good."""
-    monkeypatch.setattr(accelerator, "_DRIVER", Path("/nowhere"))
+    monkeypatch.setattr(accelerator, "DRIVER", Path("/nowhere"))
     for engine in ("auto", "unsloth"):
         with pytest.raises(CardLost, match="torch sees none"):
             choose_engine(engine, had_card=True)
