@@ -14,7 +14,7 @@ from pathlib import Path
 
 from job.config import Settings, load_settings
 from job.errors import JobError, SettingsError
-from job.preflight.checks import Check, Finding, Look, check
+from job.preflight.checks import NEEDED_ELSEWHERE, Check, Finding, Look, check
 from job.preflight.doctor import limits, node, stores, volumes
 from job.preflight.doctor.limits import Cgroups
 from job.preflight.doctor.needs import Needs
@@ -94,7 +94,7 @@ class Doctor:
         except SettingsError as error:
             if self.wanted.gpu:
                 raise
-            return Finding("warning", f"{error}; the pod that trains needs it, not this one")
+            return Finding("warning", f"{error}; {NEEDED_ELSEWHERE}")
 
     def _of_the_settings(self) -> list[Check]:
         settings = self.wanted.settings
