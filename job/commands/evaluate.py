@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import logging
+import os
 import tempfile
 import threading
 import time
@@ -14,13 +17,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from job.commands.output import deliver
 from job.config import load_settings
 from job.dataset import PrepareOptions, RejectedRow, Row, fetch, prepare, read_rows
-from job.errors import DataError, Problem
+from job.errors import DataError, GateFailed, Problem, SettingsError
 from job.evaluation.document import Answer, Turn, document, turns_of
 from job.evaluation.endpoint import Endpoint
 from job.lifecycle import StopToken
+from job.logs import configure
 from job.model import look_at
+from job.promotion.gate import Gate
 
 _log = logging.getLogger(__name__)
 
@@ -125,3 +131,24 @@ def lines(evaluation: dict[str, Any]) -> list[str]:
             f"({found['low']:.1%} to {found['high']:.1%}, {found['count']} of {found['of']})"
         )
     return said
+
+
+def command(arguments: argparse.Namespace) -> int:
+    configure("auto", None)
+    stop = StopToken()
+    stop.install()
+    gate = Gate(arguments.min_exact, arguments.min_gain)
+    if arguments.min_gain is not None and arguments.base_model is None:
+        raise SettingsError("--min-gain: there is nothing to gain over without --base-model")
+    key = os.environ.get(arguments.api_key_env) if arguments.api_key_env else None
+    if arguments.api_key_env and not key:
+        raise SettingsError(f"--api-key-env: {arguments.api_key_env} is not set")
+    asked = Asked(arguments.model, arguments.base_model, arguments.concurrency, arguments.seconds)
+    rows = rows_to_judge(arguments.dataset, arguments.max_rows)
+    endpoint = Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=arguments.max_tokens)
+    found = judge(rows, endpoint, asked, stop)
+    as_json = arguments.json or arguments.output
+    deliver((json.dumps(found) if as_json else "\n".join(lines(found))) + "\n", arguments.output)
+    if failure := gate.verdict(found):
+        raise GateFailed(failure)
+    return 0

@@ -13,7 +13,6 @@ from job.config import Settings
 from job.errors import SettingsError
 from job.exports import check
 from job.model import look_at
-from job.preflight import validate as module
 from job.preflight.validate import validate
 from tests.tiny import write_rows
 
@@ -67,13 +66,12 @@ def test_it_works_on_the_work_volume(
     if there:
         volume.mkdir(parents=True)
     seen = list[Path]()
-    real = module.look_at
 
     def look(settings: Settings, folder: Path, *rest: Any) -> Any:
         seen.append(folder)
-        return real(settings, folder, *rest)
+        return look_at(settings, folder, *rest)
 
-    monkeypatch.setattr(module, "look_at", look)
+    monkeypatch.setattr("job.preflight.validate.look_at", look)
     assert validate(Settings(**given, work_dir=volume)).exit_code == 0
     assert [folder.parent for folder in seen] == [volume]
     assert list(volume.iterdir()) == []
