@@ -10,8 +10,31 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from pydantic import ValidationInfo
+
+from job.families import FAMILIES
+
 _DNS_1123_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DATA_SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{1,255}")
+"""Looser than S3's rules, as buckets of old and other stores are; no '@' and ':', as in a user's
+name and password."""
+
+
+class MayHoldPassword(ValueError):
+    """Of a value that no message may quote."""
+
+
+def s3_bucket(uri: str) -> str:
+    """The bucket of an S3 URI, '' where it names none. Raises `MayHoldPassword` for what can't be
+    one."""
+    bucket = uri.removeprefix("s3://").partition("/")[0]
+    if bucket and not _BUCKET.fullmatch(bucket):
+        raise MayHoldPassword(
+            "what follows s3:// is no bucket's name (letters, digits, '.', '-', '_'); credentials "
+            "belong in the AWS variables"
+        )
+    return bucket
 
 
 def split_names(value: object) -> object:
@@ -33,8 +56,8 @@ def dataset_uris(uris: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError("names no data set")
     for uri in uris:
         if uri.startswith("s3://"):
-            bucket, _, key = uri.removeprefix("s3://").partition("/")
-            if not bucket:
+            key = uri.removeprefix("s3://").partition("/")[2]
+            if not s3_bucket(uri):
                 raise ValueError(f"'{uri}' has no bucket; write s3://bucket/key.jsonl")
             if key and not key.endswith(("/", *_DATA_SUFFIXES)):
                 raise ValueError(
@@ -42,14 +65,15 @@ def dataset_uris(uris: tuple[str, ...]) -> tuple[str, ...]:
                     "nor a prefix ending in '/'"
                 )
         elif "://" in uri:
-            raise ValueError(f"'{uri}' has an unknown scheme; s3:// or a local path are read")
+            found = "a URI" if "@" in uri else f"'{uri}'"  # after a user and a password
+            raise ValueError(f"{found} has an unknown scheme; s3:// or a local path are read")
     return uris
 
 
 def output_uri(uri: str) -> str:
     uri = uri.rstrip("/")
     if uri.startswith("s3://"):
-        if not uri.removeprefix("s3://").partition("/")[0]:
+        if not s3_bucket(uri):
             raise ValueError("has no bucket; write s3://bucket/prefix")
     elif uri.startswith("file://"):
         uri = uri.removeprefix("file://")
@@ -59,12 +83,25 @@ def output_uri(uri: str) -> str:
 
 
 def model_name(value: str | None) -> str | None:
-    if value is None or value.startswith(("s3://", "/")):
+    if value is None or value.startswith("/"):
+        return value
+    if value.startswith("s3://"):
+        s3_bucket(value)
         return value
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?", value) or value.startswith("."):
         raise ValueError(
             "must be a hub id (owner/name, owner/name@revision), an absolute path or s3://…"
         )
+    return value
+
+
+def trusted_model(value: str | None, info: ValidationInfo) -> str | None:
+    """Held against fields before it, unless they are wrong themselves."""
+    if value is None or not {"model", "model_family"} <= info.data.keys():
+        return value
+    model = info.data["model"] or FAMILIES[info.data["model_family"]].base_model
+    if value != model:
+        raise ValueError(f"the model is {model}: name the very model, or nothing")
     return value
 
 

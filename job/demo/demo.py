@@ -105,7 +105,8 @@ def demo(
 
 
 def _environment(server: S3Server, model: Path, cache: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FORGE_")}
+    own = {name for name in os.environ if name.upper().startswith("FORGE_")}
+    kept = {name: value for name, value in os.environ.items() if name not in own}
     return {
         **kept,
         **server.env,
