@@ -169,6 +169,13 @@ def test_status_of_a_run_that_is_not_there(tmp_path: Path) -> None:
     assert f"{tmp_path}/run-1: there is no run here" in ended.err
 
 
+def test_status_takes_the_output_as_a_run_does(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path / "run-1"))
+    Ledger.claim(storage, "run-1", version="1", conditional_writes=True)
+    assert "running" in job("status", f"file://{tmp_path}/run-1").out
+    assert "run-1" in job("status", "--all", f"file://{tmp_path}").out
+
+
 def test_status_of_what_is_no_uri() -> None:
     ended = job("status", "run-1")
     assert ended.code == 78
