@@ -51,9 +51,20 @@ def _launch_or_run() -> int:
         stop.install()
         return _launched(stop)
     except (SettingsError, Stopped) as error:
-        complain(f"{error.title}: {error}")
-        _write_termination_message(error.exit_code, f"{error.title}: {error}", {})
-        return error.exit_code
+        return _told(error.exit_code, f"{error.title}: {error}")
+    except Exception as error:
+        logging.getLogger("job").debug("the workers can't be started", exc_info=True)
+        return _told(JobError.exit_code, _unforeseen(error))
+
+
+def _told(code: int, message: str) -> int:
+    complain(message)
+    _write_termination_message(code, message, {})
+    return code
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"{JobError.title}: {type(error).__name__}: {error}"
 
 
 def _launched(stop: StopToken) -> int:
@@ -83,7 +94,7 @@ def _run(stop: StopToken) -> int:
         logging.getLogger("job").exception("out of memory")
     except Exception as error:
         stop.settle()
-        code, message = JobError.exit_code, f"unexpected error: {type(error).__name__}: {error}"
+        code, message = JobError.exit_code, _unforeseen(error)
         logging.getLogger("job").exception("unexpected error (exit code %d)", code)
     else:
         stop.settle()
@@ -140,7 +151,7 @@ def _answered(command: str, arguments: argparse.Namespace) -> int:
         return error.exit_code
     except Exception as error:
         logging.getLogger("job").debug("the command %s broke", command, exc_info=True)
-        complain(f"{JobError.title}: {type(error).__name__}: {error}")
+        complain(_unforeseen(error))
         return JobError.exit_code
     return code
 
