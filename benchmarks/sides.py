@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from job.config import PREFIX, Settings
 from job.dataset import ChatFormat, PrepareOptions, fetch, prepare
 from job.demo.s3_server import S3Server
 from job.engines import ReferenceEngine
+from job.ranks.launch import free_port
 from job.storage import open_storage
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -147,9 +147,7 @@ def run_bare(bench: Bench, name: str, **plan: Any) -> Record:
 
 
 def run_job(bench: Bench, name: str) -> Record:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     plan = {"settings": bench.settings(name, port)}
     return _run(bench, name, "benchmarks.whole", plan, port)
 

@@ -14,3 +14,12 @@ Promote: TypeAlias = Literal["newest", "best", "never"]
 
 TextMatch: TypeAlias = Literal["off", "exact", "normalized"]
 """How the text of turns that expect no call is compared with what was expected."""
+
+LossOn: TypeAlias = Literal["assistant", "all"]
+"""Which tokens of a conversation are trained: those of its assistant turns, or all."""
+
+InvalidRows: TypeAlias = Literal["fail", "skip"]
+"""What a row that fails a check does: end the run, or be left out and reported."""
+
+OverlongRows: TypeAlias = Literal["drop", "trim_turns", "fail"]
+"""What becomes of a conversation with more tokens than the sequence length."""

@@ -62,7 +62,7 @@ def look_at(
     )
     folder = source.tokenizer_dir()
     chat = ChatFormat.load(folder, settings.family.chat_template())
-    _log.info("the model is %s at %s", source.name, source.revision[:12])
+    _log.info("the model is %s at %s", source.named, source.revision[:12])
     if chat.replacement is not None:
         _log.info("the model's own template hides tools or <think>: the family's is used")
     if note := other_family(settings, chat):

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from pydantic import ValidationInfo
 
 from job.families import FAMILIES
+from job.model_name import ModelName
 
 _DNS_1123_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HUB_ID: Final = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _DATA_SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{1,255}")
 """Looser than S3's rules, as buckets of old and other stores are; no '@' and ':', as in a user's
@@ -83,12 +85,12 @@ def output_uri(uri: str) -> str:
 
 
 def model_name(value: str | None) -> str | None:
-    if value is None or value.startswith("/"):
-        return value
-    if value.startswith("s3://"):
+    if value is None:
+        return None
+    kind = ModelName.parse(value).kind
+    if kind == "mirror":
         s3_bucket(value)
-        return value
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?", value) or value.startswith("."):
+    elif kind == "hub" and not _HUB_ID.fullmatch(value):
         raise ValueError(
             "must be a hub id (owner/name, owner/name@revision), an absolute path or s3://…"
         )

@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from job.card import CardFacts, merged_card, model_card
+from job.card.markdown import plain
 from job.families.licence import Licence
 
 EVALUATION: dict[str, Any] = {
@@ -250,6 +251,21 @@ def test_the_base_model_is_named_so_that_it_can_be_loaded(
     ast.parse(program)
     assert f"AutoModelForCausalLM.from_pretrained({arguments})" in program
     assert words(code(card, "bash")[0])[:3] == ["vllm", "serve", hub_id or base_model]
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("owner/16bit", "owner/16bit"),
+        ("owner/16bit@v1", "owner/16bit"),
+        ("/models/llama@16bit", "/models/llama@16bit"),
+        ("s3://models/qwen@16bit", "s3://models/qwen@16bit"),
+    ],
+)
+def test_merged_weights_name_the_base_that_they_were_merged_into(base: str, said: str) -> None:
+    facts = FACTS.merged_into(base)
+    assert f"# {plain(said)}, fine-tuned" in merged_card(facts)
+    assert facts.revision == ("v1" if base.endswith("@v1") else "")
 
 
 def test_the_code_is_python_that_names_what_exists() -> None:

@@ -255,7 +255,12 @@ def test_an_object_of_settings_has_numbers_truths_and_lists(env: pytest.MonkeyPa
         ('{"learning_rat": 8}', "FORGE_SETTINGS", "did you mean learning_rate?"),
         ('{"run_id": "x"}', "FORGE_SETTINGS", "set FORGE_RUN_ID"),
         ('{"termination_log": "x"}', "FORGE_SETTINGS", "set FORGE_TERMINATION_LOG"),
-        ('{"lora_r": [8]}', "FORGE_SETTINGS", "is neither text, number, truth nor a list"),
+        (
+            '{"lora_r": [8]}',
+            "FORGE_SETTINGS",
+            "lora_r must be a string, a number, true, fal",
+        ),
+        ('{"lora_r": null}', "FORGE_SETTINGS", "found 'null' (write {"),
         ('{"lora_r": 0}', "FORGE_LORA_R", "greater than 0"),
     ],
 )

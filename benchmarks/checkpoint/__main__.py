@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from benchmarks.models import demo_model
 from benchmarks.output import leave
 from job.config import PREFIX
 from job.demo.s3_server import S3Server
+from job.ranks.launch import free_port
 from job.storage import open_storage
 from tests.ceph import CephServer
 from tests.tiny import write_rows
@@ -128,7 +128,7 @@ def _stop(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     open_storage(f"s3://{BUCKET}").upload("data/rows.jsonl", rows)
     phases = {
         phase: stops.in_phase(
-            _env(folder, f"stop-{phase}"), folder / f"{phase}.log", _port(), phase
+            _env(folder, f"stop-{phase}"), folder / f"{phase}.log", free_port(), phase
         )
         for phase in stops.PHASES
     }
@@ -143,7 +143,7 @@ def _stops(arguments: argparse.Namespace, folder: Path, rank: int) -> dict[str, 
     for n in range(arguments.stops):
         name = f"stop-{rank}-{n}"
         env = _env(folder, name) | {"FORGE_LORA_R": str(rank)}
-        found.append(stops.in_training(env, folder / f"{name}.log", _port(), n))
+        found.append(stops.in_training(env, folder / f"{name}.log", free_port(), n))
         _empty(BUCKET)
     made = transfers.make_folder(folder / f"same-{rank}", round(found[0]["megabytes"] * 1e6))
     ways = transfers.uploads(BUCKET, made, _tools(arguments, folder))
@@ -211,12 +211,6 @@ def _empty(bucket: str) -> None:
     """The store keeps everything in memory."""
     storage = open_storage(f"s3://{bucket}")
     storage.delete([info.key for info in storage.list() if not info.key.startswith("data/")])
-
-
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

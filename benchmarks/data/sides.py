@@ -17,11 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from benchmarks.data.watched import usage
+
+if TYPE_CHECKING:
+    from job.dataset import PrepareOptions
 
 PROCESSES: Final = 2
 """Of TRL's preparation; as many threads has the tokenizer on all sides."""
@@ -78,10 +81,10 @@ class Clock:
 def job(plan: Plan, clock: Clock) -> dict[str, Any]:
     """All that the job does before it trains, from the file to the samples."""
     from benchmarks.data.profiled import profiled
-    from job.dataset import ChatFormat, PrepareOptions, fetch, prepare
+    from job.dataset import ChatFormat, fetch, prepare
 
     chat = ChatFormat.load(plan.model)
-    options = PrepareOptions(max_seq_length=plan.max_length)
+    options = _options(plan)
     with profiled(plan.profile):
         with clock.part("fetch"):
             files = fetch([str(plan.rows)], plan.folder)
@@ -97,12 +100,22 @@ def job(plan: Plan, clock: Clock) -> dict[str, Any]:
 
 def job_checks(plan: Plan, clock: Clock) -> dict[str, Any]:
     """The job's checks alone, without a tokenizer."""
-    from job.dataset import PrepareOptions, check_only, fetch
+    from job.dataset import check_only, fetch
 
     files = fetch([str(plan.rows)], plan.folder)
     with clock.part("check"):
-        report = check_only(files, PrepareOptions(max_seq_length=plan.max_length))
+        report = check_only(files, _options(plan))
     return {"rows": report.rows, "counts": report.results}
+
+
+def _options(plan: Plan) -> PrepareOptions:
+    """Those of a run that sets nothing else."""
+    from job.config import Settings
+    from job.dataset import PrepareOptions
+
+    rows, length = str(plan.rows), plan.max_length
+    settings = Settings(run_id="data", dataset_uri=rows, output_uri="/out", max_seq_length=length)
+    return PrepareOptions.from_settings(settings)
 
 
 def floor(plan: Plan, clock: Clock) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from job.families.licence import Licence
+from job.model_name import ModelName
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -44,12 +45,16 @@ class CardFacts:
         """The run's id: the last part of its address."""
         return self.run_uri.rstrip("/").rpartition("/")[2]
 
+    def merged_into(self, base_model: str) -> CardFacts:
+        """The same of weights that were merged into another base than the trained one."""
+        named = ModelName.parse(base_model)
+        return replace(self, base_model=named.name, revision=named.revision or "")
+
 
 def hub_name(base_model: str, revision: str) -> tuple[str, str]:
     """What a hub calls the model, and the commit; a path or an S3 prefix has none."""
-    if base_model.startswith(("/", "s3://")):
-        return base_model, ""
-    return base_model.partition("@")[0], revision
+    named = ModelName.parse(base_model)
+    return named.name, revision if named.kind == "hub" else ""
 
 
 def is_hub_id(name: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from job.card.facts import CardFacts, hub_name
+from job.model_name import ModelName
 
 _RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's `--max-lora-rank` takes (vllm/config/lora.py; newer ones 1 too); the default, 16,
@@ -128,7 +129,7 @@ def _rank(facts: CardFacts) -> list[str]:
 
 
 def _mirrored(base_model: str) -> list[str]:
-    if not base_model.startswith("s3://"):
+    if ModelName.parse(base_model).kind != "mirror":
         return []
     return ["The base model lies in a bucket: bring it to a folder and name that instead.", ""]
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -137,6 +138,11 @@ def command(arguments: argparse.Namespace) -> int:
     configure("auto", None)
     stop = StopToken()
     stop.install()
+    return judged(arguments, stop)
+
+
+def judged(arguments: argparse.Namespace, stop: StopToken) -> int:
+    """As `command`, under somebody else's signals."""
     gate = Gate(arguments.min_exact, arguments.min_gain)
     if arguments.min_gain is not None and arguments.base_model is None:
         raise SettingsError("--min-gain: there is nothing to gain over without --base-model")
@@ -145,8 +151,9 @@ def command(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"--api-key-env: {arguments.api_key_env} is not set")
     asked = Asked(arguments.model, arguments.base_model, arguments.concurrency, arguments.seconds)
     rows = rows_to_judge(arguments.dataset, arguments.max_rows)
-    endpoint = Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=arguments.max_tokens)
-    found = judge(rows, endpoint, asked, stop)
+    limit = arguments.max_tokens
+    with closing(Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=limit)) as endpoint:
+        found = judge(rows, endpoint, asked, stop)
     as_json = arguments.json or arguments.output
     deliver((json.dumps(found) if as_json else "\n".join(lines(found))) + "\n", arguments.output)
     if failure := gate.verdict(found):

@@ -80,7 +80,9 @@ def _wrong(where: str, name: str, value: object) -> Problem | None:
     if name not in Settings.model_fields:
         return Problem(where, f"'{name}' is not a setting", _nearest(name, Settings.model_fields))
     if _as_text(value) is None:
-        return Problem(where, f"{name} is neither text, number, truth nor a list", "mend it")
+        found = _shown(PREFIX + name.upper(), json.dumps(value))
+        kinds = "a string, a number, true, false or a list of strings"
+        return Problem(where, f"{name} must be {kinds}; found {found}", _EXAMPLE)
     return None
 
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
 
 from job import validators as values
+from job.choices import InvalidRows, LossOn, OverlongRows
 from job.config.kinds import Names, PositiveInt
 
 
@@ -91,16 +92,16 @@ class TrainingSettings(BaseSettings):
     )
     seed: int | None = Field(None, ge=0, lt=2**32, description="of everything random")
 
-    loss_on: Literal["assistant", "all"] = Field(
+    loss_on: LossOn = Field(
         "assistant", description="train on `assistant` turns or on `all` tokens"
     )
-    invalid_rows: Literal["fail", "skip"] = Field(
+    invalid_rows: InvalidRows = Field(
         "fail", description="`fail`, or `skip` (quarantined and reported)"
     )
     max_invalid_fraction: float = Field(
         0.01, ge=0, le=1, description="with `skip`: more bad rows than this share fail the run"
     )
-    overlong_rows: Literal["drop", "trim_turns", "fail"] = Field(
+    overlong_rows: OverlongRows = Field(
         "drop",
         description="`drop`, `trim_turns` (cut at turn boundaries, never leaving a prompt without "
         "its answer), `fail`",

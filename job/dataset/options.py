@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from job.choices import InvalidRows, LossOn, OverlongRows
 from job.config import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """Their names are those in `Settings`."""
+    """Their names are those in `Settings`, which has their defaults."""
 
     max_seq_length: int
-    loss_on: Literal["assistant", "all"] = "assistant"
-    invalid_rows: Literal["fail", "skip"] = "fail"
-    max_invalid_fraction: float = 0.01
-    overlong_rows: Literal["drop", "trim_turns", "fail"] = "drop"
-    min_supervised_ratio: float = 0.002
-    eval_fraction: float = 0.2
-    eval_max_rows: int = 512
+    loss_on: LossOn
+    invalid_rows: InvalidRows
+    max_invalid_fraction: float
+    overlong_rows: OverlongRows
+    min_supervised_ratio: float
+    eval_fraction: float
+    eval_max_rows: int
 
     @classmethod
     def from_settings(cls, settings: Settings, position_limit: int | None = None) -> PrepareOptions:

@@ -137,7 +137,7 @@ class Scan:
 
     def _write(self, rows: list[Row], samples: Encoded | None) -> None:
         if samples is None or self._chat is None:
-            self._writer.append_row(self._records(rows, None))
+            self._writer.append_rows(self._records(rows, None))
             return
         self.tally.lengths.update(samples.lengths.tolist())
         rows, samples = self._fitting(self._chat, rows, samples)

@@ -8,7 +8,6 @@ could be taken for whole.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ import orjson
 from job.dataset.identity import BANDS
 from job.dataset.tokens.samples import Encoded, Ids, Positions, Sample
 from job.errors import OutOfDisk, Problem
+from job.storage import disk_is_full
 
 ROW: Final = np.dtype(
     [
@@ -79,7 +79,7 @@ class StoreWriter:
         self._write(_LABELS, samples.labels)
         self._write(_ROWS, rows)
 
-    def append_row(self, rows: Rows) -> None:
+    def append_rows(self, rows: Rows) -> None:
         """Records alone, where nothing is tokenized. Raises `OutOfDisk`."""
         self._write(_ROWS, rows)
 
@@ -180,7 +180,7 @@ def _full_disk_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if not disk_is_full(error):
             raise
         hint = "give the work volume more room: tokens take about twice the size of the data"
         raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left", hint)) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from job.demo.model import prepare_model
 from job.demo.s3_server import S3Server
 from job.errors import JobError, Preempted
 from job.ledger import RunRecord, read_record
+from job.ranks.launch import free_port
 from job.storage import open_storage
 
 PREEMPT_AT: Final = 0.5
@@ -151,9 +151,7 @@ def _wait_for(job: _Job, share: float) -> int:
 @contextmanager
 def _started(env: dict[str, str]) -> Iterator[_Job]:
     """The job's process; whatever happens here, it doesn't outlive the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "job"]
     process = subprocess.Popen(command, env={**env, "FORGE_METRICS_PORT": str(port)})
     try:

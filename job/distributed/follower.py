@@ -13,8 +13,9 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from prometheus_client import CollectorRegistry
 from job.checkpoint import Rejected, fetch_checkpoint
 from job.config import Settings
 from job.dataset import DataFile, DataObject, PreparedData, PrepareOptions, fetch, prepare
-from job.engines import LoadedModel, choose_engine, prepare_environment
+from job.engines import choose_engine, prepare_environment
 from job.errors import DataError, JobError, Preempted, Problem
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
@@ -33,7 +34,7 @@ from job.ranks import AllOver, End, Fellowship
 from job.stages.context import PREPARED, RESTORE_PATIENCE_SECONDS, RESTORED, patience
 from job.stages.handover import SOURCES, START, node_topic
 from job.stages.workdir import work_dir
-from job.storage import Patience, open_storage
+from job.storage import open_storage
 from job.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -53,20 +54,18 @@ def follow(settings: Settings, ranks: Fellowship, stop: StopToken) -> str:
         except AllOver:
             _log.info("rank 0 found the run finished: there is nothing to train")
             return "the run was finished before"
-        accumulation = sources["gradient_accumulation_steps"]
-        settings = settings.model_copy(update={"gradient_accumulation_steps": accumulation})
-        settings = settings.model_copy(update={"report_to": ()})
-        attempt = f"attempt-{sources['attempt']:03d}"
+        given = {"gradient_accumulation_steps": sources["gradient_accumulation_steps"]}
+        settings = settings.model_copy(update={**given, "report_to": ()})
         if ranks.place.leads_node:
             folder = own / f"node-{ranks.place.node}"
             folder.mkdir(exist_ok=True)
-            _bring(settings, ranks, stop, sources, folder, attempt, metrics)
+            follower = _Follower(settings, ranks, stop, metrics, sources, folder)
+            follower.bring()
         else:
             folder = Path(ranks.hear(node_topic(ranks.place.node))["work_dir"])
-        files, model = _looked_at(settings, sources, folder, metrics)
-        data = _prepared(settings, files, model, folder / attempt, metrics)
-        _train(settings, ranks, stop, model, data, folder / attempt, metrics)
-        return _wait(ranks, metrics)
+            follower = _Follower(settings, ranks, stop, metrics, sources, folder)
+        follower.train()
+        return follower.wait()
 
 
 @contextmanager
@@ -82,125 +81,119 @@ def _served(settings: Settings, ranks: Fellowship, metrics: Metrics) -> Iterator
         yield
 
 
-def _looked_at(
-    settings: Settings, sources: dict[str, Any], folder: Path, metrics: Metrics
-) -> tuple[list[DataFile], BaseModel]:
-    pins = [DataObject(**pin) for pin in sources["pins"]]
-    revision = sources["revision"]
-    model = look_at(settings, folder, revision, observer=metrics, alive=metrics.moved)
-    return fetch(settings.dataset_uri, folder / "data", metrics, pins), model
+@dataclass(frozen=True)
+class _Follower:
+    """A rank that knows what to work on."""
 
+    settings: Settings
+    ranks: Fellowship
+    stop: StopToken
+    metrics: Metrics
+    sources: Mapping[str, Any]
+    """What rank 0 told."""
+    node_dir: Path
+    """The folder that the ranks of this node share."""
 
-def _bring(
-    settings: Settings,
-    ranks: Fellowship,
-    stop: StopToken,
-    sources: dict[str, Any],
-    folder: Path,
-    attempt: str,
-    metrics: Metrics,
-) -> None:
-    """To this node, for all of its ranks: data while rank 0 prepares its own, then the rest."""
-    for older in folder.glob("attempt-*"):
-        shutil.rmtree(older, ignore_errors=True)
-    files, model = _looked_at(settings, sources, folder, metrics)
-    try:
-        _prepared(settings, files, model, folder / attempt, metrics)
-    except DataError:
-        # Rank 0 reads the same rows. Said first by us, it would be cut off before it has stored its
-        # report of them.
-        if end := _owners_end(ranks, metrics, settings.rank_join_seconds):
-            raise end.as_cause() from None
-        raise
-    model.source.model_dir()
-    if checkpoint := ranks.hear(START)["checkpoint"]:
-        patiently = patience(RESTORE_PATIENCE_SECONDS, metrics, stop)
-        _restore(settings, checkpoint, folder / attempt / RESTORED, metrics, patiently)
-    ranks.tell(node_topic(ranks.place.node), {"work_dir": str(folder)})
+    @property
+    def folder(self) -> Path:
+        """Of the present attempt."""
+        return self.node_dir / f"attempt-{self.sources['attempt']:03d}"
 
+    def bring(self) -> None:
+        """To this node, for all of its ranks: data while rank 0 prepares its own, then the rest."""
+        for older in self.node_dir.glob("attempt-*"):
+            shutil.rmtree(older, ignore_errors=True)
+        model, files = self._model(), self._files()
+        try:
+            self._prepared(model, files)
+        except DataError:
+            # Rank 0 reads the same rows. Said first by us, it would be cut off before it has stored
+            # its report of them.
+            if end := self._owners_end(self.settings.rank_join_seconds):
+                raise end.as_cause() from None
+            raise
+        model.source.model_dir()
+        if checkpoint := self.ranks.hear(START)["checkpoint"]:
+            self._restore(checkpoint)
+        self.ranks.tell(node_topic(self.ranks.place.node), {"work_dir": str(self.node_dir)})
 
-def _restore(
-    settings: Settings,
-    checkpoint: dict[str, Any],
-    folder: Path,
-    metrics: Metrics,
-    patiently: Patience,
-) -> None:
-    """As rank 0 does, but that very one: all have to start from the same."""
-    storage, key = open_storage(settings.run_uri, metrics), checkpoint["key"]
-    path = folder / f"checkpoint-{checkpoint['step']}"
-    try:
-        fetch_checkpoint(storage, key, checkpoint["manifest_sha256"], path, patiently)
-    except Rejected as reason:
-        hint = "rank 0 has it whole: look at this node's network and its work volume"
-        found = f"arrives damaged on this node: {reason}"
-        raise JobError(Problem(f"{storage.uri}/{key}", found, hint)) from reason
+    def train(self) -> None:
+        """Raises `Preempted` once all have stopped, or what rank 0 ended with."""
+        model = self._model()
+        data = self._prepared(model, self._files())
+        engine = choose_engine(self.settings.engine, self.settings.trusts_model)
+        start = self.ranks.hear(START)
+        loaded = engine.load(model.source.model_dir(), self.settings.hyperparameters())
+        from job.training import Fit, Judge, TrainingData, train
 
+        every = self.settings.eval_generate_every
+        checkpoint = start["checkpoint"]
+        try:
+            train(
+                engine,
+                loaded,
+                TrainingData(data.train, data.evaluation),
+                self.settings,
+                _Silent(self.metrics),
+                self.stop,
+                self.folder / f"rank-{self.ranks.rank:03d}",
+                self._restored(checkpoint) if checkpoint else None,
+                fit=Fit(**start["fit"]) if start["fit"] else None,
+                judge=Judge(dict, every) if every else None,  # rank 0 generates, we wait
+                ranks=self.ranks,
+            )
+        except Preempted:
+            # All have stopped together. Rank 0 still uploads, and may yet fail with another code.
+            self.stop.leaving()
+            with self.stop.deferred():
+                end = self.ranks.owners_end(self.stop.seconds_left())
+            if end is not None and end.code:
+                raise end.as_cause() from None
+            raise
+        self.ranks.trained()
 
-def _prepared(
-    settings: Settings, files: list[DataFile], model: BaseModel, folder: Path, metrics: Metrics
-) -> PreparedData:
-    options = PrepareOptions.from_settings(settings, model.position_limit)
-    return prepare(files, model.chat, options, folder / PREPARED, metrics.moved)
-
-
-def _train(
-    settings: Settings,
-    ranks: Fellowship,
-    stop: StopToken,
-    model: BaseModel,
-    data: PreparedData,
-    folder: Path,
-    metrics: Metrics,
-) -> None:
-    engine = choose_engine(settings.engine, settings.trusts_model)
-    start = ranks.hear(START)
-    loaded: LoadedModel = engine.load(model.source.model_dir(), settings.hyperparameters())
-    from job.training import Fit, Judge, TrainingData, train
-
-    every = settings.eval_generate_every
-    checkpoint = start["checkpoint"]
-    try:
-        train(
-            engine,
-            loaded,
-            TrainingData(data.train, data.evaluation),
-            settings,
-            _Silent(metrics),
-            stop,
-            folder / f"rank-{ranks.rank:03d}",
-            folder / RESTORED / f"checkpoint-{checkpoint['step']}" if checkpoint else None,
-            fit=Fit(**start["fit"]) if start["fit"] else None,
-            judge=Judge(dict, every) if every else None,  # rank 0 generates, we wait
-            ranks=ranks,
-        )
-    except Preempted:
-        # All have stopped together. Rank 0 still uploads, and may yet fail with another code.
-        stop.leaving()
-        with stop.deferred():
-            end = ranks.owners_end(stop.seconds_left())
+    def wait(self) -> str:
+        """For rank 0, which evaluates and publishes; the pods of a run end together, and alike."""
+        _log.info("training is over; rank 0 evaluates and publishes")
+        end = self._owners_end()
         if end is not None and end.code:
-            raise end.as_cause() from None
-        raise
-    ranks.trained()
+            raise end.as_cause()
+        return "succeeded with rank 0"
 
+    def _model(self) -> BaseModel:
+        revision, moved = self.sources["revision"], self.metrics.moved
+        return look_at(self.settings, self.node_dir, revision, observer=self.metrics, alive=moved)
 
-def _wait(ranks: Fellowship, metrics: Metrics) -> str:
-    """For rank 0, which evaluates and publishes; the pods of a run end together, and alike."""
-    _log.info("training is over; rank 0 evaluates and publishes")
-    end = _owners_end(ranks, metrics)
-    if end is not None and end.code:
-        raise end.as_cause()
-    return "succeeded with rank 0"
+    def _files(self) -> list[DataFile]:
+        pins = [DataObject(**pin) for pin in self.sources["pins"]]
+        return fetch(self.settings.dataset_uri, self.node_dir / "data", self.metrics, pins)
 
+    def _prepared(self, model: BaseModel, files: list[DataFile]) -> PreparedData:
+        options = PrepareOptions.from_settings(self.settings, model.position_limit)
+        return prepare(files, model.chat, options, self.folder / PREPARED, self.metrics.moved)
 
-def _owners_end(ranks: Fellowship, metrics: Metrics, seconds: float = math.inf) -> End | None:
-    """How rank 0 ends, waited for with life signs; None when time runs out."""
-    until, end = time.monotonic() + seconds, None
-    while end is None and time.monotonic() < until:
-        metrics.micro_step_done()
-        end = ranks.owners_end(1.0)
-    return end
+    def _restore(self, checkpoint: Mapping[str, Any]) -> None:
+        """As rank 0 does, but that very one: all have to start from the same."""
+        storage, key = open_storage(self.settings.run_uri, self.metrics), checkpoint["key"]
+        digest, path = checkpoint["manifest_sha256"], self._restored(checkpoint)
+        patiently = patience(RESTORE_PATIENCE_SECONDS, self.metrics, self.stop)
+        try:
+            fetch_checkpoint(storage, key, digest, path, patiently)
+        except Rejected as reason:
+            hint = "rank 0 has it whole: look at this node's network and its work volume"
+            found = f"arrives damaged on this node: {reason}"
+            raise JobError(Problem(f"{storage.uri}/{key}", found, hint)) from reason
+
+    def _restored(self, checkpoint: Mapping[str, Any]) -> Path:
+        return self.folder / RESTORED / f"checkpoint-{checkpoint['step']}"
+
+    def _owners_end(self, seconds: float = math.inf) -> End | None:
+        """How rank 0 ends, waited for with life signs; None when time runs out."""
+        until, end = time.monotonic() + seconds, None
+        while end is None and time.monotonic() < until:
+            self.metrics.micro_step_done()
+            end = self.ranks.owners_end(1.0)
+        return end
 
 
 class _Silent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 
-from job.engines.accelerator import Card, card, has_accelerator
+from job.engines.accelerator import DRIVER, Card, card, has_accelerator
 from job.engines.base import Engine, LoadedModel, TrainerClasses
 from job.engines.reference import ReferenceEngine
 from job.engines.source import ModelSource, position_limit, read_config, text_config
@@ -15,6 +15,7 @@ from job.errors import Problem, SettingsError
 _log = logging.getLogger(__name__)
 
 __all__ = [
+    "DRIVER",
     "Card",
     "Engine",
     "LoadedModel",

@@ -11,7 +11,7 @@ from typing import Final
 
 from job.errors import Problem, SettingsError
 
-_DRIVER: Final = Path("/proc/driver/nvidia/version")
+DRIVER: Final = Path("/proc/driver/nvidia/version")
 """There wherever the kernel drives an NVIDIA card, also where torch can't use it."""
 
 _ARCHITECTURE: Final = re.compile(r"(?:sm|compute)_(\d+)(\d)[af]?")
@@ -36,7 +36,7 @@ def has_accelerator() -> bool:
         name = torch.cuda.get_device_name()
         refuse_old_card(name, capability, torch.cuda.get_arch_list())
         return True
-    if _DRIVER.exists() and _is_visible():
+    if DRIVER.exists() and _is_visible():
         raise SettingsError(
             Problem("GPU", f"there is a card, but torch can't use it: {_why()}", _HINT)
         )

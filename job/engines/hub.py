@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import AccessDenied, OutOfDisk, Problem, SettingsError, Unavailable
+from job.model_name import ModelName
+from job.storage import disk_is_full
 
 _log = logging.getLogger(__name__)
 
@@ -19,13 +20,13 @@ _OTHER_FILES = ("*/*", "consolidated*")
 
 
 def snapshot(
-    name: str,
+    model: ModelName,
     revision: str | None,
     patterns: Sequence[str],
     cache_dir: Path,
     alive: Callable[[], None] = lambda: None,
 ) -> Path:
-    """The folder with those files of `owner/name[@revision]`, fetched where they aren't there yet.
+    """The folder with those files of the model, fetched where they aren't there yet.
 
     The folder's name is the commit. `revision`, where given, goes before the name's own: it is
     the commit that the name stood for when the run began. `alive` is called, from any thread, as
@@ -34,11 +35,10 @@ def snapshot(
     """
     from huggingface_hub import snapshot_download
 
-    repository, _, asked = name.partition("@")
-    with _hub_errors(name):
+    with _hub_errors(model):
         folder = snapshot_download(
-            repository,
-            revision=revision or asked or None,
+            model.name,
+            revision=revision or model.revision,
             allow_patterns=list(patterns),
             ignore_patterns=list(_OTHER_FILES),
             cache_dir=os.environ.get("HF_HUB_CACHE") or cache_dir / "hub",
@@ -60,17 +60,16 @@ def _telling(alive: Callable[[], None]) -> type[Any]:
     return Bar
 
 
-def ask(name: str) -> None:
+def ask(model: ModelName) -> None:
     """Raise why files may be missing: out of reach, a hub's cache is given as it is."""
     from huggingface_hub import HfApi
 
-    repository, _, revision = name.partition("@")
-    with _hub_errors(name):
-        HfApi().model_info(repository, revision=revision or None, timeout=30)
+    with _hub_errors(model):
+        HfApi().model_info(model.name, revision=model.revision, timeout=30)
 
 
 @contextmanager
-def _hub_errors(name: str) -> Iterator[None]:
+def _hub_errors(model: ModelName) -> Iterator[None]:
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -84,19 +83,19 @@ def _hub_errors(name: str) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         hint = "accept its licence on the hub and set HF_TOKEN"
-        raise AccessDenied(Problem("FORGE_MODEL", f"{name} is gated", hint)) from error
+        raise AccessDenied(Problem("FORGE_MODEL", f"{model} is gated", hint)) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         hint = "check the name; a private model needs HF_TOKEN"
-        found = f"the hub has no {name}"
+        found = f"the hub has no {model}"
         raise SettingsError(Problem("FORGE_MODEL", found, hint)) from error
     except (httpx.HTTPError, OSError) as error:
         # Without a cache to fall back on, the library's own error hides the answer behind it.
         answer = error if isinstance(error, HfHubHTTPError) else error.__cause__
         if isinstance(answer, HfHubHTTPError) and answer.response.status_code in (401, 403):
-            found = f"the hub refuses {name}"
+            found = f"the hub refuses {model}"
             raise AccessDenied(Problem("FORGE_MODEL", found, "check HF_TOKEN")) from error
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if disk_is_full(error):
             raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left")) from error
         hint = "mount the model and give its absolute path, or mirror it to s3://"
-        found = f"{name} can't be fetched from the hub: {error}"
+        found = f"{model} can't be fetched from the hub: {error}"
         raise Unavailable(Problem("FORGE_MODEL", found, hint)) from error

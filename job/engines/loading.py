@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 
 from job.engines.source import read_config
 from job.errors import OutOfDisk, OutOfGpuMemory, Problem, SettingsError
+from job.storage import disk_is_full
 
 _HINT = "FORGE_MODEL must lead to a folder of a causal language model with its tokenizer"
 
@@ -29,7 +29,7 @@ def refusing(model_dir: Path) -> Iterator[None]:
         raise OutOfGpuMemory(Problem("GPU", found, hint)) from error
     # transformers looks up attributes and keys of weights that a damaged folder doesn't have.
     except (OSError, ValueError, SafetensorError, AttributeError, KeyError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if disk_is_full(error):
             raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left")) from error
         raise not_loadable(model_dir, _first_paragraph(error)) from error
     except RuntimeError as error:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from job.engines import hub
 from job.engines.mirror import Mirror, fill
 from job.errors import Problem, SettingsError
+from job.model_name import ModelName
 from job.storage import Observer, open_storage
 
 _TOKENIZER_FILES: Final = (
@@ -46,10 +47,9 @@ _HINT: Final = "give a hub id, an absolute path or an s3:// prefix of a Hugging 
 class ModelSource:
     """A model by name, and where its files are put.
 
-    `name` is `owner/name`, `owner/name@revision`, an absolute path, or `s3://bucket/prefix`.
-    `revision` pins a hub's model to the commit that an earlier attempt has recorded. The model's
-    own code is fetched only `with_code`. `observer` is told what an `s3://` mirror sends, `alive`
-    is called while a hub sends something.
+    `name` is what `ModelName` takes apart. `revision` pins a hub's model to the commit that an
+    earlier attempt has recorded. The model's own code is fetched only `with_code`. `observer` is
+    told what an `s3://` mirror sends, `alive` is called while a hub sends something.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class ModelSource:
         observer: Observer | None = None,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name = name
+        self.named = ModelName.parse(name)
         self._cache_dir = cache_dir
-        self._revision = revision if self._is_on_a_hub else None
+        self._revision = revision if self.named.kind == "hub" else None
         self._code = _CODE_FILES if with_code else ()
         self._observer = observer
         self._alive = alive
@@ -93,23 +93,21 @@ class ModelSource:
         """
         folder = self._folder((*_MODEL_FILES, *self._code))
         if missing := _missing_weights(folder):
-            if self._is_on_a_hub:
-                hub.ask(self.name)
+            if self.named.kind == "hub":
+                hub.ask(self.named)
             raise self._not_a_model(f"holds no {missing}")
         return folder
 
-    @property
-    def _is_on_a_hub(self) -> bool:
-        return not self.name.startswith(("s3://", "/"))
-
     def _folder(self, patterns: tuple[str, ...]) -> Path:
-        if self.name.startswith("s3://"):
+        if self.named.kind == "mirror":
             folder = self._from_mirror(patterns)
-        elif self._is_on_a_hub:
-            folder = hub.snapshot(self.name, self._revision, patterns, self._cache_dir, self._alive)
+        elif self.named.kind == "hub":
+            folder = hub.snapshot(
+                self.named, self._revision, patterns, self._cache_dir, self._alive
+            )
             self._revision = folder.name
         else:
-            folder = Path(self.name)
+            folder = Path(self.named.name)
             _refuse_unreadable(folder)
         if not (folder / "config.json").is_file():
             raise self._not_a_model("holds no config.json" if folder.is_dir() else "does not exist")
@@ -118,17 +116,23 @@ class ModelSource:
         self._revision = self._revision or _identity(folder)
         return folder
 
+    def _from_hub(self, patterns: tuple[str, ...]) -> Path:
+        pinned, cache_dir = self._revision, self._cache_dir
+        folder = hub.snapshot(self.named, pinned, patterns, cache_dir, self._alive)
+        self._revision = folder.name
+        return folder
+
     def _from_mirror(self, patterns: tuple[str, ...]) -> Path:
-        self._mirror = self._mirror or Mirror(self.name, self._observer)
+        self._mirror = self._mirror or Mirror(self.named.name, self._observer)
         self._revision = self._mirror.identity
         # A folder for each mirror: files of two models must not meet.
-        name = hashlib.sha256(self.name.rstrip("/").encode()).hexdigest()[:16]
+        name = hashlib.sha256(self.named.name.rstrip("/").encode()).hexdigest()[:16]
         folder = self._cache_dir / "model" / name
         self._mirror.fetch(lambda key: _matches(key, patterns), folder)
         return folder
 
     def _not_a_model(self, found: str) -> SettingsError:
-        return SettingsError(Problem("FORGE_MODEL", f"{self.name} {found}", _HINT))
+        return SettingsError(Problem("FORGE_MODEL", f"{self.named} {found}", _HINT))
 
 
 def mirror(name: str, uri: str) -> int:

@@ -99,7 +99,7 @@ def _merging(settings: Settings, model: BaseModel, work_dir: Path) -> Iterator[P
     where = "FORGE_EXPORT" if own else "FORGE_EXPORT_BASE_MODEL"
     if "quantization_config" in read_config(folder):
         hint = "name the model with the same weights in 16 bits in FORGE_EXPORT_BASE_MODEL"
-        yield Problem(where, f"{source.name} has quantized weights, which can't be merged", hint)
+        yield Problem(where, f"{source.named} has quantized weights, which can't be merged", hint)
     elif not own and (shape is None or shape != Shape.of(model.config)):
         hint = f"name the one that {settings.base_model} was made from"
-        yield Problem(where, f"{source.name} has another shape than the model", hint)
+        yield Problem(where, f"{source.named} has another shape than the model", hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -135,8 +135,9 @@ def _merged_folder(making: Making) -> Path:
     settings, folder = making.settings, making.own_dir / MERGED_KEY
     if not (folder / publish.CHECKSUMS_NAME).exists():
         source = source_of(settings, making.model, making.work_dir, making.observer, making.alive)
-        trusts = settings.trusts_model and settings.export_base_model is None
-        card = merged_card(_merged_facts(making))
+        base = settings.export_base_model
+        trusts = settings.trusts_model and base is None
+        card = merged_card(making.facts if base is None else making.facts.merged_into(base))
         build(
             source.model_dir(),
             making.adapter,
@@ -147,15 +148,6 @@ def _merged_folder(making: Making) -> Path:
             alive=making.alive,
         )
     return folder
-
-
-def _merged_facts(making: Making) -> CardFacts:
-    """Those of the adapter, on the base that was merged into."""
-    base = making.settings.export_base_model
-    if base is None:
-        return making.facts
-    name, _, revision = base.partition("@")
-    return replace(making.facts, base_model=name, revision=revision)
 
 
 def _stored(making: Making, name: str, origin: str) -> Export:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import yaml
 
 from job.families import ModelFamily
+from job.model_name import ModelName
 
 CARD_NAME: Final = "README.md"
 _BLOCK: Final = re.compile(r"\A\s*---\r?\n(.*?)\r?\n---\s*(\r?\n|\Z)", re.DOTALL)
@@ -40,7 +41,7 @@ def of_model(folder: Path, base_model: str, family: ModelFamily) -> Licence | No
     found = _from_card(folder / CARD_NAME)
     if found is not None:
         return found
-    if base_model.partition("@")[0] != family.base_model or family.licence is None:
+    if ModelName.parse(base_model).name != family.base_model or family.licence is None:
         return None
     return Licence(family.licence, source="the publisher of this model", note=family.licence_note)
 

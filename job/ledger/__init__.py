@@ -1,7 +1,7 @@
 """The run's record: its schema, its compare-and-swap, its heartbeat, its fingerprint."""
 
 from job.ledger.fenced import put
-from job.ledger.fingerprint import compare, flatten
+from job.ledger.fingerprint import compare, flatten, versions
 from job.ledger.heartbeat import Heartbeat
 from job.ledger.ledger import RECORD_KEY, Ledger, read_record
 from job.ledger.livelock import give_up_without_progress
@@ -50,4 +50,5 @@ __all__ = [
     "seconds_since",
     "settle_promotion",
     "spans",
+    "versions",
 ]

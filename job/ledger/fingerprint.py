@@ -12,7 +12,8 @@ from typing import Any
 
 from job.errors import FingerprintMismatch, Problem
 
-_MAY_DIFFER = ("versions.", "provenance.")
+_VERSIONS = "versions."
+_MAY_DIFFER = (_VERSIONS, "provenance.")
 _FOLLOWS = {"data": "rows"}
 """Whoever accepts the one accepts the other: other data have other numbers of rows."""
 _SETTLES = {"world_size": "effective_batch_size"}
@@ -30,6 +31,15 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def versions(fingerprint: Mapping[str, Any]) -> dict[str, str]:
+    """Library → the version that the run has; nothing of those that weren't there."""
+    return {
+        name.removeprefix(_VERSIONS): found
+        for name, found in fingerprint.items()
+        if name.startswith(_VERSIONS) and found is not None
+    }
 
 
 def compare(

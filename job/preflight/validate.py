@@ -32,10 +32,10 @@ from job.memory import Shape, foresee
 from job.model import BaseModel, look_at, other_family
 from job.preflight import checks
 from job.preflight.checks import NEEDED_ELSEWHERE, Check, Finding, check
+from job.preflight.output import look_at_output
 from job.preflight.resume import Past, past_of, refuse_other_content
-from job.promotion import check_promotion
 from job.promotion.gate import gate_of
-from job.storage import open_storage, probe
+from job.storage import open_storage
 
 _ROWS: Final = "rows"
 
@@ -114,8 +114,9 @@ class _Validator:
 
     def run(self, report_to: str | None) -> Validation:
         settled = f"profile {self._settings.profile}, run {self._settings.run_id}"
-        made = [Check("settings", "ok", settled), check("storage", self._storage)]
-        if made[-1].result != "failed":
+        output = check("storage", partial(look_at_output, self._settings))
+        made = [Check("settings", "ok", settled), output]
+        if output.result != "failed":
             made.append(check("record", self._record))
         if not self._past.finished:
             made += self._of_the_next_attempt()
@@ -148,14 +149,6 @@ class _Validator:
             yield check("fingerprint", partial(refuse_other_content, *found))
         if gate_of(self._settings).is_set:
             yield check("promotion gate", partial(self._gate, self._report))
-
-    def _storage(self) -> str:
-        uri = self._settings.run_uri
-        conditional = probe(open_storage(uri))
-        check_promotion(self._settings)
-        return f"{uri} takes writes" + (
-            " and honours conditions" if conditional else ", but ignores conditions: weak fencing"
-        )
 
     def _record(self) -> str:
         self._past = past_of(self._settings)

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from job.config import Settings
-from job.ledger import RunRecord
+from job.ledger import RunRecord, versions
+from job.model_name import ModelName
 from job.redact import Redactor
 from job.version import __version__
 
@@ -76,14 +77,9 @@ def statement(
 def _internal(record: RunRecord) -> Document:
     """What the platform decided: engine, versions, what was loaded, how often it was stopped."""
     fingerprint = record.fingerprint
-    versions = {
-        name.removeprefix("versions."): found
-        for name, found in fingerprint.items()
-        if name.startswith("versions.") and found is not None
-    }
     return {
         **{name: fingerprint[name] for name in _PLATFORM if name in fingerprint},
-        "versions": versions,
+        "versions": versions(fingerprint),
         "model": dict(record.model),
         "effectiveBatchSize": record.effective_batch_size,
         **({"microBatch": record.micro_batch.model_dump()} if record.micro_batch else {}),
@@ -122,11 +118,11 @@ def _base_model(record: RunRecord, settings: Settings) -> Document:
     that anybody else could recompute, so it is an annotation.
     """
     revision = record.model.get("revision", "")
-    name = settings.base_model.partition("@")[0]
-    if settings.base_model.startswith(("/", "s3://")):
-        place = settings.base_model if settings.base_model.startswith("s3") else f"file://{name}"
+    named = ModelName.parse(settings.base_model)
+    if named.kind != "hub":
+        place = f"file://{named.name}" if named.kind == "folder" else named.name
         return {"name": "base model", "uri": place, "annotations": {"filesHash": revision}}
-    model: Document = {"name": "base model", "uri": f"pkg:huggingface/{name}@{revision}"}
+    model: Document = {"name": "base model", "uri": f"pkg:huggingface/{named.name}@{revision}"}
     if _COMMIT.fullmatch(revision):
         model["digest"] = {"gitCommit": revision}
     return model

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from job.dataset.review.visible import visible
 from job.evaluation.measures import LABELS
-from job.ledger import flatten
+from job.ledger import flatten, versions
 from job.pages import environment
 from job.plots import FEWEST_SMOOTHED, smoothing_weight
 from job.report import drawings
@@ -67,10 +67,7 @@ def render(
             "Data": flatten(document["data"]),
             "Settings": flatten(document["settings"]),
             "Environment": flatten(
-                {
-                    "model": document["model"],
-                    "versions": document["fingerprint"].get("versions") or {},
-                }
+                {"model": document["model"], "versions": versions(document["fingerprint"])}
             ),
             "Fingerprint": flatten(document["fingerprint"]),
         },

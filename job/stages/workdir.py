@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from job.config import Settings
 from job.errors import OutOfDisk, Problem, SettingsError
+from job.storage import disk_is_full
 
 
 @contextmanager
@@ -26,5 +26,5 @@ def work_dir(settings: Settings) -> Iterator[Path]:
             file.write(b"\0" * 4096)
     except OSError as error:
         problem = Problem("FORGE_WORK_DIR", f"{folder} can't be written: {error.strerror}")
-        raise (OutOfDisk if error.errno == errno.ENOSPC else SettingsError)(problem) from error
+        raise (OutOfDisk if disk_is_full(error) else SettingsError)(problem) from error
     yield folder

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from job.errors import EXIT_CODES, Preempted, Problem, SettingsError, Unavailable
+from job.errors import EXIT_CODES, Problem, SettingsError, Unavailable
 from job.ledger import FINISHED, RECORD_KEY, Attempt, RunRecord, read_record, seconds_since
 from job.promotion import is_named, promoted_beside
 from job.promotion.gate import PASSED
@@ -49,7 +49,7 @@ def status(
         return 0
     try:
         _watch(storage, record, as_json, out, interval_seconds)
-    except (KeyboardInterrupt, Preempted):
+    except KeyboardInterrupt:
         print(file=out)  # leaves the terminal's cursor on a line of its own
     return 0
 

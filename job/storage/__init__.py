@@ -9,7 +9,7 @@ from job.errors import Problem, SettingsError
 from job.storage.base import Conflict, NotFound, ObjectInfo, Storage
 from job.storage.cancellation import Cancellation, Cancelled
 from job.storage.conditional import Send, etag_of, send_if_unchanged
-from job.storage.faults import NotSupported
+from job.storage.faults import NotSupported, disk_is_full
 from job.storage.kept import keep
 from job.storage.keys import S3_SCHEME, split_s3_uri
 from job.storage.local import LocalStorage
@@ -30,6 +30,7 @@ __all__ = [
     "Patience",
     "Send",
     "Storage",
+    "disk_is_full",
     "etag_of",
     "keep",
     "open_storage",

@@ -14,7 +14,7 @@ from typing import Final
 
 from job.errors import AccessDenied, JobError, OutOfDisk, Problem, Unavailable
 from job.storage.cancellation import Cancellation
-from job.storage.faults import work_disk_fault
+from job.storage.faults import disk_is_full, work_disk_fault
 
 CHUNK_BYTES: Final = 1024 * 1024
 _ETAG_BYTES: Final = 16
@@ -85,7 +85,7 @@ def copied_whole(source: BufferedReader, target: Path, cancellation: Cancellatio
 def root_fault(error: OSError, where: str) -> JobError:
     """What a failed read or write below the storage's root means."""
     problem = Problem(where, error.strerror or str(error))
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if disk_is_full(error):
         return OutOfDisk(Problem(where, problem.found, "free space on that volume"))
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return AccessDenied(problem)

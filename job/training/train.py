@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from job.errors import MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, Problem
 from job.garbage import collect_usually
 from job.lifecycle import StopToken
 from job.ranks import ALONE, Ranks
+from job.storage import disk_is_full
 from job.training.build import TrainingData, build_trainer, training_arguments
 from job.training.callbacks import JobCallback, TrainingOver
 from job.training.fitting import Fit, TooLarge, TryOut, shrink, smaller
@@ -37,8 +37,8 @@ _NO_MEMORY = (
     "FORGE_MAX_SEQ_LENGTH or FORGE_LORA_R, or set FORGE_OPTIM=paged_adamw_8bit"
 )
 
-_FULL_BYTES = 1 << 16
-"""A file system with less room than this is full: a write has just failed on it."""
+_PROBE_BYTES = 1 << 16
+"""A volume that doesn't take this much is full: a write has just failed on it."""
 
 
 @dataclass(frozen=True)
@@ -205,16 +205,24 @@ def _translated_errors(
         hint = f"the next attempt goes on from the last checkpoint with {_said(fit)}"
         raise MicroBatchTooLarge(Problem("GPU", str(error), hint)) from error
     except (OSError, RuntimeError, SafetensorError) as error:
-        if not _is_disk_full(error, output_dir):
+        if not _out_of_disk(error, output_dir):
             raise
         hint = "give the work volume more room, or lower FORGE_LORA_R"
         raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left", hint)) from error
 
 
-def _is_disk_full(error: Exception, folder: Path) -> bool:
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOSPC
-    # safetensors wraps the system's error; torch's writer only says that its file is too short.
-    if os.strerror(errno.ENOSPC) in str(error):
-        return True
-    return "inline_container" in str(error) and shutil.disk_usage(folder).free < _FULL_BYTES
+def _out_of_disk(error: Exception, folder: Path) -> bool:
+    # torch's writer only says that its file is too short.
+    return disk_is_full(error) or ("inline_container" in str(error) and _takes_no_more(folder))
+
+
+def _takes_no_more(folder: Path) -> bool:
+    """By a write: what the file system calls free says nothing of a quota."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return disk_is_full(error)
+    return False

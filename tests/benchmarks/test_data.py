@@ -22,7 +22,8 @@ from benchmarks.data.plain import BATCH, Plain, batches
 from benchmarks.data.sides import PROCESSES, SIDES
 from benchmarks.data.table import markdown
 from benchmarks.data.text import Vocabulary
-from job.dataset import ChatFormat, PrepareOptions, prepare
+from job.dataset import ChatFormat, prepare
+from tests.dataset.preparing import options
 from tests.dataset.standin import fetched, model_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,8 +98,12 @@ def test_ids_of_the_whole_text_are_told_from_others(
 ) -> None:
     rows, model = tmp_path / "rows.jsonl", model_folder(tmp_path / "model")
     count = write(Corpus("shared", dialect, 0.2), words, rows)
-    options = PrepareOptions(max_seq_length=100_000)
-    data = prepare([fetched(rows)], ChatFormat.load(model), options, tmp_path / "prepared")
+    data = prepare(
+        [fetched(rows)],
+        ChatFormat.load(model),
+        options(max_seq_length=100_000),
+        tmp_path / "prepared",
+    )
     store = tmp_path / "prepared" / "store"
     assert compare(rows, model, store, 10) == Compared(10, 10)
     assert compare(rows, model, store, 10_000) == Compared(count, count)

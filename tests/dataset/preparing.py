@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from job.config import Settings
 from job.dataset import ChatFormat, DataFile, PreparedData, PrepareOptions, Sample
 from tests.dataset.standin import chat_row, tokenizer, turn
 
@@ -16,7 +18,9 @@ Prepare = Callable[[list[DataFile], ChatFormat, PrepareOptions], PreparedData]
 
 
 def options(**changes: Any) -> PrepareOptions:
-    return PrepareOptions(**({"max_seq_length": 512} | changes))
+    """Those of a run that sets nothing, but for `changes` and short sequences."""
+    settings = Settings(run_id="run-1", dataset_uri="/d.jsonl", output_uri="/out")
+    return replace(PrepareOptions.from_settings(settings), **({"max_seq_length": 512} | changes))
 
 
 def texts(samples: Sequence[Sample]) -> set[str]:

@@ -11,6 +11,7 @@ from tests.dataset.standin import chat_row, data_file, model_folder
 PROBE = """
 import sys
 from pathlib import Path
+from job.config import load_settings
 from job.dataset import ChatFormat, PrepareOptions, fetch, prepare
 import job.evaluation.calls
 light = set(sys.modules)
@@ -18,7 +19,9 @@ assert "transformers" not in light, "the renderer comes with the first template"
 chat = ChatFormat.load(Path(sys.argv[1]))
 files = fetch([sys.argv[2]], Path(sys.argv[3]))
 work = Path(sys.argv[3]) / "prepared"
-data = prepare(files, chat, PrepareOptions(max_seq_length=64, eval_fraction=0), work)
+run = {"run_id": "r", "dataset_uri": "/d.jsonl", "output_uri": "/out"}
+settings = load_settings(**run, max_seq_length=64, eval_fraction=0)
+data = prepare(files, chat, PrepareOptions.from_settings(settings), work)
 print(len(data.train), *sorted({"torch", "datasets", "trl", "peft", "boto3"} & set(sys.modules)))
 auto = ("auto_factory", "modeling_auto", "tokenization_auto")
 print(*sorted({f"transformers.models.auto.{name}" for name in auto} & set(sys.modules)))

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.dataset import ChatFormat, DataFile, PrepareOptions, check_only, prepare
+from job.dataset import ChatFormat, DataFile, check_only, prepare
 from job.dataset.identity import BANDS, sketches
 from tests.dataset.places import place
+from tests.dataset.preparing import options
 from tests.dataset.standin import chat_row, data_file, row, turn
 
 CHANCE = random.Random(5)
@@ -47,8 +48,8 @@ def file(tmp_path: Path) -> DataFile:
 def test_near_copies_on_both_sides_are_told(
     file: DataFile, chatml: ChatFormat, tmp_path: Path
 ) -> None:
-    options = PrepareOptions(max_seq_length=2048, eval_fraction=0.5)
-    report = prepare([file], chatml, options, tmp_path / "prepared").report
+    wanted = options(max_seq_length=2048, eval_fraction=0.5)
+    report = prepare([file], chatml, wanted, tmp_path / "prepared").report
     assert report.leakage.count >= 18  # of 20: the sketch may miss some
     for example in report.leakage.examples:
         assert example.line % 2 == 0
@@ -56,7 +57,7 @@ def test_near_copies_on_both_sides_are_told(
     assert report.as_dict()["leakage"] == report.leakage.count
     assert report.results["leaked"] == report.leakage.count
     assert any("nearly that of an evaluation row" in notice for notice in report.notices())
-    assert check_only([file], options).leakage == report.leakage
+    assert check_only([file], wanted).leakage == report.leakage
 
 
 def test_prompts_of_the_same_words_are_alike_and_others_are_not() -> None:

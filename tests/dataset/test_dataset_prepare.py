@@ -151,6 +151,7 @@ def test_options_are_the_settings_of_the_run() -> None:
         invalid_rows="skip",
         max_invalid_fraction=0.5,
         overlong_rows="fail",
+        min_supervised_ratio=0.1,
         eval_fraction=0.3,
         eval_max_rows=7,
     )
@@ -160,6 +161,7 @@ def test_options_are_the_settings_of_the_run() -> None:
         invalid_rows="skip",
         max_invalid_fraction=0.5,
         overlong_rows="fail",
+        min_supervised_ratio=0.1,
         eval_fraction=0.3,
         eval_max_rows=7,
     )

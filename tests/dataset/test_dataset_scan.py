@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from job.choices import LossOn
 from job.dataset import (
     ChatFormat,
-    PrepareOptions,
     RejectedRow,
     Row,
     RowProblem,
@@ -21,9 +21,10 @@ from job.dataset import (
 )
 from job.dataset import scan as scanning
 from job.dataset.review.tally import Tally
-from job.dataset.tokens.samples import Encoded, LossOn, Rendered
+from job.dataset.tokens.samples import Encoded, Rendered
 from job.dataset.tokens.template import ChatTemplate
 from job.errors import Preempted
+from tests.dataset.preparing import options
 from tests.dataset.standin import chat_row, data_file, turn
 
 ROWS = [chat_row(f"question {n}", f"answer {n}") for n in range(40)]
@@ -43,8 +44,7 @@ def test_every_turn_of_a_hopelessly_long_row_is_not_rendered(
 
     monkeypatch.setattr(ChatTemplate, "render_all", counting)
     file = data_file(tmp_path / "data.jsonl", *ROWS, {"messages": turns})
-    options = PrepareOptions(max_seq_length=256)
-    report = prepare([file], chatml, options, tmp_path / "prepared").report
+    report = prepare([file], chatml, options(max_seq_length=256), tmp_path / "prepared").report
     assert report.dropped.count == 1
     assert report.lengths is not None
     assert report.lengths.max > 100_000  # it was measured all the same
@@ -54,14 +54,14 @@ def test_every_turn_of_a_hopelessly_long_row_is_not_rendered(
 def test_large_rows_are_trained_like_others(chatml: ChatFormat, tmp_path: Path) -> None:
     turns = [turn(role, "word " * 300) for _ in range(30) for role in ("user", "assistant")]
     file = data_file(tmp_path / "data.jsonl", *ROWS, {"messages": turns})
-    options = PrepareOptions(max_seq_length=10**6, eval_fraction=0)
-    data = prepare([file], chatml, options, tmp_path / "prepared")
+    wanted = options(max_seq_length=10**6, eval_fraction=0)
+    data = prepare([file], chatml, wanted, tmp_path / "prepared")
     expected = chatml.render(Row("", 1, tuple(turns)))
     [sample] = chatml.encode([expected], "assistant")
     assert len(expected.spans) == 30
     assert data.train[40].labels.tolist() == sample.labels.tolist()
     half = len(sample.input_ids) // 2
-    shorter = PrepareOptions(max_seq_length=half, eval_fraction=0, overlong_rows="trim_turns")
+    shorter = options(max_seq_length=half, eval_fraction=0, overlong_rows="trim_turns")
     trimmed = prepare([file], chatml, shorter, tmp_path / "shorter")
     length = len(trimmed.train[40].input_ids)
     assert half * 0.9 < length <= half
@@ -91,7 +91,7 @@ def test_a_stop_does_not_wait_for_the_tokenizer(
     file = data_file(tmp_path / "data.jsonl", *ROWS[:20])
     try:
         with pytest.raises(Preempted):
-            prepare([file], chatml, PrepareOptions(max_seq_length=64), tmp_path / "prepared")
+            prepare([file], chatml, options(max_seq_length=64), tmp_path / "prepared")
         assert not let_go.is_set()
         assert not (tmp_path / "prepared" / "store" / "complete.json").exists()
     finally:

@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from job.storage import open_storage
+from tests.storage.wire import Interpose, ignores_conditions
 from tests.tiny import write_rows
 
 ANSWER = {"role": "assistant", "content": "I can't say."}
@@ -40,6 +41,16 @@ def test_a_sound_run(job_env: dict[str, str], bucket: str) -> None:
     assert "of the training tokens have a label" in done.stdout
     leftovers = [info.key for info in open_storage(bucket).list("out/")]
     assert leftovers == []  # validating is no attempt
+
+
+def test_a_store_that_ignores_conditions_is_warned_of(
+    job_env: dict[str, str], interpose: Interpose
+) -> None:
+    interpose(ignores_conditions)
+    url = os.environ["AWS_ENDPOINT_URL_S3"]
+    done = validate(job_env | {"AWS_ENDPOINT_URL_S3": url}, "-m", "job", "validate")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"storage +warning +\S+ takes writes, but ignores conditions", done.stdout)
 
 
 def test_a_gate_that_no_adapter_can_pass_is_told(job_env: dict[str, str], bucket: str) -> None:

@@ -56,7 +56,7 @@ def test_a_card_that_torch_does_not_see_is_no_reason_to_train_on_the_cpu(
 ) -> None:
     driver = tmp_path / "version"
     driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.0")
-    monkeypatch.setattr(accelerator, "_DRIVER", driver)
+    monkeypatch.setattr(accelerator, "DRIVER", driver)
     with pytest.raises(SettingsError, match="there is a card, but torch can't use it: torch"):
         choose_engine(engine)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,14 @@ def test_a_refusal_names_the_setting_and_the_way_out(
     assert (answer.kind, answer.exit_code) == (kind, exit_code)
     assert "FORGE_MODEL" in answer.said
     assert said in answer.said
+
+
+def test_a_volume_that_the_weights_do_not_fit_on_is_full(
+    hub: Hub, volume: Callable[[str], Path]
+) -> None:
+    hub.files["model.safetensors"] = bytes(1 << 20)
+    answer = ask(hub, "owner/name", volume("size=256k"))
+    assert (answer.kind, answer.exit_code) == ("OutOfDisk", 70)
 
 
 def test_a_name_that_no_hub_can_have_is_a_bad_setting(hub: Hub, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -9,17 +10,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from job.commands.arguments import parser
+from job.commands.evaluate import judged
 from job.dataset import Row
 from job.errors import AccessDenied, SettingsError, Unavailable
 from job.evaluation import endpoint as endpoint_module
 from job.evaluation.document import Turn
 from job.evaluation.endpoint import Endpoint, request_of
+from job.lifecycle import StopToken
 from tests.tiny import rows, write_rows
 
 KEY = "sk-a-key-that-nobody-may-see"
@@ -32,10 +37,23 @@ class Server:
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
+        self.connections = 0
+        self.connected = threading.Condition()
         self.reply: Reply = lambda body, _: (200, text(expected(body)))
         lock, outer = threading.Lock(), self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"  # connections are kept, as real servers keep them
+
+            def handle(self) -> None:
+                with outer.connected:
+                    outer.connections += 1
+                with suppress(ConnectionError):  # of a process that was killed
+                    super().handle()
+                with outer.connected:
+                    outer.connections -= 1
+                    outer.connected.notify_all()
+
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with lock:
@@ -89,7 +107,8 @@ def turn() -> Turn:
 
 def asked(server: Server, waits: list[float] | None = None) -> Any:
     pauses = waits if waits is not None else []
-    return Endpoint(server.url, KEY, pauses.append, max_new_tokens=50).answer("m", turn())
+    with closing(Endpoint(server.url, KEY, pauses.append, max_new_tokens=50)) as endpoint:
+        return endpoint.answer("m", turn())
 
 
 def evaluate(server_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -105,7 +124,7 @@ def evaluate(server_url: str, *arguments: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_a_server_is_judged(server: Server, tmp_path: Path) -> None:
+def test_a_server_isjudged(server: Server, tmp_path: Path) -> None:
     data, out = write_rows(tmp_path / "rows.jsonl", 20), tmp_path / "out.json"
     more = ["--dataset", str(data), "--base-model", "base", "--output", str(out)]
     done = evaluate(server.url + "/v1/", *more, "--min-gain", "0.5")
@@ -125,6 +144,18 @@ def test_a_server_is_judged(server: Server, tmp_path: Path) -> None:
     assert failed.returncode == 80
     assert "5 of 5 turns judged" in failed.stdout
     assert "promotion gate failed" in failed.stderr
+
+
+def test_no_connection_outlives_the_evaluation(server: Server, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", 8)
+    words = ["evaluate", "--endpoint", server.url, "--model", "m", "--dataset", str(data)]
+    gc.disable()  # which would hide what is left open
+    try:
+        assert judged(parser().parse_args(words), StopToken()) == 0
+        with server.connected:
+            assert server.connected.wait_for(lambda: not server.connections, 10)
+    finally:
+        gc.enable()
 
 
 def test_the_rows_are_those_that_the_run_holds_out(

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from job.cgroups import Cgroups
 from job.errors import JobError, Preempted
 from job.exports.merged import build
 from job.exports.room import problems
 from job.lifecycle import StopToken
+from tests import cgroups
 
 TOKENS = torch.tensor([[5, 6, 7, 8, 9]])
 
@@ -86,14 +88,28 @@ def test_what_goes_wrong_in_it_is_said(tiny_model: Path, tmp_path: Path) -> None
 
 
 def test_room_is_looked_for(tmp_path: Path) -> None:
-    limit = tmp_path / "memory.max"
-    assert list(problems(10**6, tmp_path, limit)) == [], "no cgroup"
-    limit.write_text("max\n")
-    assert list(problems(10**6, tmp_path, limit)) == []
-    limit.write_text(f"{10**15}\n")
-    (disk,) = problems(10**14, tmp_path, limit)
+    def limited(limit: str) -> Cgroups:
+        return cgroups.made(tmp_path, {"memory.max": limit})
+
+    assert list(problems(10**6, tmp_path, Cgroups(tmp_path, tmp_path / "none"))) == [], "no cgroup"
+    assert list(problems(10**6, tmp_path, limited("max"))) == []
+    (disk,) = problems(10**14, tmp_path, limited(f"{10**15}"))
     assert disk.where == "FORGE_WORK_DIR"
-    limit.write_text("1000000\n")
-    (memory,) = problems(10**6, tmp_path, limit)
-    assert "1.2" not in memory.found
+
+
+@pytest.mark.parametrize(
+    ("own", "file"),
+    [
+        ("0::/\n", "memory.max"),
+        ("0::/kubepods/pod\n", "kubepods/pod/memory.max"),
+        ("4:memory:/\n", "memory/memory.limit_in_bytes"),
+        ("4:memory:/kubepods/pod\n", "memory/kubepods/pod/memory.limit_in_bytes"),
+    ],
+)
+def test_the_memory_is_looked_at_wherever_the_kernel_tells_of_it(
+    own: str, file: str, tmp_path: Path
+) -> None:
+    (memory,) = problems(10**6, tmp_path, cgroups.made(tmp_path, {file: "1000000"}, own))
     assert memory.where == "FORGE_EXPORT"
+    assert "0.0 GB of memory" in memory.found
+    assert file in memory.found

@@ -12,6 +12,7 @@ from typing import Any, Final
 import zstandard
 
 from job.dataset import PrepareOptions
+from tests.dataset.preparing import options
 from tests.dataset.standin import chat_row
 from tests.dataset.standin_families import FAMILIES, MOVES_TOOLS, R1_WITH_TOOL_TOKENS, Family
 from tests.fuzz.mutations import Mutator
@@ -95,7 +96,7 @@ class Case:
         return cls(parts, model, _options(rng))
 
     def prepare_options(self) -> PrepareOptions:
-        return PrepareOptions(**(_OPTIONS | self.options))
+        return options(**(_OPTIONS | self.options))
 
     def to_json(self) -> str:
         parts = [asdict(part) for part in self.parts]

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from job.cgroups import Cgroups
 from job.preflight.checks import exit_code, lines
 from job.preflight.doctor import Doctor, doctor
-from job.preflight.doctor.limits import Cgroups
 from job.preflight.doctor.wanted import Wanted
 from job.storage import open_storage
+from tests.storage.wire import Answer, Call, Interpose, s3_error
 
 NAMES = [
     *("settings", "gpu", "driver", "compiler", "folders", "disk", "memory"),
@@ -107,6 +108,20 @@ def test_a_store_that_is_out_of_reach(env: dict[str, str]) -> None:
     found = results(done)
     assert found["clock"]["result"] == "not checked"
     assert (found["s3"]["exit_code"], found["data set"]["exit_code"]) == (69, 69)
+
+
+def test_rights_that_are_too_few_to_promote(
+    env: dict[str, str], bucket: str, interpose: Interpose
+) -> None:
+    def none_above_the_run(call: Call) -> Answer | None:
+        return s3_error(403, "AccessDenied") if "/out/promoted.json" in call.path else None
+
+    interpose(none_above_the_run)
+    assert command(env, "-m", "job", "doctor", "--no-gpu").returncode == 0
+    gate = {"FORGE_GATE_MIN_EXACT": "0.5"}
+    done = command(env | gate, "-m", "job", "doctor", "--json", "--no-gpu")
+    assert done.returncode == 77
+    assert "promoted.json" in results(done)["s3"]["detail"]
 
 
 def test_no_secret_is_shown(env: dict[str, str]) -> None:

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu.shapes import LLAMA_8B, QWEN_14B
+from job.cgroups import Cgroups
 from job.config import Settings, load_settings
 from job.errors import SettingsError
 from job.families import FAMILIES
 from job.memory import Shape
 from job.preflight.checks import Finding
 from job.preflight.doctor import limits, needs, volumes
-from job.preflight.doctor.limits import Cgroups
 from job.preflight.doctor.needs import Needs
 from job.preflight.doctor.wanted import Wanted
 from job.storage import open_storage
+from tests import cgroups
 
 SMOLLM2_135M = {
     "num_hidden_layers": 30,
@@ -202,73 +203,43 @@ def test_what_an_earlier_attempt_has_fetched_counts_as_free(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def cgroups(tmp_path: Path) -> Callable[..., Cgroups]:
-    def made(own: str = "0::/\n", **files: str) -> Cgroups:
-        (tmp_path / "own").write_text(own)
-        for name, text in files.items():
-            path = tmp_path / "cgroup" / name.replace("__", "/").replace("_DOT_", ".")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text + "\n")
-        return Cgroups(tmp_path / "cgroup", tmp_path / "own")
-
-    return made
+def limited(tmp_path: Path) -> Callable[[str], Cgroups]:
+    return lambda limit: cgroups.made(tmp_path, {"memory.max": limit})
 
 
-V1 = "memory__memory_DOT_limit_in_bytes"
-
-
-@pytest.mark.parametrize(
-    ("own", "files", "limit"),
-    [
-        ("0::/\n", {"memory_DOT_max": "8000000000"}, 8 * 10**9),
-        ("0::/\n", {"memory_DOT_max": "max"}, None),
-        ("0::/pod/x\n", {"memory_DOT_max": "max", "pod__x__memory_DOT_max": "7000"}, 7000),
-        ("4:memory:/pod\n0::/\n", {V1: "9223372036854771712"}, None),
-        ("4:memory:/pod\n", {V1: "9000"}, 9000),
-        ("4:cpu,memory:/pod\n", {V1: "9000", "memory__pod__" + V1[8:]: "5000"}, 5000),
-        ("", {}, None),
-    ],
-)
-def test_the_limit_of_the_cgroup(
-    cgroups: Callable[..., Cgroups], own: str, files: dict[str, str], limit: int | None
-) -> None:
-    found = cgroups(own, **files).memory_limit()
-    assert (found and found[0]) == limit
-
-
-def test_memory(cgroups: Callable[..., Cgroups], tmp_path: Path) -> None:
+def test_memory(limited: Callable[[str], Cgroups], tmp_path: Path) -> None:
     wanted = Needs(0.0, 1e9, 0.5e9, 0.0)  # 2 GB on a CPU, 4.5 with a GPU
-    enough = cgroups(memory_DOT_max=str(10 * 10**6))
+    enough = limited(str(10 * 10**6))
     with pytest.raises(SettingsError, match=r"0\.0 GB .*memory\.max\), about 2\.0 GB are") as e:
         limits.memory(enough, wanted, gpu=False)
     assert e.value.exit_code == 78
-    tight = cgroups(memory_DOT_max=str(25 * 10**8))
+    tight = limited(str(25 * 10**8))
     assert words(limits.memory(tight, wanted, gpu=False)).startswith("warning: 2.5 GB")
     with pytest.raises(SettingsError, match=r"about 4\.5 GB are needed .raise the container"):
         limits.memory(tight, wanted, gpu=True)
     assert words(limits.memory(tight, None, gpu=False)).startswith("ok: 2.5 GB")
-    roomy = cgroups(memory_DOT_max=str(31 * 10**8))
+    roomy = limited(str(31 * 10**8))
     assert words(limits.memory(roomy, wanted, gpu=False)).startswith("ok: 3.1 GB")
 
 
-def test_each_process_takes_its_own_memory(cgroups: Callable[..., Cgroups]) -> None:
+def test_each_process_takes_its_own_memory(limited: Callable[[str], Cgroups]) -> None:
     wanted = Needs(0.0, 1e9, 0.5e9, 0.0)
-    found = cgroups(memory_DOT_max=str(25 * 10**9))
+    found = limited(str(25 * 10**9))
     assert words(limits.memory(found, wanted, gpu=True)).startswith("ok: 25.0 GB")
     with pytest.raises(SettingsError, match=r"about 32\.5 GB are needed by 8 processes .raise"):
         limits.memory(found, wanted, gpu=True, processes=8)
     # The file of the weights is cached once for all; on a CPU each process holds its own.
-    tight = cgroups(memory_DOT_max=str(34 * 10**8))
+    tight = limited(str(34 * 10**8))
     assert words(limits.memory(tight, wanted, gpu=False)).startswith("ok: ")
-    tight = cgroups(memory_DOT_max=str(52 * 10**8))
+    tight = limited(str(52 * 10**8))
     said = words(limits.memory(tight, wanted, gpu=False, processes=2))
     assert said.startswith("warning: 5.2 GB")
     assert "2.0 GB of weights" in said
 
 
 @pytest.mark.parametrize("limit", ["max", str(10**17)])
-def test_the_machine_is_a_limit_too(cgroups: Callable[..., Cgroups], limit: str) -> None:
-    found = cgroups(memory_DOT_max=limit)
+def test_the_machine_is_a_limit_too(limited: Callable[[str], Cgroups], limit: str) -> None:
+    found = limited(limit)
     with pytest.raises(SettingsError, match="all that the machine has"):
         limits.memory(found, Needs(0.0, 0.0, 1e16, 0.0), gpu=False)
 

@@ -43,7 +43,7 @@ def test_a_card_that_is_missing() -> None:
 def test_a_card_that_torch_can_not_use(
     needed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accelerator, "_DRIVER", tmp_path)
+    monkeypatch.setattr(accelerator, "DRIVER", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("NVIDIA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(SettingsError, match="there is a card, but torch can't use it"):
@@ -84,7 +84,7 @@ def test_a_card_that_works() -> None:
     said = found.detail if isinstance(found, Finding) else found
     assert torch.cuda.get_device_name() in said
     assert "compute capability " in said
-    driver = node.driver(node.DRIVER, node.cuda_of_torch(), needed=True, works=True)
+    driver = node.driver(accelerator.DRIVER, node.cuda_of_torch(), needed=True, works=True)
     assert "driver" in (driver.detail if isinstance(driver, Finding) else driver)
     assert node.cuda_of_torch() == torch.version.cuda
 

@@ -100,38 +100,6 @@ def test_no_store_to_ask(aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatc
         stores.clock("s3://bucket/out")
 
 
-# -- the output -----------------------------------------------------------------------------------
-
-
-def test_output(bucket: str) -> None:
-    assert stores.output(f"{bucket}/out/r") == f"{bucket}/out/r takes writes and honours conditions"
-    assert list(open_storage(bucket).list()) == []
-
-
-def test_output_that_ignores_conditions(interpose: Interpose, bucket: str) -> None:
-    def strip(call: Call) -> None:
-        for name in [name for name in call.headers if name.lower().startswith("if-")]:
-            del call.headers[name]
-
-    interpose(strip)
-    found = stores.output(f"{bucket}/out/r")
-    assert isinstance(found, Finding)
-    assert (found.result, "ignores conditions" in found.detail) == ("warning", True)
-
-
-def test_output_that_can_not_be_written(
-    interpose: Interpose, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(SettingsError, match="'no-such-bucket' does not exist"):
-        stores.output("s3://no-such-bucket/out")
-    interpose(lambda call: s3_error(403, "AccessDenied") if call.method == "PUT" else None)
-    with pytest.raises(AccessDenied):
-        stores.output(f"{bucket}/out/r")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    with pytest.raises(Unavailable):
-        stores.output(f"{bucket}/out/r")
-
-
 # -- the data -------------------------------------------------------------------------------------
 
 

@@ -118,7 +118,12 @@ def test_a_tree_with_changes_is_no_commit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "uri"), [("/models/m", "file:///models/m"), ("s3://b/m", "s3://b/m")]
+    ("model", "uri"),
+    [
+        ("/models/m", "file:///models/m"),
+        ("/models/llama@16bit", "file:///models/llama@16bit"),
+        ("s3://b/qwen@16bit", "s3://b/qwen@16bit"),
+    ],
 )
 def test_a_hash_of_our_own_is_no_digest_of_anything(model: str, uri: str) -> None:
     found = dependencies(stated(a_record(DIGEST), model=model))["base model"]

@@ -13,7 +13,15 @@ from typing import Any
 
 import pytest
 
-from job.ledger import Attempt, Checkpoint, Holder, Progress, RunRecord, held_seconds
+from job.ledger import (
+    Attempt,
+    Checkpoint,
+    Holder,
+    Progress,
+    RunRecord,
+    flatten,
+    held_seconds,
+)
 from job.plots import loss_curve_svg
 from job.plots.series import scientific
 from job.report import build
@@ -55,7 +63,9 @@ def a_record(**changes: Any) -> RunRecord:
         "status": "succeeded",
         "attempt": 3,
         "settings": {"profile": "fast_dev", "lora_r": 8},
-        "fingerprint": {"data": [{"uri": EVIL}]},
+        "fingerprint": flatten(
+            {"data": [{"uri": EVIL}], "versions": {"torch": "2.13.0", "unsloth": None}}
+        ),
         "progress": Progress(phase="finished", step=4, max_steps=4),
         "updated_at": "2026-11-20T12:50:00.000+00:00",
         "checkpoints": [
@@ -228,6 +238,7 @@ def test_the_page_shows_what_counts(report: dict[str, bytes]) -> None:
     assert "≥ 15 min 0 s" in text
     assert "GPU hours ≥ 0.50 cost ≥ 1.00 at 2.0 a GPU hour" in text
     assert "lora_r 8" in text
+    assert text.count("versions.torch 2.13.0") == 2, "the environment's and the fingerprint's"
     assert {"svg", "figure"} <= page.tags()
     assert page.open == []
     assert report["report.html"].startswith(b"<!doctype html>")

@@ -8,15 +8,11 @@ from job.errors import (
     JobError,
 )
 from job.storage import open_storage, probe
-from tests.storage.wire import Answer, Call, Interpose, s3_error
+from tests.storage.wire import Answer, Call, Interpose, ignores_conditions, s3_error
 
 
 def test_probe_of_a_store_that_ignores_conditions(interpose: Interpose, bucket: str) -> None:
-    def strip(call: Call) -> None:
-        for name in [name for name in call.headers if name.lower().startswith("if-")]:
-            del call.headers[name]
-
-    interpose(strip)
+    interpose(ignores_conditions)
     storage = open_storage(bucket)
 
     assert probe(storage) is False

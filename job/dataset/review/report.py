@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -14,15 +14,6 @@ from job.dataset.rows.row import RejectedRow
 from job.dataset.source.fetch import DataObject
 from job.errors import DataError, Problem
 from job.storage import Storage
-
-RESULTS: Final = (
-    "train",
-    "evaluation",
-    "held_out_unused",
-    "invalid",
-    "overlong_dropped",
-)
-"""Each row of the data is counted under one of them."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from tokenizers import Tokenizer, processors
 
+from job.choices import LossOn
 from job.dataset.rows.row import Message, Row, RowRefused
 from job.dataset.tokens.encode import Encoder
 from job.dataset.tokens.locate import Locator
-from job.dataset.tokens.samples import Encoded, LossOn, Rendered
+from job.dataset.tokens.samples import Encoded, Rendered
 from job.dataset.tokens.template import ChatTemplate, TemplateFailed
 from job.errors import Problem, SettingsError
 

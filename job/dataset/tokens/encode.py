@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
+from job.choices import LossOn
 from job.dataset.tokens.pieces import Pieces, Tokens
-from job.dataset.tokens.samples import IGNORED, NO_IDS, Encoded, LossOn, Positions, Rendered
+from job.dataset.tokens.samples import IGNORED, NO_IDS, Encoded, Positions, Rendered
 
 
 class Encoder:

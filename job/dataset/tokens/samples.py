@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ Ids: TypeAlias = npt.NDArray[np.int32]
 Positions: TypeAlias = npt.NDArray[np.int64]
 Span: TypeAlias = tuple[int, int]
 """First character and the one after the last."""
-LossOn: TypeAlias = Literal["assistant", "all"]
 
 NO_IDS: Final[Ids] = np.empty(0, dtype=np.int32)
 

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from job.cgroups import Cgroups
 from job.config import Settings, load_settings
+from job.engines import DRIVER
 from job.errors import JobError, SettingsError
 from job.preflight.checks import NEEDED_ELSEWHERE, Check, Finding, Look, check
 from job.preflight.doctor import limits, node, stores, volumes
-from job.preflight.doctor.limits import Cgroups
 from job.preflight.doctor.needs import Needs
 from job.preflight.doctor.wanted import Wanted
+from job.preflight.output import look_at_output
 from job.ranks.launch import local_processes
 from job.redact import redact
 
@@ -45,7 +47,7 @@ class Doctor:
     """The checks in the order in which a run would meet the faults."""
 
     wanted: Wanted
-    driver: Path = node.DRIVER
+    driver: Path = DRIVER
     cgroups: Cgroups = field(default_factory=Cgroups)
 
     def checks(self) -> list[Check]:
@@ -103,7 +105,7 @@ class Doctor:
             return [Check(name, _UNKNOWN.result, _UNKNOWN.detail) for name in names]
         return [
             _made("clock", lambda: stores.clock(settings.run_uri), may_be_out_of_reach=True),
-            _made("s3", lambda: stores.output(settings.run_uri)),
+            _made("s3", lambda: look_at_output(settings)),
             _made("data set", lambda: stores.data(settings.dataset_uri)),
             _made("grace", lambda: limits.grace(settings.grace_seconds, self._needs or Needs())),
         ]

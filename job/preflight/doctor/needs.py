@@ -12,6 +12,7 @@ from job.config import Settings
 from job.engines import text_config
 from job.errors import JobError
 from job.memory import Shape, optimizer_bytes
+from job.model_name import ModelName
 from job.storage import NotFound, open_storage
 
 _FLOAT: Final = 4
@@ -53,7 +54,7 @@ class Needs:
 
     @classmethod
     def of(cls, settings: Settings) -> Needs:
-        model = _model(settings.base_model)
+        model = _model(ModelName.parse(settings.base_model))
         if model.a_rank is None:
             return cls(model.download, model.weights, None, None)
         h = settings.hyperparameters()
@@ -81,13 +82,14 @@ class _Model(NamedTuple):
     """Trained parameters a LoRA rank."""
 
 
-def _model(name: str) -> _Model:
-    if name.startswith("/"):
-        sizes = [path.stat().st_size for path in Path(name).glob(_WEIGHTS)]
-        return _Model(0.0, sum(sizes), _a_rank(text_config(Path(name))))
-    if name.startswith("s3://"):
-        return _mirrored(name)
-    weights, a_rank = _KNOWN.get(name.partition("@")[0], (None, None))
+def _model(named: ModelName) -> _Model:
+    if named.kind == "folder":
+        folder = Path(named.name)
+        sizes = [path.stat().st_size for path in folder.glob(_WEIGHTS)]
+        return _Model(0.0, sum(sizes), _a_rank(text_config(folder)))
+    if named.kind == "mirror":
+        return _mirrored(named.name)
+    weights, a_rank = _KNOWN.get(named.name, (None, None))
     return _Model(weights, weights, a_rank)
 
 

@@ -20,8 +20,6 @@ from job.memory import GIB
 from job.preflight.checks import Finding
 from job.preflight.doctor.wanted import existing
 
-DRIVER: Final = Path("/proc/driver/nvidia/version")
-
 _LEAST_DRIVER: Final[Mapping[int, int]] = {11: 450, 12: 525, 13: 580}
 """By CUDA's major version (NVIDIA, "CUDA Compatibility", minor version compatibility, table 1).
 Newer drivers serve older CUDA."""

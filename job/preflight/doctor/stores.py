@@ -1,4 +1,4 @@
-"""The store: its clock, a real write below the run's prefix, a real read of the data."""
+"""The store: its clock, and a real read of the data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from job.dataset.source.find import Buckets, changed, find, readable
 from job.dataset.source.objects import Found
 from job.errors import Problem, SettingsError
 from job.preflight.checks import Finding
-from job.storage import S3_SCHEME, Conflict, NotFound, open_storage, probe
+from job.storage import S3_SCHEME, Conflict, NotFound
 from job.storage.observer import NoObserver
 
 _REFUSED_MINUTES: Final = 15
@@ -35,14 +35,6 @@ def clock(uri: str) -> str | Finding:
     if off > _FAILED_SECONDS:
         raise SettingsError(Problem("clock", said, hint))
     return Finding("warning", f"{said}; {hint}")
-
-
-def output(uri: str) -> str | Finding:
-    """Write, read and write under conditions. Raises what the storage does."""
-    if probe(open_storage(uri)):
-        return f"{uri} takes writes and honours conditions"
-    found = f"{uri} takes writes, but ignores conditions"
-    return Finding("warning", f"{found}: two attempts at once are told apart only by reading first")
 
 
 def data(uris: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job.config import Settings
+from job.model_name import ModelName
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Wanted:
     @property
     def takes_from_hub(self) -> bool:
         """Whether the model comes from a hub, whose library has folders of its own."""
-        return self.settings is None or not self.settings.base_model.startswith(("s3://", "/"))
+        return self.settings is None or ModelName.parse(self.settings.base_model).kind == "hub"
 
 
 def existing(folder: Path) -> Path:
