@@ -11,13 +11,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from job.commands.arguments import parser
-from job.errors import GateFailed, JobError, SettingsError, Stopped
+from job.commands.output import complain, open_standard_streams
+from job.errors import JobError, SettingsError, Stopped
 from job.garbage import collect_rarely
 from job.lifecycle import StopToken
 from job.watchdog import Watch
@@ -37,10 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments.command or "run"
     if command == "run":
         return _launch_or_run()
-    code = _COMMANDS[command](arguments)
-    # Here, where it can still be told that nobody reads; no run ends by that.
-    sys.stdout.flush()
-    return code
+    with _ended_by_sigterm():
+        return _answered(command, arguments)
 
 
 def _launch_or_run() -> int:
@@ -50,9 +51,20 @@ def _launch_or_run() -> int:
         stop.install()
         return _launched(stop)
     except (SettingsError, Stopped) as error:
-        print(f"{error.title}: {error}", file=sys.stderr)
-        _write_termination_message(error.exit_code, f"{error.title}: {error}", {})
-        return error.exit_code
+        return _told(error.exit_code, f"{error.title}: {error}")
+    except Exception as error:
+        logging.getLogger("job").debug("the workers can't be started", exc_info=True)
+        return _told(JobError.exit_code, _unforeseen(error))
+
+
+def _told(code: int, message: str) -> int:
+    complain(message)
+    _write_termination_message(code, message, {})
+    return code
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"{JobError.title}: {type(error).__name__}: {error}"
 
 
 def _launched(stop: StopToken) -> int:
@@ -82,7 +94,7 @@ def _run(stop: StopToken) -> int:
         logging.getLogger("job").exception("out of memory")
     except Exception as error:
         stop.settle()
-        code, message = JobError.exit_code, f"unexpected error: {type(error).__name__}: {error}"
+        code, message = JobError.exit_code, _unforeseen(error)
         logging.getLogger("job").exception("unexpected error (exit code %d)", code)
     else:
         stop.settle()
@@ -126,120 +138,47 @@ def _said(result: RunResult) -> str:
     return f"succeeded: step {result.step}, adapter at {result.adapter_uri}"
 
 
-def _validate(arguments: argparse.Namespace) -> int:
-    from job.config import load_settings
-    from job.logs import configure
-
-    configure("auto", os.environ.get("FORGE_RUN_ID"))
-    from job.preflight.validate import refused, render, validate
-
+def _answered(command: str, arguments: argparse.Namespace) -> int:
+    """The exit code of a command that is no run; its errors are told here."""
     try:
-        validation = validate(load_settings(), arguments.report_to, arguments.gpu_memory)
-    except JobError as error:
-        print(error, file=sys.stderr)
-        validation = refused(error)
-        if not arguments.json:
-            return validation.exit_code
-    print(json.dumps(validation.as_json()) if arguments.json else render(validation))
-    return validation.exit_code
-
-
-def _doctor(arguments: argparse.Namespace) -> int:
-    from job.logs import configure
-
-    configure("auto", os.environ.get("FORGE_RUN_ID"))
-    from job.preflight.checks import exit_code, lines
-    from job.preflight.doctor import doctor
-
-    checks = doctor(gpu=not arguments.no_gpu)
-    as_json = json.dumps([check.as_dict() for check in checks])
-    print(as_json if arguments.json else "\n".join(lines(checks)))
-    return exit_code(checks)
-
-
-def _mirror(arguments: argparse.Namespace) -> int:
-    from job.logs import configure
-
-    configure("auto", None)
-    from job.engines.source import mirror
-
-    try:
-        size = mirror(arguments.model, arguments.uri)
-    except JobError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    print(f"{arguments.uri} holds {arguments.model} ({size / 1e9:.2f} GB): FORGE_MODEL may name it")
-    return 0
-
-
-def _evaluate(arguments: argparse.Namespace) -> int:
-    from job.logs import configure
-
-    configure("auto", None)
-    stop = StopToken()
-    stop.install()
-    try:
-        return _judged(arguments, stop)
+        code: int = import_module(_COMMANDS[command]).command(arguments)
+        # Here, where it can still be told that nobody reads; no run ends by that.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
     except (JobError, Stopped) as error:
-        print(f"{error.title}: {error}", file=sys.stderr)
+        complain(f"{error.title}: {error}")
         return error.exit_code
+    except Exception as error:
+        logging.getLogger("job").debug("the command %s broke", command, exc_info=True)
+        complain(_unforeseen(error))
+        return JobError.exit_code
+    return code
 
 
-def _judged(arguments: argparse.Namespace, stop: StopToken) -> int:
-    from job.commands.cli import deliver
-    from job.commands.evaluate import Asked, judge, lines, rows_to_judge
-    from job.evaluation.endpoint import Endpoint
-    from job.promotion.gate import Gate
-
-    gate = Gate(arguments.min_exact, arguments.min_gain)
-    if arguments.min_gain is not None and arguments.base_model is None:
-        raise SettingsError("--min-gain: there is nothing to gain over without --base-model")
-    key = os.environ.get(arguments.api_key_env) if arguments.api_key_env else None
-    if arguments.api_key_env and not key:
-        raise SettingsError(f"--api-key-env: {arguments.api_key_env} is not set")
-    asked = Asked(arguments.model, arguments.base_model, arguments.concurrency, arguments.seconds)
-    rows = rows_to_judge(arguments.dataset, arguments.max_rows)
-    limit = arguments.max_tokens
-    with closing(Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=limit)) as endpoint:
-        found = judge(rows, endpoint, asked, stop)
-    as_json = arguments.json or arguments.output
-    deliver((json.dumps(found) if as_json else "\n".join(lines(found))) + "\n", arguments.output)
-    if failure := gate.verdict(found):
-        raise GateFailed(failure)
-    return 0
-
-
-def _status(arguments: argparse.Namespace) -> int:
-    from job.commands.cli import status_command
-
-    return status_command(arguments)
-
-
-def _plan(arguments: argparse.Namespace) -> int:
-    from job.commands.cli import plan_command
-
-    return plan_command(arguments)
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    from job.demo.demo import demo
-
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left behind
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """By an exception, so that no process, thread or file is left behind. A run has its own way."""
+    before = signal.signal(signal.SIGTERM, _end)
     try:
-        return demo(arguments.output)
-    except JobError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
-    "validate": _validate,
-    "doctor": _doctor,
-    "status": _status,
-    "plan": _plan,
-    "mirror": _mirror,
-    "evaluate": _evaluate,
-    "demo": _demo,
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # a second one doesn't cut the cleaning up short
+    sys.exit(128 + number)
+
+
+_COMMANDS: Final[Mapping[str, str]] = {
+    "validate": "job.commands.validate",
+    "doctor": "job.commands.doctor",
+    "status": "job.commands.status",
+    "plan": "job.commands.plan",
+    "mirror": "job.commands.mirror",
+    "evaluate": "job.commands.evaluate",
+    "demo": "job.demo.command",
 }
 
 
@@ -255,11 +194,11 @@ def _write_termination_message(code: int, message: str, progress: Mapping[str, A
     ending = f" | {json.dumps(progress, separators=(',', ':'))}\n" if progress else "\n"
     room = _TERMINATION_BYTES - len(ending.encode())
     data = line.encode(errors="replace")[:room].decode(errors="ignore") + ending
-    if path.exists():
-        try:
+    try:
+        if path.exists():
             path.write_text(data, encoding="utf-8")
-        except OSError as error:
-            logging.getLogger("job").warning("no termination message: %s", error)
+    except OSError as error:
+        logging.getLogger("job").warning("no termination message: %s", error)
 
 
 def _exit(code: int) -> NoReturn:
@@ -267,19 +206,24 @@ def _exit(code: int) -> NoReturn:
     threads are joined), past the grace period; all that matters is recorded by here."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             stream.flush()
     os._exit(code)
 
 
 def cli() -> NoReturn:
-    """The console script `forge-job`. Of one whose reader has gone (`| head`) the shell hears what
-    it hears of any other program."""
+    """The console script `forge-job`. Of one whose reader has gone (`| head`), or that the keyboard
+    ended, the shell hears what it hears of any other program."""
+    open_standard_streams()
     collect_rarely()
     try:
         code = main()
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
     _exit(code)
 
 

@@ -16,7 +16,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -60,14 +60,14 @@ class Planned:
 
 def plan(text: str, promote: str | None = None) -> list[Planned]:
     """The runs that `text` means, with the environment's settings below; `promote` is the rule of
-    those that don't name one.
+    those that don't name one, where `FORGE_PROMOTE` doesn't either.
 
     Raises `SettingsError` with the problems of all of them.
     """
     common = settings_in(os.environ.get(SETTINGS_VARIABLE) or "{}", SETTINGS_VARIABLE)
-    if promote is not None:
+    if promote is not None and not os.environ.get(PREFIX + "PROMOTE"):
         common = {"promote": promote} | common
-    problems, planned = list[Problem](), list[Planned]()
+    problems, planned = list(_unnamed()), list[Planned]()
     for number, entry in enumerate(_entries(text), start=1):
         try:
             planned.append(_planned(number, entry, common))
@@ -104,6 +104,13 @@ def write(runs: Sequence[Planned], folder: Path) -> None:
         (folder / "ids").write_text(ids(runs))
     except OSError as error:
         raise SettingsError(Problem("--into", f"{folder}: {error.strerror}")) from error
+
+
+def _unnamed() -> Iterator[Problem]:
+    """Told once, not of each run."""
+    if not os.environ.get(PREFIX + "RUN_ID"):
+        hint = "a run's id is it, '-', and the run's name or a hash of its settings"
+        yield Problem(PREFIX + "RUN_ID", "is required and not set", hint)
 
 
 def _entries(text: str) -> Iterable[dict[str, Any]]:
@@ -148,7 +155,7 @@ def _planned(number: int, entry: Mapping[str, Any], common: Mapping[str, str]) -
     own = settings_in(json.dumps({k: v for k, v in entry.items() if k != "name"}), where)
     if name is not None and not isinstance(name, str):
         raise SettingsError(Problem(where, "its name is no text"))
-    prefix = os.environ.get(PREFIX + "RUN_ID", "")
+    prefix = os.environ.get(PREFIX + "RUN_ID") or "run"  # its lack is told already
     run_id = f"{prefix}-{name or _hash(own)}"
     try:
         settings = load_settings(**{**common, **own, "run_id": run_id})

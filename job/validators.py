@@ -10,11 +10,33 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from pydantic import ValidationInfo
+
+from job.families import FAMILIES
 from job.model_name import ModelName
 
 _DNS_1123_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HUB_ID: Final = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _DATA_SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{1,255}")
+"""Looser than S3's rules, as buckets of old and other stores are; no '@' and ':', as in a user's
+name and password."""
+
+
+class MayHoldPassword(ValueError):
+    """Of a value that no message may quote."""
+
+
+def s3_bucket(uri: str) -> str:
+    """The bucket of an S3 URI, '' where it names none. Raises `MayHoldPassword` for what can't be
+    one."""
+    bucket = uri.removeprefix("s3://").partition("/")[0]
+    if bucket and not _BUCKET.fullmatch(bucket):
+        raise MayHoldPassword(
+            "what follows s3:// is no bucket's name (letters, digits, '.', '-', '_'); credentials "
+            "belong in the AWS variables"
+        )
+    return bucket
 
 
 def split_names(value: object) -> object:
@@ -36,8 +58,8 @@ def dataset_uris(uris: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError("names no data set")
     for uri in uris:
         if uri.startswith("s3://"):
-            bucket, _, key = uri.removeprefix("s3://").partition("/")
-            if not bucket:
+            key = uri.removeprefix("s3://").partition("/")[2]
+            if not s3_bucket(uri):
                 raise ValueError(f"'{uri}' has no bucket; write s3://bucket/key.jsonl")
             if key and not key.endswith(("/", *_DATA_SUFFIXES)):
                 raise ValueError(
@@ -45,14 +67,15 @@ def dataset_uris(uris: tuple[str, ...]) -> tuple[str, ...]:
                     "nor a prefix ending in '/'"
                 )
         elif "://" in uri:
-            raise ValueError(f"'{uri}' has an unknown scheme; s3:// or a local path are read")
+            found = "a URI" if "@" in uri else f"'{uri}'"  # after a user and a password
+            raise ValueError(f"{found} has an unknown scheme; s3:// or a local path are read")
     return uris
 
 
 def output_uri(uri: str) -> str:
     uri = uri.rstrip("/")
     if uri.startswith("s3://"):
-        if not uri.removeprefix("s3://").partition("/")[0]:
+        if not s3_bucket(uri):
             raise ValueError("has no bucket; write s3://bucket/prefix")
     elif uri.startswith("file://"):
         uri = uri.removeprefix("file://")
@@ -62,12 +85,25 @@ def output_uri(uri: str) -> str:
 
 
 def model_name(value: str | None) -> str | None:
-    if value is None or ModelName.parse(value).kind != "hub":
-        return value
-    if not _HUB_ID.fullmatch(value):
+    if value is None:
+        return None
+    kind = ModelName.parse(value).kind
+    if kind == "mirror":
+        s3_bucket(value)
+    elif kind == "hub" and not _HUB_ID.fullmatch(value):
         raise ValueError(
             "must be a hub id (owner/name, owner/name@revision), an absolute path or s3://…"
         )
+    return value
+
+
+def trusted_model(value: str | None, info: ValidationInfo) -> str | None:
+    """Held against fields before it, unless they are wrong themselves."""
+    if value is None or not {"model", "model_family"} <= info.data.keys():
+        return value
+    model = info.data["model"] or FAMILIES[info.data["model_family"]].base_model
+    if value != model:
+        raise ValueError(f"the model is {model}: name the very model, or nothing")
     return value
 
 

@@ -120,6 +120,16 @@ def test_an_unknown_keyword_is_refused() -> None:
         load_settings(max_stpes=5)
 
 
+@pytest.mark.parametrize("name", ["forge_lora_r", "Forge_Lora_R", "FORGE_lora_r"])
+def test_a_name_that_is_not_in_capitals_is_none(name: str, env: pytest.MonkeyPatch) -> None:
+    """It would outrank the right one."""
+    env.setenv("FORGE_LORA_R", "8")
+    env.setenv(name, "32")
+    assert problems() == {name: f"{name}: is not in capitals (write FORGE_LORA_R)"}
+    env.setenv("forge_sede", "1")
+    assert "did you mean FORGE_SEED?" in problems()["forge_sede"]
+
+
 def test_other_prefixes_are_none_of_ours(env: pytest.MonkeyPatch) -> None:
     env.setenv("FORGED_SEED", "1")
     env.setenv("MY_FORGE_SEED", "1")
@@ -188,6 +198,15 @@ def test_the_pushgateway_s_password_is_in_no_error(url: str, env: pytest.MonkeyP
         ("FORGE_DATASET_URI", "https://host/a.jsonl?X-Amz-Signature=hunter2!"),
         ("FORGE_OUTPUT_URI", "https://user:hunter2!@host/out"),
         ("FORGE_MODEL", "https://user:hunter2!@host/model"),
+        ("FORGE_DATASET_URI", "s3://KEY:hunter2!@bucket/a.jsonl"),
+        ("FORGE_DATASET_URI", "s3://bucket/a.jsonl,s3://KEY:hunter2!/x@bucket/a.jsonl"),
+        ("FORGE_DATASET_URI", "https://KEY:hunter2!/x@host/a.jsonl"),
+        ("FORGE_OUTPUT_URI", "s3://KEY:hunter2!@bucket/out"),
+        ("FORGE_OUTPUT_URI", "s3://KEY:hunter2!/x@bucket/out"),
+        ("FORGE_OUTPUT_URI", "gs://KEY:hunter2!/x@bucket/out"),
+        ("FORGE_MODEL", "s3://KEY:hunter2!/x@bucket/model"),
+        ("FORGE_EXPORT_BASE_MODEL", "s3://KEY:hunter2!@bucket/model"),
+        ("FORGE_TRUST_REMOTE_CODE", "s3://KEY:hunter2!/x@bucket/model"),
     ],
 )
 def test_credentials_in_other_uris_are_in_no_error(

@@ -149,6 +149,9 @@ def test_models_that_are_none(text: str, env: pytest.MonkeyPatch) -> None:
         ("METRICS_LINGER_SECONDS", "nan"),
         ("HEARTBEAT_SECONDS", "inf"),
         ("STORAGE_PATIENCE_SECONDS", "-1"),
+        ("STORAGE_PATIENCE_SECONDS", "inf"),
+        ("METRICS_LINGER_SECONDS", "inf"),
+        ("GPU_HOUR_PRICE", "inf"),
         ("LOG_FORMAT", "xml"),
         ("PUSHGATEWAY_URL", "gw:9091"),
         ("REPORT_TO", "tensorbored"),
@@ -178,6 +181,11 @@ def test_code_is_trusted_by_the_very_models_name(env: pytest.MonkeyPatch) -> Non
     env.setenv("FORGE_TRUST_REMOTE_CODE", "owner/name")
     assert "the model is owner/name@abc" in problems()["FORGE_TRUST_REMOTE_CODE"]
     env.setenv("FORGE_TRUST_REMOTE_CODE", "true")
-    assert "FORGE_TRUST_REMOTE_CODE" in problems()
+    env.setenv("FORGE_SEED", "-1")
+    assert set(problems()) == {"FORGE_TRUST_REMOTE_CODE", "FORGE_SEED"}
+    env.setenv("FORGE_MODEL", "a b")
+    assert set(problems()) == {"FORGE_MODEL", "FORGE_SEED"}
+    env.setenv("FORGE_MODEL", "owner/name@abc")
+    env.delenv("FORGE_SEED")
     env.setenv("FORGE_TRUST_REMOTE_CODE", "owner/name@abc")
     assert load_settings().trusts_model

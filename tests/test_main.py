@@ -169,10 +169,35 @@ def test_status_of_a_run_that_is_not_there(tmp_path: Path) -> None:
     assert f"{tmp_path}/run-1: there is no run here" in ended.err
 
 
+def test_status_takes_the_output_as_a_run_does(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path / "run-1"))
+    Ledger.claim(storage, "run-1", version="1", conditional_writes=True)
+    assert "running" in job("status", f"file://{tmp_path}/run-1").out
+    assert "run-1" in job("status", "--all", f"file://{tmp_path}").out
+
+
 def test_status_of_what_is_no_uri() -> None:
     ended = job("status", "run-1")
     assert ended.code == 78
     assert "run-1: is neither s3://bucket/prefix nor an absolute path" in ended.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status", "s3://KEY:hunter2!/x@bucket/out/run-1"],
+        ["mirror", str(ROOT), "s3://KEY:hunter2!/x@bucket/model"],
+        [
+            *["evaluate", "--endpoint", "http://127.0.0.1:9", "--model", "m", "--dataset"],
+            "s3://KEY:hunter2!/x@b",
+        ],
+    ],
+)
+def test_credentials_in_an_argument_are_refused_and_not_told(command: list[str]) -> None:
+    ended = job(*command)
+    assert ended.code == 78, ended.err
+    assert "credentials belong in the AWS variables" in ended.err
+    assert "hunter2" not in ended.err + ended.out
 
 
 def test_status_of_a_run(bucket: str) -> None:

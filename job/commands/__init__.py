@@ -1,1 +1,2 @@
-"""The commands beside `run`: what they are asked, and what they say. Free of torch."""
+"""Commands that are no batch job: one module each, whose `command` returns the exit code and raises
+what `job.errors` lists. They are imported when they are called for."""

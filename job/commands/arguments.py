@@ -42,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
     mirror.add_argument("uri", help="s3://bucket/prefix; what FORGE_MODEL is set to then")
     _add_evaluate(commands.add_parser("evaluate", help="judge a server by the held-out rows"))
     status = commands.add_parser("status", help="what a run's record says")
-    status.add_argument("uri", help="<output>/<run id>; with --all the <output> of many runs")
+    status.add_argument(
+        "uri", type=_place, help="<output>/<run id>; with --all the <output> of many runs"
+    )
     _add_fleet(status)
     status.add_argument("--json", action="store_true", help="the record, for machines")
     status.add_argument("--watch", action="store_true", help="again and again until it ends")
@@ -70,6 +72,11 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="FILE", help="the whole document, as JSON")
     add("--min-exact", type=float, metavar="SHARE", help="else the exit code is 80")
     add("--min-gain", type=float, metavar="SHARE", help="over the base, else it is 80")
+
+
+def _place(uri: str) -> str:
+    """As `FORGE_OUTPUT_URI` may spell it."""
+    return uri.removeprefix("file://")
 
 
 def _positive(text: str) -> int:

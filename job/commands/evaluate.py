@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import logging
+import os
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from job.commands.output import deliver
 from job.config import load_settings
 from job.dataset import PrepareOptions, RejectedRow, Row, fetch, prepare, read_rows
-from job.errors import DataError, Problem
+from job.errors import DataError, GateFailed, Problem, SettingsError
 from job.evaluation.document import Answer, Turn, document, turns_of
 from job.evaluation.endpoint import Endpoint
 from job.lifecycle import StopToken
+from job.logs import configure
 from job.model import look_at
+from job.promotion.gate import Gate
 
 _log = logging.getLogger(__name__)
 
@@ -125,3 +132,30 @@ def lines(evaluation: dict[str, Any]) -> list[str]:
             f"({found['low']:.1%} to {found['high']:.1%}, {found['count']} of {found['of']})"
         )
     return said
+
+
+def command(arguments: argparse.Namespace) -> int:
+    configure("auto", None)
+    stop = StopToken()
+    stop.install()
+    return judged(arguments, stop)
+
+
+def judged(arguments: argparse.Namespace, stop: StopToken) -> int:
+    """As `command`, under somebody else's signals."""
+    gate = Gate(arguments.min_exact, arguments.min_gain)
+    if arguments.min_gain is not None and arguments.base_model is None:
+        raise SettingsError("--min-gain: there is nothing to gain over without --base-model")
+    key = os.environ.get(arguments.api_key_env) if arguments.api_key_env else None
+    if arguments.api_key_env and not key:
+        raise SettingsError(f"--api-key-env: {arguments.api_key_env} is not set")
+    asked = Asked(arguments.model, arguments.base_model, arguments.concurrency, arguments.seconds)
+    rows = rows_to_judge(arguments.dataset, arguments.max_rows)
+    limit = arguments.max_tokens
+    with closing(Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=limit)) as endpoint:
+        found = judge(rows, endpoint, asked, stop)
+    as_json = arguments.json or arguments.output
+    deliver((json.dumps(found) if as_json else "\n".join(lines(found))) + "\n", arguments.output)
+    if failure := gate.verdict(found):
+        raise GateFailed(failure)
+    return 0

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from job.config.settings import PREFIX, Settings
 from job.errors import Problem, SettingsError
 from job.redact import redact
+from job.validators import MayHoldPassword
 
 _SERVICE_LINK: Final = re.compile(
     r"(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)$"
@@ -43,11 +44,6 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         problems += [_as_problem(dict(details)) for details in error.errors()]
         raise SettingsError(problems) from None
-    if settings.trust_remote_code is not None and not settings.trusts_model:
-        found = f"names {settings.trust_remote_code}, the model is {settings.base_model}"
-        problems.append(
-            Problem("FORGE_TRUST_REMOTE_CODE", found, "name the very model, or nothing")
-        )
     if problems:
         raise SettingsError(problems)
     return settings
@@ -112,15 +108,16 @@ def _unknown_names(environ: Mapping[str, str]) -> Iterator[Problem]:
     fields = {name.upper() for name in Settings.model_fields}
     known = {*fields, SETTINGS_VARIABLE.removeprefix(PREFIX)}
     for name in sorted(environ):
-        if (
-            not name.startswith(PREFIX)
-            or name.removeprefix(PREFIX) in known
-            or _is_service_link(name, environ[name])
-        ):
+        # Whatever the case: pydantic doesn't mind it, and takes forge_seed for FORGE_SEED.
+        capitals = name.upper()
+        setting = capitals.removeprefix(PREFIX)
+        if not capitals.startswith(PREFIX) or _is_service_link(name, environ[name]):
             continue
-        # Without the prefix: it would make any two names alike.
-        hint = _nearest(name.removeprefix(PREFIX), fields, PREFIX)
-        yield Problem(name, "is not a setting", hint)
+        if setting not in known:
+            # Without the prefix: it would make any two names alike.
+            yield Problem(name, "is not a setting", _nearest(setting, fields, PREFIX))
+        elif name != capitals:
+            yield Problem(name, "is not in capitals", f"write {capitals}")
 
 
 def _is_service_link(name: str, value: str) -> bool:
@@ -138,6 +135,8 @@ def _as_problem(details: dict[str, Any]) -> Problem:
     if details["type"] == "extra_forbidden":
         return Problem(where, "is not a setting")
     value = str(details["input"])
+    if isinstance(details.get("ctx", {}).get("error"), MayHoldPassword):
+        return Problem(where, details["msg"].removeprefix("Value error, "), meaning)
     if _SERVICE_ADDRESS.match(value):
         meaning = "Kubernetes set it for a Service of that name: set enableServiceLinks: false"
     message = redact(details["msg"].removeprefix("Value error, "))
@@ -146,7 +145,7 @@ def _as_problem(details: dict[str, Any]) -> Problem:
 
 def _shown(where: str, value: str) -> str:
     """A value as an error may show it: never credentials."""
-    if where == PREFIX + "PUSHGATEWAY_URL":
+    if where == PREFIX + "PUSHGATEWAY_URL" or ("://" in value and "@" in value):
         return "a value that is not shown, as it may hold a password"
     value = redact(value)
     return repr(value if len(value) <= 100 else value[:100] + "…")

@@ -25,7 +25,7 @@ class OperationSettings(EvaluationSettings):
         9464, ge=0, le=65535, description="`/metrics`, `/healthz`, `/progress`; 0: any free port"
     )
     metrics_linger_seconds: float = Field(
-        20, ge=0, description="stays up after the end for a last scrape"
+        20, ge=0, allow_inf_nan=False, description="stays up after the end for a last scrape"
     )
     stall_seconds: Seconds = Field(
         900, description="without progress for so long `/healthz` turns 503"
@@ -34,7 +34,10 @@ class OperationSettings(EvaluationSettings):
         "auto", description="`json` lines, or `text` with a progress bar on a terminal"
     )
     storage_patience_seconds: float = Field(
-        1800, ge=0, description="a storage outage is waited out this long while training goes on"
+        1800,
+        ge=0,
+        allow_inf_nan=False,
+        description="a storage outage is waited out this long while training goes on",
     )
     max_upload_failures: PositiveInt = Field(
         5, description="a checkpoint's upload may fail so often in a row for another reason"
@@ -63,7 +66,7 @@ class OperationSettings(EvaluationSettings):
         None, description="a last push of the metrics"
     )
     gpu_hour_price: float | None = Field(
-        None, ge=0, description="price of a GPU hour, for the report"
+        None, ge=0, allow_inf_nan=False, description="price of a GPU hour, for the report"
     )
     report_to: Annotated[Names, AfterValidator(values.trackers)] = Field(
         (), description="transformers' integrations (`tensorboard`, `wandb`, `mlflow`)"

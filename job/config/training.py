@@ -34,7 +34,7 @@ class TrainingSettings(BaseSettings):
     model: Annotated[str | None, AfterValidator(values.model_name)] = Field(
         None, description="hub id (`@revision` pins it), absolute path, or `s3://` prefix"
     )
-    trust_remote_code: str | None = Field(
+    trust_remote_code: Annotated[str | None, AfterValidator(values.trusted_model)] = Field(
         None,
         description="the model whose own Python code may run in the job: `FORGE_MODEL`'s value "
         "once more; no other model's code ever runs",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,15 +22,14 @@ from typing import Any, Final
 
 from job.demo.assets import DEFAULT_CACHE, fetch_leaderboard, fetch_model
 from job.demo.bfcl import DEMO, convert, write
+from job.demo.copied import BUCKET, OUTPUT_URI, RUN_ID, copy, refuse_foreign
 from job.demo.model import prepare_model
 from job.demo.s3_server import S3Server
 from job.errors import JobError, Preempted
 from job.ledger import RunRecord, read_record
 from job.ranks.launch import free_port
-from job.storage import Storage, open_storage
+from job.storage import open_storage
 
-BUCKET: Final = "forge-demo"
-RUN_ID: Final = "demo"
 PREEMPT_AT: Final = 0.5
 """Share of the steps after which the first attempt is preempted."""
 
@@ -74,8 +72,10 @@ def demo(
     """Run the demo; leaves a copy of the run's S3 folder in `output`. Returns an exit code.
 
     `overrides` are settings that replace the demo's own. Puts the local S3 server into this
-    process's environment. Raises `JobError` when an attempt ends otherwise than it should.
+    process's environment. Raises `JobError` when an attempt ends otherwise than it should, and
+    `SettingsError` where `output` holds anything else.
     """
+    refuse_foreign(output)
     began = time.monotonic()
     _say("preparing the model and the data (downloaded once, about 95 MB)")
     model = prepare_model(fetch_model(cache), (cache / "smollm2-135m-instruct").resolve())
@@ -95,17 +95,18 @@ def demo(
         _say(f"S3 server at {server.endpoint_url}, data at s3://{BUCKET}/data/train.jsonl")
         _first_attempt(env)
         _second_attempt(env)
-        run = open_storage(f"s3://{BUCKET}/runs/{RUN_ID}")
+        run = open_storage(f"{OUTPUT_URI}/{RUN_ID}")
         found = read_record(run)
         if found is None:
             raise JobError("the run left no record")
-        _copy(run, output)
+        copy(run, output)
     _summarize(found[0], output, time.monotonic() - began)
     return 0
 
 
 def _environment(server: S3Server, model: Path, cache: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FORGE_")}
+    own = {name for name in os.environ if name.upper().startswith("FORGE_")}
+    kept = {name: value for name, value in os.environ.items() if name not in own}
     return {
         **kept,
         **server.env,
@@ -113,7 +114,7 @@ def _environment(server: S3Server, model: Path, cache: Path) -> dict[str, str]:
         **DEMO.settings,
         "FORGE_MODEL": str(model),
         "FORGE_DATASET_URI": f"s3://{BUCKET}/data/",
-        "FORGE_OUTPUT_URI": f"s3://{BUCKET}/runs",
+        "FORGE_OUTPUT_URI": OUTPUT_URI,
         "FORGE_WORK_DIR": str((cache / "work").resolve()),
         "HF_HUB_OFFLINE": "1",
     }
@@ -173,14 +174,6 @@ def _show_metrics(job: _Job) -> None:
     for line in exposition.splitlines():
         if line.startswith(_SHOWN_METRICS) and not line.endswith(" 0.0"):
             print(f"      {line}", flush=True)
-
-
-def _copy(run: Storage, output: Path) -> None:
-    shutil.rmtree(output, ignore_errors=True)
-    for info in run.list():
-        path = output / info.key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        run.download(info.key, path)
 
 
 def _summarize(record: RunRecord, output: Path, seconds: float) -> None:

@@ -19,7 +19,7 @@ from job.engines import hub
 from job.engines.mirror import Mirror, fill
 from job.errors import Problem, SettingsError
 from job.model_name import ModelName
-from job.storage import Observer
+from job.storage import Observer, open_storage
 
 _TOKENIZER_FILES: Final = (
     "config.json",
@@ -144,6 +144,7 @@ def mirror(name: str, uri: str) -> int:
     if not uri.startswith(("s3://", "/")):
         found, hint = f"{uri} is no place for a mirror", "give s3://bucket/prefix"
         raise SettingsError(Problem("mirror", found, hint))
+    open_storage(uri)  # refuses what is none before the model is brought
     with contextlib.ExitStack() as stack:
         work_dir = os.environ.get("FORGE_WORK_DIR") or stack.enter_context(
             tempfile.TemporaryDirectory(prefix="forge-mirror-")

@@ -6,7 +6,7 @@ succeeded, so that nobody who asked for it finds a run that ended well without i
 as soon as it is verified: an attempt after one that was stopped, or failed, makes only the rest.
 """
 
-from job.exports.check import check, refuse_new, wanted
+from job.exports.check import check, lacking, refuse_new, wanted
 from job.exports.make import Making, make
 
-__all__ = ["Making", "check", "make", "refuse_new", "wanted"]
+__all__ = ["Making", "check", "lacking", "make", "refuse_new", "wanted"]

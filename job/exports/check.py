@@ -42,13 +42,16 @@ def source_of(
     return ModelSource(settings.export_base_model, cache_dir, observer=observer, alive=alive)
 
 
-def check(settings: Settings, model: BaseModel, work_dir: Path) -> str:
+def check(settings: Settings, model: BaseModel, work_dir: Path, *, trains_here: bool = True) -> str:
     """What will be made, in words.
 
     Raises `SettingsError` or `AccessDenied` with everything that stands against it, and
-    `Unavailable` where the hub can't be asked.
+    `Unavailable` where the hub can't be asked. What this machine lacks stands against it only
+    where the run `trains_here`.
     """
     problems = list(_merging(settings, model, work_dir)) if settings.export else []
+    if trains_here:
+        problems += lacking(settings, model, work_dir)
     if GGUF in settings.export and not problems:
         source = source_of(settings, model, work_dir)
         problems += gguf.problems(settings, source.tokenizer_dir(), model.source.tokenizer_dir())
@@ -59,6 +62,17 @@ def check(settings: Settings, model: BaseModel, work_dir: Path) -> str:
     if denied:
         raise AccessDenied(denied)
     return ", ".join(wanted(settings)) or "none wanted"
+
+
+def lacking(settings: Settings, model: BaseModel, work_dir: Path) -> list[Problem]:
+    """What this machine has too little of for the exports: disk, memory."""
+    if not settings.export:
+        return []
+    shape = Shape.of(text_config(source_of(settings, model, work_dir).tokenizer_dir()))
+    if shape is None:
+        return []
+    copies = GGUF_COPIES if GGUF in settings.export else COPIES
+    return list(lacking_room(shape.parameters * 2, work_dir, copies=copies))
 
 
 def refuse_new(settings: Settings, record: RunRecord) -> None:
@@ -89,6 +103,3 @@ def _merging(settings: Settings, model: BaseModel, work_dir: Path) -> Iterator[P
     elif not own and (shape is None or shape != Shape.of(model.config)):
         hint = f"name the one that {settings.base_model} was made from"
         yield Problem(where, f"{source.named} has another shape than the model", hint)
-    if shape is not None:
-        copies = GGUF_COPIES if GGUF in settings.export else COPIES
-        yield from lacking_room(shape.parameters * 2, work_dir, copies=copies)

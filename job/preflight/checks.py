@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from job.errors import JobError, Unavailable
+
+NEEDED_ELSEWHERE: Final = "the pod that trains needs it, not this one"
+"""Said of what a check without the GPU lacks: it is made in another, smaller pod."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ exit code is the one the run would have died with, the list shows what else ther
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,12 +27,13 @@ from job.dataset import (
     prepare,
 )
 from job.dataset.review.table import table
-from job.errors import JobError, Problem, Unavailable
+from job.errors import JobError, Problem, Unavailable, describe
 from job.memory import Shape, foresee
 from job.model import BaseModel, look_at, other_family
 from job.preflight import checks
-from job.preflight.checks import Check, Finding, check
+from job.preflight.checks import NEEDED_ELSEWHERE, Check, Finding, check
 from job.preflight.output import look_at_output
+from job.preflight.resume import Past, past_of, refuse_other_content
 from job.promotion.gate import gate_of
 from job.storage import open_storage
 
@@ -69,7 +73,7 @@ def validate(
     With `report_to` (`s3://bucket/prefix` or a folder) the data's report, the quarantine and the
     mask preview go there, into `dataset/` as in a run.
     """
-    with tempfile.TemporaryDirectory(prefix="forge-validate-") as folder:
+    with tempfile.TemporaryDirectory(prefix="forge-validate-", dir=_volume(settings)) as folder:
         return _Validator(settings, Path(folder), gpu_memory).run(report_to)
 
 
@@ -86,6 +90,16 @@ def render(validation: Validation) -> str:
     return "\n".join(lines)
 
 
+def _volume(settings: Settings) -> Path | None:
+    """The run's work volume, which is given for such amounts; None where there is none here."""
+    folder = settings.work_dir
+    if folder is None:
+        return None
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
 class _Validator:
     """Makes the checks one after another; later ones use what earlier ones found."""
 
@@ -96,43 +110,69 @@ class _Validator:
         self._files: list[DataFile] = []
         self._model: BaseModel | None = None
         self._report: DataReport | None = None
+        self._past = Past(settings)
 
     def run(self, report_to: str | None) -> Validation:
-        settings = self._settings
-        settled = f"profile {settings.profile}, run {settings.run_id}"
-        made = [
-            Check("settings", "ok", settled),
-            check("storage", partial(look_at_output, settings)),
-            check("tokenizer", self._tokenizer, may_be_out_of_reach=True),
-            check("data set", self._fetched),
-        ]
+        settled = f"profile {self._settings.profile}, run {self._settings.run_id}"
+        output = check("storage", partial(look_at_output, self._settings))
+        made = [Check("settings", "ok", settled), output]
+        if output.result != "failed":
+            made.append(check("record", self._record))
+        if not self._past.finished:
+            made += self._of_the_next_attempt()
+            if self._report is not None and report_to is not None:
+                made.append(check("report", partial(_uploaded, self._report, report_to)))
+        elif report_to is not None:
+            made.append(Check("report", "not checked", "the run is finished"))
+        return Validation(made, self._report)
+
+    def _of_the_next_attempt(self) -> Iterator[Check]:
+        yield check("tokenizer", self._tokenizer, may_be_out_of_reach=True)
+        model = self._model
+        if model is not None and exports.wanted(self._settings):
+            yield check("exports", partial(self._exports, model), may_be_out_of_reach=True)
+        yield check("data set", self._fetched)
         if self._files:
-            made.append(check(_ROWS, self._rows))
-            if self._report is not None and gate_of(self._settings).is_set:
-                made.append(check("promotion gate", partial(self._gate, self._report)))
-        if self._model is not None and exports.wanted(settings):
-            asked = partial(exports.check, settings, self._model, self._work_dir)
-            made.append(check("exports", asked, may_be_out_of_reach=True))
-        if self._model is not None:
-            look = partial(self._memory, self._model)
-            made.append(check("memory", look, may_be_out_of_reach=True))
+            yield from self._of_the_data()
+        if model is not None:
+            yield check("memory", partial(self._memory, model), may_be_out_of_reach=True)
         elif self._gpu_memory is not None:
-            made.append(Check("memory", "not checked", "the model's config was not found"))
-        report = self._report
-        if report_to is not None and report is not None:
-            made.append(check("report", lambda: _uploaded(report, report_to)))
-        return Validation(made, report)
+            yield Check("memory", "not checked", "the model's config was not found")
+
+    def _of_the_data(self) -> Iterator[Check]:
+        rows = check(_ROWS, self._rows)
+        yield rows
+        if self._report is None:
+            return
+        if rows.result == "ok" and self._model is not None and self._past.begun:
+            found = (self._past, self._files, self._model, self._report)
+            yield check("fingerprint", partial(refuse_other_content, *found))
+        if gate_of(self._settings).is_set:
+            yield check("promotion gate", partial(self._gate, self._report))
+
+    def _record(self) -> str:
+        self._past = past_of(self._settings)
+        self._settings = self._past.settings
+        return self._past.told()
 
     def _tokenizer(self) -> str:
-        self._model = look_at(self._settings, self._work_dir)
+        self._model = look_at(self._settings, self._work_dir, self._past.revision)
         found = f"{self._settings.base_model} has a tokenizer and a chat template"
         note = other_family(self._settings, self._model.chat)
         return f"{found}; {note}" if note else found
 
     def _fetched(self) -> str:
-        self._files = fetch(self._settings.dataset_uri, self._work_dir / "data")
+        self._files = fetch(
+            self._settings.dataset_uri, self._work_dir / "data", pins=self._past.pins
+        )
         size = sum(file.source.size for file in self._files)
         return f"{len(self._files)} file(s), {size / 1e6:.1f} MB"
+
+    def _exports(self, model: BaseModel) -> str | Finding:
+        told = exports.check(self._settings, model, self._work_dir, trains_here=False)
+        if lacking := exports.lacking(self._settings, model, self._work_dir):
+            return Finding("warning", f"{told}; {describe(lacking)}; {NEEDED_ELSEWHERE}")
+        return told
 
     def _memory(self, model: BaseModel) -> str:
         shape = Shape.of(model.config)

@@ -75,7 +75,7 @@ def wanted(environ: Mapping[str, str]) -> Node | None:
     """
     if "LOCAL_RANK" in environ:
         return None
-    nodes, workers = _number(environ, "PET_NNODES", 1), _workers(environ)
+    nodes, workers = _count(environ, "PET_NNODES"), _workers(environ)
     if nodes * workers == 1:
         return None
     number = _number(environ, "PET_NODE_RANK", 0)
@@ -103,7 +103,7 @@ def local_processes(environ: Mapping[str, str]) -> int:
     Raises `SettingsError`.
     """
     if environ.get("LOCAL_WORLD_SIZE"):
-        return _number(environ, "LOCAL_WORLD_SIZE", 1)
+        return _count(environ, "LOCAL_WORLD_SIZE")
     return _workers(environ)
 
 
@@ -230,10 +230,17 @@ def _number(environ: Mapping[str, str], name: str, default: int) -> int:
         raise SettingsError(Problem(name, f"is {value!r}, not a number", hint)) from None
 
 
+def _count(environ: Mapping[str, str], name: str) -> int:
+    number = _number(environ, name, 1)
+    if number < 1:
+        raise SettingsError(Problem(name, f"is {number}", "set 1 or more, or leave it out"))
+    return number
+
+
 def _workers(environ: Mapping[str, str]) -> int:
     """`auto` and `gpu`, Kubeflow's words, mean a worker for each card."""
     if environ.get("PET_NPROC_PER_NODE") not in ("auto", "gpu", "cpu"):
-        return _number(environ, "PET_NPROC_PER_NODE", 1)
+        return _count(environ, "PET_NPROC_PER_NODE")
     if environ["PET_NPROC_PER_NODE"] == "cpu":
         return 1
     counting = "import torch; print(torch.cuda.device_count())"  # in a process of its own

@@ -108,7 +108,7 @@ def _read(storage: Storage) -> RunRecord:
             Problem(
                 storage.uri,
                 f"there is no run here (no {RECORD_KEY})",
-                "give <FORGE_OUTPUT_URI>/<FORGE_RUN_ID>, as the job's first log line shows it",
+                "give <FORGE_OUTPUT_URI>/<FORGE_RUN_ID>, as the job's log says: 'attempt 1 at …'",
             )
         )
     return found[0]

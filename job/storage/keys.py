@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from job.validators import s3_bucket
+
 S3_SCHEME = "s3://"
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:
     """Bucket and key (or prefix, or '') of an S3 URI.
 
-    Raises `ValueError` if it is none or names no bucket.
+    Raises `ValueError` if it is none or names no bucket; `MayHoldPassword` quotes nothing of it.
     """
     if not uri.startswith(S3_SCHEME):
         raise ValueError(f"'{uri}' is not an S3 URI; write s3://bucket/key")
-    bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
+    bucket, key = s3_bucket(uri), uri.removeprefix(S3_SCHEME).partition("/")[2]
     if not bucket:
         raise ValueError(f"'{uri}' has no bucket; write s3://bucket/key")
     return bucket, key

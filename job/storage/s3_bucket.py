@@ -12,6 +12,7 @@ from job.storage.keys import checked_key, split_s3_uri
 from job.storage.observer import NoObserver, Observer
 from job.storage.s3_connection import Connection, Connections
 from job.storage.s3_faults import S3Faults
+from job.validators import MayHoldPassword
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -32,6 +33,8 @@ class S3Bucket:
         try:
             self.name, prefix = split_s3_uri(self.uri)
             self.prefix = checked_key(prefix) + "/" if prefix else ""
+        except MayHoldPassword as error:
+            raise SettingsError(Problem("s3://…", str(error))) from None
         except ValueError as error:
             raise SettingsError(Problem(uri, str(error))) from None
         self.observer = observer or NoObserver()

@@ -284,6 +284,10 @@ def test_a_worker_finds_its_place_in_what_the_launcher_sets() -> None:
     [
         ({"PET_NNODES": "2"}, "PET_MASTER_ADDR"),
         ({"PET_NNODES": "1:4"}, "PET_NNODES"),
+        ({"PET_NNODES": "0"}, "PET_NNODES"),
+        ({"PET_NPROC_PER_NODE": "0"}, "PET_NPROC_PER_NODE"),
+        ({"PET_NPROC_PER_NODE": "-2"}, "PET_NPROC_PER_NODE"),
+        ({"PET_NNODES": "-1", "PET_NPROC_PER_NODE": "-1"}, "PET_NNODES"),
         (
             {"PET_NNODES": "2", "PET_NODE_RANK": "2", "PET_MASTER_ADDR": "x"},
             "PET_NODE_RANK",

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from job.__main__ import _judged
 from job.commands.arguments import parser
+from job.commands.evaluate import judged
 from job.dataset import Row
 from job.errors import AccessDenied, SettingsError, Unavailable
 from job.evaluation import endpoint as endpoint_module
@@ -124,7 +124,7 @@ def evaluate(server_url: str, *arguments: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_a_server_is_judged(server: Server, tmp_path: Path) -> None:
+def test_a_server_isjudged(server: Server, tmp_path: Path) -> None:
     data, out = write_rows(tmp_path / "rows.jsonl", 20), tmp_path / "out.json"
     more = ["--dataset", str(data), "--base-model", "base", "--output", str(out)]
     done = evaluate(server.url + "/v1/", *more, "--min-gain", "0.5")
@@ -151,7 +151,7 @@ def test_no_connection_outlives_the_evaluation(server: Server, tmp_path: Path) -
     words = ["evaluate", "--endpoint", server.url, "--model", "m", "--dataset", str(data)]
     gc.disable()  # which would hide what is left open
     try:
-        assert _judged(parser().parse_args(words), StopToken()) == 0
+        assert judged(parser().parse_args(words), StopToken()) == 0
         with server.connected:
             assert server.connected.wait_for(lambda: not server.connections, 10)
     finally:

@@ -90,6 +90,21 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
+def test_the_environments_rule_goes_before_the_default_one(env: pytest.MonkeyPatch) -> None:
+    env.setenv("FORGE_PROMOTE", "never")
+    [run, own] = plan('[{"seed": 1}, {"seed": 2, "promote": "newest"}]', promote="best")
+    assert "promote" not in run.settings
+    assert own.settings["promote"] == "newest"
+
+
+def test_what_all_ids_begin_with_is_missed_once(env: pytest.MonkeyPatch) -> None:
+    env.delenv("FORGE_RUN_ID")
+    with pytest.raises(SettingsError) as refused:
+        plan('[{"seed": 1}, {"name": "x"}, {"lora_r": 0}]')
+    found = [problem.where for problem in refused.value.problems]
+    assert found == ["FORGE_RUN_ID", "run 3, FORGE_LORA_R"]
+
+
 def test_the_command_writes_what_a_workflow_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from job.dataset.source.objects import SUFFIXES, Found
 from job.errors import AccessDenied, DataError, Problem, SettingsError
 from job.storage import NotFound, Observer, Storage, open_storage, split_s3_uri
+from job.validators import MayHoldPassword
 
 SETTING: Final = "FORGE_DATASET_URI"
 _NAMED: Final = 5
@@ -119,6 +120,8 @@ def _find(uri: str, buckets: Buckets) -> Iterator[Found]:
         return
     try:
         yield from _find_in_s3(uri, buckets)
+    except MayHoldPassword as error:  # of a command's argument
+        raise SettingsError(Problem(SETTING, str(error))) from None
     except ValueError as error:  # a key with '..' or '//' in it
         raise SettingsError(Problem(SETTING, f"{uri}: {error}")) from None
     except SettingsError as error:

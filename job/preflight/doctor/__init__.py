@@ -16,7 +16,7 @@ from job.cgroups import Cgroups
 from job.config import Settings, load_settings
 from job.engines import DRIVER
 from job.errors import JobError, SettingsError
-from job.preflight.checks import Check, Finding, Look, check
+from job.preflight.checks import NEEDED_ELSEWHERE, Check, Finding, Look, check
 from job.preflight.doctor import limits, node, stores, volumes
 from job.preflight.doctor.needs import Needs
 from job.preflight.doctor.wanted import Wanted
@@ -96,7 +96,7 @@ class Doctor:
         except SettingsError as error:
             if self.wanted.gpu:
                 raise
-            return Finding("warning", f"{error}; the pod that trains needs it, not this one")
+            return Finding("warning", f"{error}; {NEEDED_ELSEWHERE}")
 
     def _of_the_settings(self) -> list[Check]:
         settings = self.wanted.settings

@@ -1,0 +1,81 @@
+"""`validate` in a pod that is not the one that trains."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config import Settings
+from job.errors import SettingsError
+from job.exports import check
+from job.model import look_at
+from job.preflight.validate import validate
+from tests.tiny import write_rows
+
+
+@pytest.fixture
+def given(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
+    return {
+        "run_id": "r",
+        "dataset_uri": str(write_rows(tmp_path / "rows.jsonl", 30)),
+        "output_uri": str(tmp_path / "out"),
+        "model": str(tiny_model),
+        "model_family": "smollm2",
+    }
+
+
+def test_room_for_exports_is_the_training_pods_affair(
+    given: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "immense"
+    shutil.copytree(tiny_model, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 10**9}))
+    settings = Settings(**given | {"model": str(model), "export": "merged_16bit"})
+    validation = validate(settings)
+    made = {check.name: check for check in validation.checks}
+    assert validation.exit_code == 0, validation
+    assert made["exports"].result == "warning"
+    assert "FORGE_WORK_DIR: " in made["exports"].detail
+    assert "the pod that trains needs it" in made["exports"].detail
+    with pytest.raises(SettingsError, match="GB are free"):
+        check(settings, look_at(settings, tmp_path), tmp_path)
+
+
+def test_what_the_exports_are_made_of_is_refused_here_too(
+    given: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "quantized"
+    shutil.copytree(tiny_model, model)
+    config = json.loads((model / "config.json").read_text())
+    changed = config | {"quantization_config": {"load_in_4bit": True}}
+    (model / "config.json").write_text(json.dumps(changed))
+    settings = Settings(**given | {"model": str(model), "export": "merged_16bit"})
+    assert validate(settings).exit_code == 78
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_it_works_on_the_work_volume(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    volume = tmp_path / "scratch" / "forge"
+    if there:
+        volume.mkdir(parents=True)
+    seen = list[Path]()
+
+    def look(settings: Settings, folder: Path, *rest: Any) -> Any:
+        seen.append(folder)
+        return look_at(settings, folder, *rest)
+
+    monkeypatch.setattr("job.preflight.validate.look_at", look)
+    assert validate(Settings(**given, work_dir=volume)).exit_code == 0
+    assert [folder.parent for folder in seen] == [volume]
+    assert list(volume.iterdir()) == []
+
+
+def test_a_work_volume_that_only_the_node_has_is_no_fault_here(given: dict[str, Any]) -> None:
+    assert validate(Settings(**given, work_dir=Path("/proc/scratch"))).exit_code == 0
