@@ -38,10 +38,10 @@ from job.model import look_at, recorded_revision
 from job.promotion import check_promotion, promote_once
 from job.ranks import Fellowship
 from job.stages import fingerprint
+from job.stages.agreement import agree_on_fingerprint, validation_changed
 from job.stages.closing import close_attempt, farewell, last_words, recorded_progress
 from job.stages.context import (
     Run,
-    agree_on_fingerprint,
     end_trackers,
     load_model,
     prepare_data,
@@ -158,16 +158,17 @@ def _stages(run: Run) -> RunRecord:
 
     engine = choose_engine(settings.engine, settings.trusts_model)
     metrics.engine_chosen(engine.name)
-    agree_on_fingerprint(run, files, model, engine, data)
+    accepted = agree_on_fingerprint(run, files, model, engine, data)
     restored = restore(run)
-    tell_start(run, restored, model)
+    changed = validation_changed(run.ledger.record, restored, accepted)
+    tell_start(run, restored, model, changed)
 
     metrics.phase("model")
     loaded = load_model(run, engine, model)
 
     metrics.phase("training")
     judge = judge_of(run, engine, loaded, model.chat, data)
-    trained = train_model(run, engine, loaded, data, restored, judge)
+    trained = train_model(run, engine, loaded, data, restored, judge, accepted, changed)
 
     metrics.phase("evaluation")
     evaluation = evaluate_model(run, engine, loaded, model.chat, data)

@@ -1,5 +1,6 @@
 """The run's record: its schema, its compare-and-swap, its heartbeat, its fingerprint."""
 
+from job.ledger.difference import Difference, refuse_too_late
 from job.ledger.fenced import put
 from job.ledger.fingerprint import compare, flatten
 from job.ledger.heartbeat import Heartbeat
@@ -30,6 +31,7 @@ __all__ = [
     "Adapter",
     "Attempt",
     "Checkpoint",
+    "Difference",
     "Export",
     "Heartbeat",
     "Holder",
@@ -47,6 +49,7 @@ __all__ = [
     "now",
     "put",
     "read_record",
+    "refuse_too_late",
     "seconds_since",
     "settle_promotion",
     "spans",

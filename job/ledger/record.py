@@ -158,6 +158,10 @@ class Attempt(_Part):
     """It ended since those before it had made no progress; the next one is given a new chance."""
     last_seen_at: str | None = None
     """The last heartbeat of one that was killed; None where it ended by itself or still runs."""
+    accepted: list[str] = Field(default_factory=list)
+    """Differences from the fingerprint before that were accepted, from `from_step` on."""
+    validation_changed: bool = False
+    """By one of them a validation loss is of something else: none before it says anything."""
     advanced: bool = False
     """It kept what no step shows: answers of the evaluation, or an export."""
 

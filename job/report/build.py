@@ -70,17 +70,19 @@ def _document(
             }
             for span in spans(record)
         ],
-        "training": _training(history),
+        "training": _training(record, history),
         "data": dict(data_report),
         "evaluation": None if evaluation is None else dict(evaluation),
         "cost": _cost(record, gpu_hour_price, _step_seconds(history)),
     }
 
 
-def _training(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _training(record: RunRecord, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     losses, wrong = _finite(history, "loss"), not_finite(history, "loss")
     validation = _finite(history, "eval_loss")
-    best = min(validation, key=lambda entry: entry["loss"], default=None)
+    since = max((a.from_step for a in record.attempts if a.validation_changed), default=-1)
+    of_the_same = [entry for entry in validation if entry["step"] > since]
+    best = min(of_the_same, key=lambda entry: entry["loss"], default=None)
     return {
         "first": losses[0] if losses else None,
         "last": losses[-1] if losses else None,

@@ -160,6 +160,14 @@ def test_report_json_is_strict(report: dict[str, bytes]) -> None:
     assert document["evaluation"]["base"]["exact"] == RATE
 
 
+def test_a_loss_of_other_data_is_not_the_best() -> None:
+    record = a_record()
+    record.attempts[2].validation_changed = True
+    history = [{"step": 2, "eval_loss": 0.1}, {"step": 4, "eval_loss": 1.2}]
+    training = json.loads(a_report(record, history=history)["report.json"])["training"]
+    assert training["best_validation"] == {"step": 4, "loss": 1.2}
+
+
 def test_metrics_jsonl_has_each_entry_and_null_for_nan(report: dict[str, bytes]) -> None:
     lines = report["metrics.jsonl"].splitlines()
     found = [json.loads(line, parse_constant=pytest.fail) for line in lines]
