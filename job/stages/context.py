@@ -195,7 +195,9 @@ def restore(run: Run) -> Restored | None:
         _log.info("resuming from the checkpoint of step %d", step)
 
     def change(record: RunRecord) -> None:
-        record.current.from_step = record.current.to_step = record.progress.step = step
+        attempt = record.current
+        attempt.lost_steps += max(0, attempt.from_step - step)  # of checkpoints passed over
+        attempt.from_step = attempt.to_step = record.progress.step = step
 
     run.ledger.update(change)
     return restored
