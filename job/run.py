@@ -109,9 +109,8 @@ def run_job(
             if found and (record := _already_finished(settings, storage, found, folder, ranks)):
                 return _result(record, storage)
             run = _claim(
-                settings, folder, storage, metrics, stop, context, on_progress, was_finished
+                settings, folder, storage, metrics, stop, context, on_progress, was_finished, ranks
             )
-            run = replace(run, ranks=ranks)
             if watch is not None:
                 watch.last_words = last_words(run.ledger, metrics)
                 watch.progress = metrics.progress
@@ -213,6 +212,7 @@ def _claim(
     context: LogContext,
     on_progress: OnProgress | None,
     was_finished: bool,
+    ranks: Fellowship | None,
 ) -> Run:
     conditional_writes = probe(storage)
     check_promotion(settings)
@@ -228,6 +228,7 @@ def _claim(
         settings.run_id,
         version=__version__,
         conditional_writes=conditional_writes,
+        processes=ranks.size if ranks else 1,
         reopens=was_finished,  # only what we have seen, and found damaged
     )
     context.update(attempt=ledger.attempt)
@@ -248,7 +249,7 @@ def _claim(
         on_failure=metrics.checkpoint_failed,
     )
     monitor = Monitor(metrics, ledger, uploader, grace, context, on_progress)
-    run = Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor)
+    run = Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor, ranks)
 
     def on_committed(committed: Committed) -> None:
         monitor.committed(committed)

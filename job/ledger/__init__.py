@@ -23,7 +23,7 @@ from job.ledger.record import (
     seconds_since,
 )
 from job.ledger.settled import settle_promotion
-from job.ledger.timeline import held_seconds, spans
+from job.ledger.timeline import gpu_hours, held_seconds, spans
 
 __all__ = [
     "FINISHED",
@@ -45,6 +45,7 @@ __all__ = [
     "compare",
     "flatten",
     "give_up_without_progress",
+    "gpu_hours",
     "held_seconds",
     "now",
     "put",

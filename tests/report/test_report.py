@@ -187,7 +187,7 @@ def test_time_and_money_are_those_of_all_attempts(report: dict[str, bytes]) -> N
         "amount": 1.0,
         "wasted_steps": 1,
         "wasted_hours": 0.0001,
-        "wasted_amount": 0.0002,
+        "wasted_amount": 0.0003,
     }
 
 
@@ -195,9 +195,22 @@ def test_each_process_is_a_gpu_to_pay_for() -> None:
     report = a_report(a_record(fingerprint={"world_size": 4}))
     cost = json.loads(report["report.json"])["cost"]
     assert (cost["gpus"], cost["gpu_hours"], cost["amount"]) == (4, 2.0, 4.0)
-    assert (cost["wasted_hours"], cost["wasted_amount"]) == (0.0001, 0.0008), "clock, money"
+    assert (cost["wasted_hours"], cost["wasted_amount"]) == (0.0001, 0.0011), "clock, money"
     text = " ".join(Page(report["report.html"]).text.split())
     assert "GPU hours ≥ 2.00 on 4 GPUs" in text
+
+
+def test_each_attempt_is_paid_for_with_its_own_gpus() -> None:
+    """Four for the ten minutes and the quarter of an hour, the last one alone."""
+    record = a_record(fingerprint={"world_size": 1})
+    for attempt, processes in zip(record.attempts, (4, 4, 1), strict=True):
+        attempt.processes = processes
+    report = a_report(record)
+    cost = json.loads(report["report.json"])["cost"]
+    assert cost["gpu_hours"] == pytest.approx((600 * 4 + 900 * 4 + 300) / 3600, abs=1e-4)
+    assert cost["amount"] == pytest.approx(2 * cost["gpu_hours"], abs=1e-3)
+    assert cost["wasted_amount"] == 0.0011, "the lost step was made by four"
+    assert cost["gpus"] == 1
 
 
 def test_held_seconds_of_earlier_attempts() -> None:
