@@ -38,10 +38,10 @@ from job.model import look_at, recorded_revision
 from job.promotion import check_promotion, promote_once
 from job.ranks import Fellowship
 from job.stages import fingerprint
+from job.stages.agreement import agree_on_fingerprint, validation_changed
 from job.stages.closing import close_attempt, farewell, last_words, recorded_progress
 from job.stages.context import (
     Run,
-    agree_on_fingerprint,
     end_trackers,
     load_model,
     prepare_data,
@@ -109,9 +109,8 @@ def run_job(
             if found and (record := _already_finished(settings, storage, found, folder, ranks)):
                 return _result(record, storage)
             run = _claim(
-                settings, folder, storage, metrics, stop, context, on_progress, was_finished
+                settings, folder, storage, metrics, stop, context, on_progress, was_finished, ranks
             )
-            run = replace(run, ranks=ranks)
             if watch is not None:
                 watch.last_words = last_words(run.ledger, metrics)
                 watch.progress = metrics.progress
@@ -158,16 +157,17 @@ def _stages(run: Run) -> RunRecord:
 
     engine = choose_engine(settings.engine, settings.trusts_model, record.had_card)
     metrics.engine_chosen(engine.name)
-    agree_on_fingerprint(run, files, model, engine, data)
+    accepted = agree_on_fingerprint(run, files, model, engine, data)
     restored = restore(run)
-    tell_start(run, restored, model)
+    changed = validation_changed(run.ledger.record, restored, accepted)
+    tell_start(run, restored, model, changed)
 
     metrics.phase("model")
     loaded = load_model(run, engine, model)
 
     metrics.phase("training")
     judge = judge_of(run, engine, loaded, model.chat, data)
-    trained = train_model(run, engine, loaded, data, restored, judge)
+    trained = train_model(run, engine, loaded, data, restored, judge, accepted, changed)
 
     metrics.phase("evaluation")
     evaluation = evaluate_model(run, engine, loaded, model.chat, data)
@@ -212,6 +212,7 @@ def _claim(
     context: LogContext,
     on_progress: OnProgress | None,
     was_finished: bool,
+    ranks: Fellowship | None,
 ) -> Run:
     conditional_writes = probe(storage)
     check_promotion(settings)
@@ -227,6 +228,7 @@ def _claim(
         settings.run_id,
         version=__version__,
         conditional_writes=conditional_writes,
+        processes=ranks.size if ranks else 1,
         reopens=was_finished,  # only what we have seen, and found damaged
     )
     context.update(attempt=ledger.attempt)
@@ -247,7 +249,7 @@ def _claim(
         on_failure=metrics.checkpoint_failed,
     )
     monitor = Monitor(metrics, ledger, uploader, grace, context, on_progress)
-    run = Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor)
+    run = Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor, ranks)
 
     def on_committed(committed: Committed) -> None:
         monitor.committed(committed)

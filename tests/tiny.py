@@ -53,7 +53,7 @@ def write_rows(path: Path, count: int, seed: int = 0) -> Path:
     return path
 
 
-def build_model(folder: Path, tokenizer: Any = None) -> Path:
+def build_model(folder: Path, tokenizer: Any = None, width: int = 64) -> Path:
     """Write the model folder: config, safetensors weights, and the tokenizer; without one given,
     one with a ChatML template."""
     import torch
@@ -63,8 +63,8 @@ def build_model(folder: Path, tokenizer: Any = None) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -43,6 +43,8 @@ class _Upload:
     """The one that is under way."""
 
     local: Local
+    superseded: threading.Event = field(default_factory=threading.Event)
+    """A newer one is to go instead, at the latest before the next try."""
     cancellation: Cancellation = field(default_factory=Cancellation)
     began: float = field(default_factory=time.monotonic)
 
@@ -76,7 +78,11 @@ class CheckpointUploader:
         self._on_committed = on_committed
         self._on_failure = on_failure
         self._patiently = Patience(
-            patience_seconds, tries=tries, on_failure=self._failed, pause=self._pause
+            patience_seconds,
+            tries=tries,
+            on_failure=self._failed,
+            pause=self._pause,
+            counts_hanging=True,
         )
         self._needs_best = needs_best
         self._waiting: list[Local] = []
@@ -113,7 +119,7 @@ class CheckpointUploader:
                 self._give_up(older)
             self._waiting = [o for o in self._waiting if o not in given_up] + [local]
             if self._upload is not None and self._is_better_dropped(self._upload, local):
-                self._upload.cancellation.cancel()
+                self._supersede(self._upload)
             self._changed.notify_all()
 
     def later(self, change: Change) -> None:
@@ -160,6 +166,8 @@ class CheckpointUploader:
         """
         with self._changed:
             self._hurried = self._hurried or self._stop.requested
+            if self._hurried and self._upload and self._upload.superseded.is_set():
+                self._upload.cancellation.cancel()  # its turn is over: the newest waits
             self._changed.notify_all()
             return self._changed.wait_for(
                 lambda: not (self._waiting or self._upload or self._changes), timeout_seconds
@@ -219,7 +227,8 @@ class CheckpointUploader:
             self._tidy()
 
     def _commit(self, upload: _Upload) -> None:
-        committed = self._committer.commit(upload.local, upload.cancellation, self._patiently)
+        with self._patiently.as_one():
+            committed = self._committer.commit(upload.local, upload.cancellation, self._patiently)
         checkpoint = committed.checkpoint
         self._grace.committed(committed.upload_seconds, committed.commit_seconds)
         self._on_committed(committed)
@@ -265,12 +274,20 @@ class CheckpointUploader:
         """
         if self._is_best(upload.local, newer):
             return False
-        elapsed = time.monotonic() - upload.began
+        failing = self._patiently.tried
+        elapsed = 0.0 if failing else time.monotonic() - upload.began
         if self._stop.requested:
             estimate = max(self._grace.durable_seconds or 2 * elapsed, elapsed)
             return estimate <= self._stop.seconds_left()
         half = self._grace.pace.upload_seconds / 2
-        return self._patiently.tried or (elapsed < half and not self._dropped_last)
+        return failing or (elapsed < half and not self._dropped_last)
+
+    def _supersede(self, upload: _Upload) -> None:
+        """While storage fails only between two tries: cut off by each newer state, no try would
+        ever be told from one that goes well, and no patience end."""
+        upload.superseded.set()
+        if self._stop.requested or not self._patiently.tried:
+            upload.cancellation.cancel()
 
     # -- trouble ----------------------------------------------------------------------------
 
@@ -287,7 +304,7 @@ class CheckpointUploader:
                 seconds,
             )
             hurried = self._hurried
-        if upload is not None:
-            upload.cancellation.check()
+        if upload is not None and upload.superseded.is_set():
+            raise Cancelled
         if hurried:
             time.sleep(min(seconds, _HURRIED_PAUSE_SECONDS))

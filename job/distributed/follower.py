@@ -142,6 +142,7 @@ class _Follower:
                 fit=Fit(**start["fit"]) if start["fit"] else None,
                 judge=Judge(dict, every) if every else None,  # rank 0 generates, we wait
                 ranks=self.ranks,
+                validation_changed=start["validation_changed"],
             )
         except Preempted:
             # All have stopped together. Rank 0 still uploads, and may yet fail with another code.

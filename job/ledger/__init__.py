@@ -1,5 +1,6 @@
 """The run's record: its schema, its compare-and-swap, its heartbeat, its fingerprint."""
 
+from job.ledger.difference import Difference, refuse_too_late
 from job.ledger.fenced import put
 from job.ledger.fingerprint import compare, flatten, versions
 from job.ledger.heartbeat import Heartbeat
@@ -22,7 +23,7 @@ from job.ledger.record import (
     seconds_since,
 )
 from job.ledger.settled import settle_promotion
-from job.ledger.timeline import held_seconds, spans
+from job.ledger.timeline import gpu_hours, held_seconds, spans
 
 __all__ = [
     "FINISHED",
@@ -30,6 +31,7 @@ __all__ = [
     "Adapter",
     "Attempt",
     "Checkpoint",
+    "Difference",
     "Export",
     "Heartbeat",
     "Holder",
@@ -43,10 +45,12 @@ __all__ = [
     "compare",
     "flatten",
     "give_up_without_progress",
+    "gpu_hours",
     "held_seconds",
     "now",
     "put",
     "read_record",
+    "refuse_too_late",
     "seconds_since",
     "settle_promotion",
     "spans",

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from job.errors import FingerprintMismatch, Problem
+from job.ledger.difference import Difference, covers
 
 _VERSIONS = "versions."
-_MAY_DIFFER = (_VERSIONS, "provenance.")
 _FOLLOWS = {"data": "rows"}
 """Whoever accepts the one accepts the other: other data have other numbers of rows."""
 _SETTLES = {"world_size": "effective_batch_size"}
@@ -48,41 +48,40 @@ def compare(
     accepted: Iterable[str] = (),
     *,
     finished: bool = False,
-) -> list[str]:
+) -> list[Difference]:
     """Hold the run's fingerprint against the present one.
 
-    `accepted` names fields (or their dotted parents) whose change is allowed; with `data` goes
-    `rows`. Returns a line for each tolerated difference. Raises `FingerprintMismatch` with one
-    problem for each refused one, and how to mend it: a `finished` run has nothing left that could
-    take a change up. Fields that only `recorded` or only `current` knows are differences too.
+    `accepted` names fields (or their dotted parents) whose change is allowed, if the checkpoints
+    can be loaded under it; with `data` goes `rows`. Returns the tolerated differences. Raises
+    `FingerprintMismatch` with one problem for each refused one, and how to mend it: a `finished`
+    run has nothing left that could take a change up. Fields that only `recorded` or only `current`
+    knows are differences too.
     """
     accepted = tuple(accepted)
     accepted += tuple(_FOLLOWS[name] for name in accepted if name in _FOLLOWS)
-    refused: list[Problem] = []
-    tolerated: list[str] = []
+    refused: list[Difference] = []
+    tolerated: list[Difference] = []
     for name in sorted(recorded.keys() | current.keys()):
-        before, after = recorded.get(name), current.get(name)
-        if before == after:
+        found = Difference(name, recorded.get(name), current.get(name))
+        if found.before == found.after:
             continue
-        if name.startswith(_MAY_DIFFER) or _covers(accepted, name):
-            tolerated.append(f"{name}: was {before!r}, is now {after!r}")
-        else:
-            refused.append(Problem(name, f"was {before!r}, is now {after!r}"))
+        free = not found.needs_acceptance or (covers(accepted, name) and found.loads)
+        (tolerated if free else refused).append(found)
     if refused:
-        refused.append(_remedy([problem.where for problem in refused], finished))
-        raise FingerprintMismatch(refused)
+        raise FingerprintMismatch(
+            [*(found.problem for found in refused), _remedy(refused, finished)]
+        )
     return tolerated
 
 
-def _remedy(refused: list[str], finished: bool) -> Problem:
+def _remedy(refused: list[Difference], finished: bool) -> Problem:
     way = "use the old values, or another FORGE_RUN_ID for a new run"
     if finished:
         return Problem("to mend it", f"the run is finished: {way}")
-    settled = {_SETTLES[name] for name in refused if name in _SETTLES}
-    fields = ",".join(name for name in refused if name not in settled)
+    names = [found.name for found in refused]
+    settled = {_SETTLES[name] for name in names if name in _SETTLES}
+    fields = ",".join(f.name for f in refused if f.name not in settled and f.loads)
+    if not fields:
+        return Problem("to mend it", way)
     accept = f"or accept the change: FORGE_ALLOW_FINGERPRINT_CHANGE={fields}"
     return Problem("to mend it", way, accept)
-
-
-def _covers(accepted: Iterable[str], name: str) -> bool:
-    return any(name == field or name.startswith(f"{field}.") for field in accepted)

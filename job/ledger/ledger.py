@@ -64,8 +64,9 @@ class Ledger:
         version: str,
         conditional_writes: bool,
         reopens: bool = True,
+        processes: int | None = None,
     ) -> Ledger:
-        """Open a new attempt at the run, which fences all older ones.
+        """Open a new attempt at the run, of so many processes, which fences all older ones.
 
         Raises `JobError` when others keep claiming it at the same moment, and `Fenced` if one of
         them has finished the run and a finished one isn't to be opened again (`reopens`).
@@ -78,7 +79,7 @@ class Ledger:
             record = found[0] if found else RunRecord(run_id=run_id)
             if record.status in FINISHED and not reopens:
                 raise Fenced(f"attempt {record.attempt} has just finished {storage.uri}")
-            _open_attempt(record, holder, conditional_writes)
+            _open_attempt(record, holder, conditional_writes, processes)
             data = serialize(record)
             try:
                 if found is None:
@@ -217,7 +218,9 @@ def _is_held_by(record: RunRecord, holder: Holder) -> bool:
     return record.holder is not None and record.holder.token == holder.token
 
 
-def _open_attempt(record: RunRecord, holder: Holder, conditional_writes: bool) -> None:
+def _open_attempt(
+    record: RunRecord, holder: Holder, conditional_writes: bool, processes: int | None
+) -> None:
     durable = record.durable_step
     lost = max(0, record.progress.step - durable)
     if record.attempts and record.current.ended_at is None:
@@ -240,6 +243,7 @@ def _open_attempt(record: RunRecord, holder: Holder, conditional_writes: bool) -
         Attempt(
             number=record.attempt,
             holder=holder,
+            processes=processes,
             from_step=durable,
             to_step=durable,
             lost_steps=lost,

@@ -140,13 +140,16 @@ class Attempt(_Part):
 
     number: int
     holder: Holder
+    processes: int | None = None
+    """That trained together, each on a GPU of its own; None in a record of an earlier release."""
     started_at: str = Field(default_factory=now)
     ended_at: str | None = None
     from_step: int = 0
     to_step: int = 0
     """The last durable step when it ended."""
     lost_steps: int = 0
-    """Steps trained by the attempt before that were not durable, and are trained again."""
+    """Steps trained before that were not durable, or whose checkpoint was rejected, and are trained
+    again."""
     exit_code: int | None = None
     """None while it runs, and for ever if it was killed without a chance to say so."""
     reason: str = ""
@@ -158,6 +161,10 @@ class Attempt(_Part):
     """It ended since those before it had made no progress; the next one is given a new chance."""
     last_seen_at: str | None = None
     """The last heartbeat of one that was killed; None where it ended by itself or still runs."""
+    accepted: list[str] = Field(default_factory=list)
+    """Differences from the fingerprint before that were accepted, from `from_step` on."""
+    validation_changed: bool = False
+    """By one of them a validation loss is of something else: none before it says anything."""
     advanced: bool = False
     """It kept what no step shows: answers of the evaluation, or an export."""
 
@@ -209,8 +216,12 @@ class RunRecord(_Part):
 
     @property
     def processes(self) -> int:
-        """That train together, each on a GPU of its own; of an earlier release it was one."""
-        return int(self.fingerprint.get("world_size") or 1)
+        """That train together now, each on a GPU of its own."""
+        return self.processes_of(self.current) if self.attempts else 1
+
+    def processes_of(self, attempt: Attempt) -> int:
+        """As the attempt says; before it could, as the fingerprint does, or one."""
+        return int(attempt.processes or self.fingerprint.get("world_size") or 1)
 
     @property
     def had_card(self) -> bool:

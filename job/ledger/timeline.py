@@ -16,6 +16,8 @@ class Span:
     seconds: float
     at_least: bool
     """The attempt was killed: it held its pod for longer than can be known."""
+    gpus: int
+    """That it held all the time."""
 
 
 def spans(record: RunRecord) -> list[Span]:
@@ -32,15 +34,26 @@ def held_seconds(record: RunRecord, *, before_attempt: int | None = None) -> flo
     )
 
 
+def gpu_hours(record: RunRecord) -> float:
+    """Of all attempts, each with the GPUs that it had."""
+    return sum(span.seconds * span.gpus for span in spans(record)) / 3600
+
+
 def _span(attempt: Attempt, record: RunRecord) -> Span:
+    end, at_least = _end_of(attempt, record)
+    seconds = _between(attempt.started_at, end)
+    return Span(attempt, seconds, at_least, record.processes_of(attempt))
+
+
+def _end_of(attempt: Attempt, record: RunRecord) -> tuple[str, bool]:
+    """And whether it may have been later."""
     if attempt.ended_at is not None:
-        return Span(attempt, _between(attempt.started_at, attempt.ended_at), at_least=False)
+        return attempt.ended_at, False
     if attempt.number == record.attempt:
-        return Span(attempt, _between(attempt.started_at, record.updated_at), at_least=False)
+        return record.updated_at, False
     # Killed: it was there until its last heartbeat, which older versions did not note.
     commits = [c.committed_at for c in record.checkpoints if c.attempt == attempt.number]
-    last_seen = attempt.last_seen_at or (commits[-1] if commits else attempt.started_at)
-    return Span(attempt, _between(attempt.started_at, last_seen), at_least=True)
+    return attempt.last_seen_at or (commits[-1] if commits else attempt.started_at), True
 
 
 def _between(start: str, end: str) -> float:

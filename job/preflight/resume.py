@@ -90,7 +90,8 @@ def refuse_other_content(
     )
     accepted = past.settings.allow_fingerprint_change
     tolerated = compare(_unversioned(before), _unversioned(current), accepted)
-    return "; ".join(["data, model and template are the recorded ones", *tolerated])
+    said = "data, model and template are the recorded ones"
+    return "; ".join([said, *map(str, tolerated)])
 
 
 def _unversioned(whole: Mapping[str, Any]) -> dict[str, Any]:

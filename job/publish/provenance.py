@@ -90,6 +90,7 @@ def _internal(record: RunRecord) -> Document:
                 "startedOn": _utc(attempt.started_at),
                 **({"endedOn": _utc(attempt.ended_at)} if attempt.ended_at else {}),
                 **({} if attempt.exit_code is None else {"exitCode": attempt.exit_code}),
+                **({"accepted": attempt.accepted} if attempt.accepted else {}),
             }
             for attempt in record.attempts
         ],

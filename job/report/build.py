@@ -6,12 +6,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from statistics import median
 from typing import Any, Final
 
 import orjson
 
-from job.ledger import RunRecord, spans
+from job.ledger import RunRecord, gpu_hours, spans
 from job.plots import not_finite
 from job.redact import Redactor
 from job.report.page import render
@@ -70,17 +71,19 @@ def _document(
             }
             for span in spans(record)
         ],
-        "training": _training(history),
+        "training": _training(record, history),
         "data": dict(data_report),
         "evaluation": None if evaluation is None else dict(evaluation),
         "cost": _cost(record, gpu_hour_price, _step_seconds(history)),
     }
 
 
-def _training(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _training(record: RunRecord, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     losses, wrong = _finite(history, "loss"), not_finite(history, "loss")
     validation = _finite(history, "eval_loss")
-    best = min(validation, key=lambda entry: entry["loss"], default=None)
+    since = max((a.from_step for a in record.attempts if a.validation_changed), default=-1)
+    of_the_same = [entry for entry in validation if entry["step"] > since]
+    best = min(of_the_same, key=lambda entry: entry["loss"], default=None)
     return {
         "first": losses[0] if losses else None,
         "last": losses[-1] if losses else None,
@@ -110,22 +113,29 @@ def _cost(
     record: RunRecord, gpu_hour_price: float | None, step_seconds: float | None
 ) -> dict[str, Any]:
     """`wasted_hours`, by the clock, went into steps that were trained twice, after a kill or a
-    preemption. Each of `gpus` is paid for all the time."""
-    times, gpus = spans(record), record.processes
-    hours = sum(span.seconds for span in times) / 3600 * gpus
+    preemption. Each GPU of an attempt is paid for all of its time; `gpus` had the last one."""
+    hours = gpu_hours(record)
     lost_steps = sum(attempt.lost_steps for attempt in record.attempts)
-    wasted = 0.0 if not lost_steps else None
-    if lost_steps and step_seconds is not None:
-        wasted = round(lost_steps * step_seconds / 3600, 4)
+    seconds = 0.0 if not lost_steps else step_seconds
+    wasted = None if seconds is None else lost_steps * seconds / 3600
+    wasted_gpu_hours = None if seconds is None else _lost_gpu_steps(record) * seconds / 3600
     return {
-        "gpus": gpus,
+        "gpus": record.processes,
         "gpu_hours": round(hours, 4),
-        "at_least": any(span.at_least for span in times),
+        "at_least": any(span.at_least for span in spans(record)),
         "price_per_gpu_hour": gpu_hour_price,
         "amount": None if gpu_hour_price is None else round(hours * gpu_hour_price, 4),
         "wasted_steps": lost_steps,
-        "wasted_hours": wasted,
+        "wasted_hours": None if wasted is None else round(wasted, 4),
         "wasted_amount": None
-        if gpu_hour_price is None or wasted is None
-        else round(wasted * gpus * gpu_hour_price, 4),
+        if gpu_hour_price is None or wasted_gpu_hours is None
+        else round(wasted_gpu_hours * gpu_hour_price, 4),
     }
+
+
+def _lost_gpu_steps(record: RunRecord) -> int:
+    """Steps that were lost, each counted for every GPU of the attempt that had made it."""
+    return sum(
+        after.lost_steps * record.processes_of(before)
+        for before, after in pairwise(record.attempts)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,14 +33,13 @@ from job.dataset import (
 )
 from job.engines import Engine, LoadedModel
 from job.errors import MicroBatchTooLarge
-from job.ledger import Checkpoint, Ledger, Rejection, RunRecord, compare, put
+from job.ledger import Checkpoint, Difference, Ledger, Rejection, RunRecord, put
 from job.lifecycle import TRACKERS_SECONDS, StopToken
 from job.metrics import Metrics
 from job.model import BaseModel
 from job.promotion.gate import gate_of
 from job.ranks import ALONE, Fellowship
 from job.redact import redact
-from job.stages import fingerprint
 from job.stages.monitor import Monitor
 from job.storage import Patience, Storage
 
@@ -167,37 +167,6 @@ def _report_data(run: Run, report: DataReport) -> None:
         _log.warning(told)
 
 
-def agree_on_fingerprint(
-    run: Run, files: list[DataFile], model: BaseModel, engine: Engine, data: PreparedData
-) -> None:
-    """Refuse to go on with a run that was begun with other mathematics."""
-    current = fingerprint.of_run(
-        run.settings,
-        files,
-        model.revision,
-        model.chat.template_sha256,
-        engine.name,
-        _precision(engine),
-        data.report.counts,
-        run.size,
-    )
-    record = run.ledger.record
-    if record.fingerprint and record.checkpoints:
-        accepted = run.settings.allow_fingerprint_change
-        for difference in compare(fingerprint.recorded(record), current, accepted):
-            _log.warning("the run goes on with a difference: %s", difference)
-    run.ledger.set_fields(
-        fingerprint=current,
-        settings=run.settings.public(),
-        effective_batch_size=run.settings.hyperparameters().effective_batch_size * run.size,
-    )
-
-
-def _precision(engine: Engine) -> str:
-    arguments = engine.training_arguments()
-    return "bf16" if arguments["bf16"] else "fp16" if arguments["fp16"] else "fp32"
-
-
 def restore(run: Run) -> Restored | None:
     """The newest sound checkpoint; damaged ones leave the record."""
 
@@ -226,7 +195,9 @@ def restore(run: Run) -> Restored | None:
         _log.info("resuming from the checkpoint of step %d", step)
 
     def change(record: RunRecord) -> None:
-        record.current.from_step = record.current.to_step = record.progress.step = step
+        attempt = record.current
+        attempt.lost_steps += max(0, attempt.from_step - step)  # of checkpoints passed over
+        attempt.from_step = attempt.to_step = record.progress.step = step
 
     run.ledger.update(change)
     return restored
@@ -248,9 +219,11 @@ def train_model(
     data: PreparedData,
     restored: Restored | None,
     judge: Judge | None = None,
+    accepted: Sequence[Difference] = (),
+    validation_changed: bool = False,
 ) -> Trained:
     """Train, wait until the last checkpoint is durable, and take the best weights. `judge`
-    generates while training is under way."""
+    generates while training is under way; the rest is as in `job.training.train`."""
     from job.training import TrainingData, train
 
     try:
@@ -268,6 +241,8 @@ def train_model(
                 fit=recorded_fit(run.ledger.record),
                 judge=judge,
                 ranks=run.ranks or ALONE,
+                accepted=accepted,
+                validation_changed=validation_changed,
             )
         if run.ranks:
             run.ranks.trained()

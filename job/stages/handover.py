@@ -32,7 +32,9 @@ def tell_sources(run: Run, files: list[DataFile], model: BaseModel) -> None:
     run.ranks.tell(SOURCES, message)
 
 
-def tell_start(run: Run, restored: Restored | None, model: BaseModel) -> None:
+def tell_start(
+    run: Run, restored: Restored | None, model: BaseModel, validation_changed: bool = False
+) -> None:
     """Nothing was refused: all ranks load the model and train from this checkpoint."""
     if run.ranks is None:
         return
@@ -44,6 +46,7 @@ def tell_start(run: Run, restored: Restored | None, model: BaseModel) -> None:
         {
             "checkpoint": checkpoint.model_dump(include=fields) if checkpoint else None,
             "fit": asdict(fit) if fit else None,
+            "validation_changed": validation_changed,
         },
     )
     model.source.model_dir()

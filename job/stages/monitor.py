@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from job.checkpoint import CheckpointUploader, Committed, Grace, Local
+from job.checkpoint import Change, CheckpointUploader, Committed, Grace, Local
 from job.ledger import Ledger, MicroBatch, held_seconds
 from job.logs import LogContext, ProgressBar
 from job.memory import GIB
@@ -66,8 +66,13 @@ class Monitor:
         self._max_steps = 0
         self._bar: ProgressBar | None = None
         self._last_line = 0.0
+        self._once_begun: list[Change] = []
         self.history: Sequence[Mapping[str, Any]] = ()
         """The Trainer's log over all attempts, for the report of a run that fails."""
+
+    def once_begun(self, change: Change) -> None:
+        """Of the record; made when training begins, with what it resumes from loaded."""
+        self._once_begun.append(change)
 
     def fitted(self, fit: Fit) -> None:
         found = MicroBatch(**asdict(fit))
@@ -87,6 +92,8 @@ class Monitor:
         state: TrainingState,
         history: Sequence[Mapping[str, Any]],
     ) -> None:
+        for change in self._once_begun:
+            self._uploader.later(change)
         record = self._ledger.record
         self._max_steps = max_steps
         self.history = history

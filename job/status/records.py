@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from job.errors import AccessDenied, JobError, Unavailable
-from job.ledger import RunRecord, held_seconds, read_record, seconds_since
+from job.ledger import RunRecord, gpu_hours, read_record, seconds_since
 from job.profiles import PROFILES, resolved
 from job.redact import redact
 from job.storage import Patience, Storage
@@ -129,7 +129,7 @@ def row_of(run_id: str, record: RunRecord, now: datetime) -> Row:
         exact=_finite(float(exact["rate"])) if "rate" in exact else None,
         gate=record.results.get("gate"),
         attempts=len(record.attempts),
-        gpu_hours=held_seconds(record) * record.processes / 3600,
+        gpu_hours=gpu_hours(record),
         updated_at=record.updated_at,
         age_seconds=age,
         silent=silent,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from job.config import Settings
 from job.engines import Engine, LoadedModel
 from job.errors import MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, Problem
 from job.garbage import collect_usually
+from job.ledger import Difference, refuse_too_late
 from job.lifecycle import StopToken
 from job.ranks import ALONE, Ranks
 from job.storage import disk_is_full
@@ -27,6 +28,7 @@ from job.training.callbacks import JobCallback, TrainingOver
 from job.training.fitting import Fit, TooLarge, TryOut, shrink, smaller
 from job.training.observer import Judge, TrainingObserver
 from job.training.randomness import random_state, restore_random_state
+from job.training.resumed import lost_patience
 from job.training.sameness import refuse_other_inputs
 from job.training.state import TrainingState
 
@@ -66,14 +68,19 @@ def train(
     fit: Fit | None = None,
     judge: Judge | None = None,
     ranks: Ranks = ALONE,
+    accepted: Sequence[Difference] = (),
+    validation_changed: bool = False,
 ) -> TrainingResult:
     """Train `loaded.model` in place, from `resume_from` if given; `expected_loss` is what the
     first micro-batch after it had before, `fit` the micro-batch that an earlier attempt found.
     `judge` generates held-out turns at some of the evaluations, which changes nothing else.
+    `accepted` is what else this attempt does than the one before; `validation_changed` says that
+    the checkpoint's validation losses are of something else.
 
     Raises `Stopped` (after the state was handed to the observer), `Diverged`, `OutOfGpuMemory` at
     micro-batch 1, `MicroBatchTooLarge` where memory runs out later at a larger one, `OutOfDisk`,
-    and whatever the background threads asked to stop for.
+    `FingerprintMismatch` where training was over before what was accepted could have an effect, and
+    whatever the background threads asked to stop for.
     """
     hyperparameters = settings.hyperparameters()
     if fit is not None:
@@ -97,18 +104,21 @@ def train(
             "hyperparameters": hyperparameters,
             "early_stopping_patience": settings.early_stopping_patience,
             "eval_generate_every": settings.eval_generate_every,
+            "validation_changed": validation_changed,
         }
         refuse_other_inputs(ranks, data.train, data.evaluation, loaded.model, decisive)
     try_out = TryOut(data.train, hyperparameters.optim, observer.fitted, ranks)
     trainer = build_trainer(engine, loaded, data, settings, arguments, [try_out, callback], ranks)
     trainer.after_first = callback.first_micro_batch
+    trainer.validation_changed = validation_changed
     collect_usually()
     with (
         stop.deferred(),
         ranks.explained(),
         _translated_errors(output_dir, trainer, observer),
     ):
-        if resume_from is not None and _is_over(trainer, resume_from, resumed):
+        if resume_from is not None and _is_over(trainer, resume_from, resumed, settings):
+            refuse_too_late(accepted, _state_of(resume_from).global_step)
             _conclude(trainer, callback, resume_from)
         else:
             _loop(trainer, resume_from)
@@ -152,16 +162,23 @@ def _said(fit: Fit) -> str:
     return f"{fit.per_device_train_batch_size} × {fit.gradient_accumulation_steps} conversations"
 
 
-def _is_over(trainer: Any, folder: Path, resumed: TrainingState) -> bool:
+def _is_over(trainer: Any, folder: Path, resumed: TrainingState, settings: Settings) -> bool:
     """By the present plan: where a change of it was accepted, what the old one ended goes on, and
-    what the new one has no step for does not. A run that stopped early is over by any plan."""
-    state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+    what the new one has no step for does not. So for a run that stopped early: only patience that
+    is longer now, or other losses to be patient with, let it go on."""
+    state = _state_of(folder)
     step, planned = state.global_step, trainer.args.max_steps
     if not resumed.finished and not 0 < state.max_steps <= step:
         return bool(0 < planned <= step)
     if resumed.finished and step < state.max_steps:
-        return True
+        changed = trainer.validation_changed
+        patience = settings.early_stopping_patience
+        return lost_patience(state, patience, validation_changed=changed)
     return bool(step >= (planned if planned > 0 else _steps_of_epochs(trainer)))
+
+
+def _state_of(folder: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(folder / "trainer_state.json"))
 
 
 def _steps_of_epochs(trainer: Any) -> int:
@@ -175,7 +192,7 @@ def _conclude(trainer: Any, callback: JobCallback, folder: Path) -> None:
     The Trainer itself would go on past the last step.
     """
     load_adapter(trainer.model, folder)
-    trainer.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+    trainer.state = _state_of(folder)
     callback.on_train_begin(trainer.args, trainer.state, trainer.control)
     if callback.pending_evaluation:
         trainer._determine_best_metric(metrics=trainer.evaluate(), trial=None)

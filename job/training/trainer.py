@@ -10,6 +10,7 @@ from typing import Any
 
 from job.ranks import ALONE, Ranks
 from job.training.repeats import first, leave_out, put_back, repeated
+from job.training.resumed import own_intervals, own_schedule
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def job_trainer(base: type[Any], ranks: Ranks = ALONE) -> type[Any]:
         step_loss: Any = None
         """Of the first micro-batch of the step under way, on its device; None before it."""
         after_first: Callable[[Any], None] = staticmethod(lambda _loss: None)
+        validation_changed = False
+        """Since the checkpoint that it resumes from: no loss before says anything."""
 
         def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
             self.step_began = time.monotonic()
@@ -62,6 +65,14 @@ def job_trainer(base: type[Any], ranks: Ranks = ALONE) -> type[Any]:
             started = time.monotonic()
             super()._save_checkpoint(model, trial)
             self.write_seconds = time.monotonic() - started
+
+        def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+            with own_schedule(self.optimizer, self.lr_scheduler):
+                super()._load_optimizer_and_scheduler(checkpoint)
+
+        def _load_callback_state(self) -> None:
+            with own_intervals(self, validation_changed=self.validation_changed):
+                super()._load_callback_state()
 
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
             """The card is written once, with results, when the adapter is published."""

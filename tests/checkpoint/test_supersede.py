@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from job.checkpoint import CheckpointUploader, Grace, Local
-from job.errors import AccessDenied, Preempted, Unavailable
+from job.errors import AccessDenied, JobError, Preempted, Unavailable
 from job.ledger import Ledger, Pace, RunRecord, read_record
 from job.lifecycle import StopToken
 from job.storage import Storage
+from job.storage.base import Unanswered
 from tests.ledger.wrapped import Failing, Wrapped, wait_until
 
 
@@ -214,6 +216,93 @@ def test_an_outage_is_one_however_many_checkpoints_it_spoils(bench: Bench) -> No
             bench.stop._requested.wait(0.1)
     assert isinstance(bench.stop.cause, Unavailable)
     assert step < 100, "each checkpoint had patience of its own"
+
+
+class Fails:
+    """A hook: each try of an upload takes a while and fails, as in a store that does not answer."""
+
+    def __init__(self, error: type[JobError], seconds: float = 0.3) -> None:
+        self._error, self._seconds = error, seconds
+
+    def __call__(self, verb: str, key: str) -> None:
+        if verb == "upload":
+            time.sleep(self._seconds)
+            raise self._error("no answer")
+
+
+def saves_until_stopped(bench: Bench, uploader: CheckpointUploader, every: float) -> None:
+    """Checkpoints follow each other, each before a try of the one before has failed."""
+    for step in range(1, 100):
+        if bench.stop.requested:
+            return
+        uploader.submit(bench.local(step))
+        bench.stop._requested.wait(every)
+    raise AssertionError("nothing becomes durable, and nobody is told")
+
+
+def test_newer_checkpoints_do_not_hide_a_store_that_hangs(bench: Bench) -> None:
+    bench.storage.before = Fails(Unanswered)
+    with bench.uploader(patience=1, needs_best=False) as uploader:
+        saves_until_stopped(bench, uploader, 0.1)
+    assert isinstance(bench.stop.cause, Unanswered)
+
+
+def test_newer_checkpoints_do_not_hide_a_refusal(bench: Bench) -> None:
+    bench.storage.before = Fails(AccessDenied)
+    with bench.uploader(tries=3, needs_best=False) as uploader:
+        saves_until_stopped(bench, uploader, 0.1)
+    assert isinstance(bench.stop.cause, AccessDenied)
+    assert bench.failures == ["AccessDenied"] * 3
+
+
+def test_files_that_arrive_make_up_for_no_commit_that_is_refused(bench: Bench) -> None:
+    bench.storage.before = Failing("write", "run.json", *[AccessDenied("no")] * 100)
+    with bench.uploader(tries=3, needs_best=False) as uploader:
+        saves_until_stopped(bench, uploader, 0.05)
+    assert isinstance(bench.stop.cause, AccessDenied)
+    assert bench.steps == []
+
+
+def test_a_long_upload_that_fails_at_its_end_is_tried_again(bench: Bench) -> None:
+    def fail(verb: str, key: str) -> None:
+        if verb == "upload" and not bench.failures:
+            time.sleep(0.5)
+            raise Unavailable("a moment's")
+
+    bench.storage.before = fail
+    with bench.uploader(patience=0.2) as uploader:
+        uploader.submit(bench.local(1))
+        assert uploader.flush(60)
+    assert bench.steps == [1]
+
+
+def test_before_the_end_the_newest_does_not_wait_for_a_try_that_hangs(bench: Bench) -> None:
+    bench.storage.before = hook = FailsThenHangs("00000001")
+    with bench.uploader(pace=SHORT) as uploader:
+        uploader.submit(bench.local(1))
+        assert hook.hangs.wait(60)
+        uploader.submit(bench.local(2))
+        bench.stop.request(Preempted("SIGTERM"))
+        assert uploader.flush(20)
+        hook.go_on.set()
+    assert bench.steps == [2]
+
+
+class FailsThenHangs:
+    """A hook: the first try of that upload fails, the second does not end."""
+
+    def __init__(self, key: str) -> None:
+        self._key, self._failed = key, False
+        self.hangs, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, verb: str, key: str) -> None:
+        if verb != "upload" or self._key not in key:
+            return
+        if not self._failed:
+            self._failed = True
+            raise Unavailable("down")
+        self.hangs.set()
+        self.go_on.wait(60)
 
 
 def test_before_the_end_the_newest_is_saved_if_it_can_be(bench: Bench) -> None:

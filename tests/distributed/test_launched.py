@@ -107,6 +107,9 @@ def _finished_alone(env: dict[str, str], folder: Path) -> None:
     assert record.status == "succeeded"
     assert record.current.from_step == durable
     assert record.effective_batch_size == 8
+    *together, refused_attempt, last = (attempt.processes for attempt in record.attempts)
+    assert set(together) == {2}
+    assert (refused_attempt, last) == (1, 1)
 
 
 def _started_again(env: dict[str, str], folder: Path) -> None:

@@ -42,6 +42,15 @@ def test_the_first_claim(storage: Storage) -> None:
     assert (record.current.number, record.current.from_step, record.current.lost_steps) == (1, 0, 0)
 
 
+def test_an_attempt_says_how_many_work_on_it(directory: Storage) -> None:
+    claim(directory)
+    Ledger.claim(directory, "run-1", version="2", conditional_writes=True, processes=4)
+    record = stored(directory)
+    assert [attempt.processes for attempt in record.attempts] == [None, 4]
+    assert record.processes == 4
+    assert record.processes_of(record.attempts[0]) == 1, "of an earlier release it was one"
+
+
 def test_a_claim_after_a_kill_takes_over_at_the_last_durable_step(storage: Storage) -> None:
     first = claim(storage)
     commit(first, 25)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.errors import FingerprintMismatch
-from job.ledger import compare, flatten
+from job.ledger import Difference, compare, flatten, refuse_too_late
 
 RECORDED = flatten(
     {
@@ -21,6 +21,10 @@ RECORDED = flatten(
         "provenance": {"etags": ["e1"]},
     }
 )
+
+
+def told(*given: Any) -> list[str]:
+    return [str(difference) for difference in compare(*given)]
 
 
 def test_flat_names() -> None:
@@ -55,43 +59,111 @@ def test_a_fingerprint_is_equal_to_itself_after_json(tree: Any) -> None:
 
 
 def test_each_refused_field_is_named_with_both_values_and_the_way_out() -> None:
-    current = RECORDED | {"seed": 1, "lora.r": 8, "data.0.sha256": "bb", "versions.torch": "2.14"}
+    current = RECORDED | {"seed": 1, "lora.dropout": 0.5, "data.0.sha256": "bb"}
+    current |= {"versions.torch": "2.14"}
     with pytest.raises(FingerprintMismatch) as caught:
         compare(RECORDED, current)
     assert caught.value.exit_code == 78
     assert [str(problem) for problem in caught.value.problems] == [
         "data.0.sha256: was 'aa', is now 'bb'",
-        "lora.r: was 16, is now 8",
+        "lora.dropout: was 0.0, is now 0.5",
         "seed: was 3407, is now 1",
         (
             "to mend it: use the old values, or another FORGE_RUN_ID for a new run (or accept the "
-            "change: FORGE_ALLOW_FINGERPRINT_CHANGE=data.0.sha256,lora.r,seed)"
+            "change: FORGE_ALLOW_FINGERPRINT_CHANGE=data.0.sha256,lora.dropout,seed)"
         ),
     ]
 
 
 def test_what_the_refusal_says_to_accept_is_accepted() -> None:
-    current = RECORDED | {"seed": 1, "lora.r": 8}
+    current = RECORDED | {"seed": 1, "lora.dropout": 0.5}
     with pytest.raises(FingerprintMismatch) as caught:
         compare(RECORDED, current)
     _, _, fields = caught.value.problems[-1].hint.partition("=")
-    assert compare(RECORDED, current, fields.split(",")) == [
-        "lora.r: was 16, is now 8",
+    assert told(RECORDED, current, fields.split(",")) == [
+        "lora.dropout: was 0.0, is now 0.5",
         "seed: was 3407, is now 1",
     ]
 
 
 def test_versions_and_provenance_are_tolerated_aloud() -> None:
     current = RECORDED | {"versions.torch": "2.14.0", "provenance.etags.0": "e2"}
-    assert compare(RECORDED, current) == [
+    assert told(RECORDED, current) == [
         "provenance.etags.0: was 'e1', is now 'e2'",
         "versions.torch: was '2.13.0', is now '2.14.0'",
     ]
 
 
-@pytest.mark.parametrize("accepted", [["lora.r"], ["lora"], ["seed", "lora"], iter(["lora"])])
+@pytest.mark.parametrize("accepted", [["lora.dropout"], ["lora"], ["seed", "lora"], iter(["lora"])])
 def test_accepted_by_name_or_by_parent(accepted: Any) -> None:
-    assert compare(RECORDED, RECORDED | {"lora.r": 8}, accepted) == ["lora.r: was 16, is now 8"]
+    current = RECORDED | {"lora.dropout": 0.5}
+    assert told(RECORDED, current, accepted) == ["lora.dropout: was 0.0, is now 0.5"]
+
+
+@pytest.mark.parametrize("accepted", [["lora.r", "optim"], ["lora", "optim"], ["optim"]])
+def test_no_acceptance_loads_a_checkpoint_that_cannot_be(accepted: list[str]) -> None:
+    recorded = RECORDED | {"optim": "adamw_8bit", "lr": 1}
+    current = RECORDED | {"optim": "adamw_torch", "lr": 2, "lora.r": 8}
+    with pytest.raises(FingerprintMismatch) as caught:
+        compare(recorded, current, accepted)
+    assert [str(problem) for problem in caught.value.problems] == [
+        (
+            "lora.r: was 16, is now 8 (the checkpoints' matrices have the old rank: no other can "
+            "take them up)"
+        ),
+        "lr: was 1, is now 2",
+        (
+            "optim: was 'adamw_8bit', is now 'adamw_torch' (the checkpoints hold the old "
+            "optimizer's state: no other can take it up)"
+        ),
+        (
+            "to mend it: use the old values, or another FORGE_RUN_ID for a new run (or accept the "
+            "change: FORGE_ALLOW_FINGERPRINT_CHANGE=lr)"
+        ),
+    ]
+
+
+def test_where_nothing_refused_can_be_accepted_nothing_is_said_of_it() -> None:
+    with pytest.raises(FingerprintMismatch) as caught:
+        compare(RECORDED, RECORDED | {"lora.r": 8}, ["lora"])
+    assert not caught.value.problems[-1].hint
+
+
+def test_a_paged_optimizer_takes_up_the_state_of_the_plain_one() -> None:
+    """What `out of memory` advises has to be possible in the run that has met it."""
+    recorded, current = {"optim": "adamw_8bit"}, {"optim": "paged_adamw_8bit"}
+    assert len(compare(recorded, current, ["optim"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "touches"),
+    [
+        ("data.0.sha256", True),
+        ("data.0.uri", False),
+        ("rows.train", True),
+        ("split.eval_max_rows", True),
+        ("loss_on", True),
+        ("max_seq_length", True),
+        ("model_revision", True),
+        ("template_sha256", True),
+        ("lora.alpha", True),
+        ("lora.dropout", False),
+        ("learning_rate", False),
+        ("dataset_uri", False),
+        ("versions.torch", False),
+    ],
+)
+def test_what_a_validation_loss_is_of(name: str, touches: bool) -> None:
+    assert Difference(name, 1, 2).touches_validation == touches
+
+
+def test_what_nothing_is_left_to_take_up_is_refused() -> None:
+    """Training was over: a run must not say that it was trained with it."""
+    harmless = [Difference(n, 1, 2) for n in ("data.0.uri", "max_steps", "versions.torch")]
+    refuse_too_late(harmless, 24)
+    with pytest.raises(FingerprintMismatch, match="training was over at step 24") as caught:
+        refuse_too_late([*harmless, Difference("data.0.sha256", "a", "b")], 24)
+    assert [problem.where for problem in caught.value.problems] == ["data.0.sha256", "to mend it"]
 
 
 def test_who_accepts_other_data_accepts_other_row_counts() -> None:
@@ -105,7 +177,7 @@ def test_who_accepts_other_data_accepts_other_row_counts() -> None:
 
 
 def test_a_list_that_can_be_read_once_covers_every_field() -> None:
-    current = RECORDED | {"lora.r": 8, "lora.dropout": 0.5, "seed": 1}
+    current = RECORDED | {"lora.alpha": 8, "lora.dropout": 0.5, "seed": 1}
     assert len(compare(RECORDED, current, iter(["lora", "seed"]))) == 3
 
 
@@ -131,7 +203,7 @@ def test_a_field_that_one_side_does_not_know(
 
 
 def test_a_library_that_is_new_or_gone_is_tolerated() -> None:
-    assert compare({"versions.trl": "1"}, {"versions.xformers": "2"}) == [
+    assert told({"versions.trl": "1"}, {"versions.xformers": "2"}) == [
         "versions.trl: was '1', is now None",
         "versions.xformers: was None, is now '2'",
     ]

@@ -170,6 +170,14 @@ def test_report_json_is_strict(report: dict[str, bytes]) -> None:
     assert document["evaluation"]["base"]["exact"] == RATE
 
 
+def test_a_loss_of_other_data_is_not_the_best() -> None:
+    record = a_record()
+    record.attempts[2].validation_changed = True
+    history = [{"step": 2, "eval_loss": 0.1}, {"step": 4, "eval_loss": 1.2}]
+    training = json.loads(a_report(record, history=history)["report.json"])["training"]
+    assert training["best_validation"] == {"step": 4, "loss": 1.2}
+
+
 def test_metrics_jsonl_has_each_entry_and_null_for_nan(report: dict[str, bytes]) -> None:
     lines = report["metrics.jsonl"].splitlines()
     found = [json.loads(line, parse_constant=pytest.fail) for line in lines]
@@ -189,7 +197,7 @@ def test_time_and_money_are_those_of_all_attempts(report: dict[str, bytes]) -> N
         "amount": 1.0,
         "wasted_steps": 1,
         "wasted_hours": 0.0001,
-        "wasted_amount": 0.0002,
+        "wasted_amount": 0.0003,
     }
 
 
@@ -197,9 +205,22 @@ def test_each_process_is_a_gpu_to_pay_for() -> None:
     report = a_report(a_record(fingerprint={"world_size": 4}))
     cost = json.loads(report["report.json"])["cost"]
     assert (cost["gpus"], cost["gpu_hours"], cost["amount"]) == (4, 2.0, 4.0)
-    assert (cost["wasted_hours"], cost["wasted_amount"]) == (0.0001, 0.0008), "clock, money"
+    assert (cost["wasted_hours"], cost["wasted_amount"]) == (0.0001, 0.0011), "clock, money"
     text = " ".join(Page(report["report.html"]).text.split())
     assert "GPU hours ≥ 2.00 on 4 GPUs" in text
+
+
+def test_each_attempt_is_paid_for_with_its_own_gpus() -> None:
+    """Four for the ten minutes and the quarter of an hour, the last one alone."""
+    record = a_record(fingerprint={"world_size": 1})
+    for attempt, processes in zip(record.attempts, (4, 4, 1), strict=True):
+        attempt.processes = processes
+    report = a_report(record)
+    cost = json.loads(report["report.json"])["cost"]
+    assert cost["gpu_hours"] == pytest.approx((600 * 4 + 900 * 4 + 300) / 3600, abs=1e-4)
+    assert cost["amount"] == pytest.approx(2 * cost["gpu_hours"], abs=1e-3)
+    assert cost["wasted_amount"] == 0.0011, "the lost step was made by four"
+    assert cost["gpus"] == 1
 
 
 def test_held_seconds_of_earlier_attempts() -> None:

@@ -84,7 +84,7 @@ def test_exactly_what_changes_the_mathematics_is_refused(name: str) -> None:
 def test_the_same_batch_in_other_pieces_goes_on_with_a_warning() -> None:
     one = settings(per_device_train_batch_size=2, gradient_accumulation_steps=4)
     two = settings(per_device_train_batch_size=4, gradient_accumulation_steps=2)
-    assert compare(of_settings(one), of_settings(two)) == [
+    assert [str(found) for found in compare(of_settings(one), of_settings(two))] == [
         "provenance.per_device_train_batch_size: was 2, is now 4"
     ]
 
@@ -200,6 +200,13 @@ def test_the_same_data_elsewhere() -> None:
 def test_other_settings_are_refused_before_the_data_are_looked_at() -> None:
     with pytest.raises(FingerprintMismatch, match="seed: was 3407, is now 1"):
         pins(record(), settings(seed=1))
+
+
+def test_what_no_checkpoint_can_be_loaded_under_is_refused_though_it_is_accepted() -> None:
+    """On the CPU, before anything is fetched, and not after the model was loaded."""
+    other = settings(lora_r=8, optim="adamw_torch", allow_fingerprint_change="lora,optim")
+    with pytest.raises(FingerprintMismatch, match="another FORGE_RUN_ID"):
+        pins(record(), other)
 
 
 def test_a_field_of_another_release_is_left_to_the_whole() -> None:

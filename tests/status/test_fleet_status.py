@@ -153,6 +153,17 @@ def test_for_machines_a_line_of_json_a_run(
     assert row["gpu_hours"] == pytest.approx(1, rel=0.01)
 
 
+def test_hours_are_those_of_the_gpus_that_each_attempt_had(directory: Storage) -> None:
+    record = a_record("a", "succeeded", fingerprint={"world_size": 1}, attempt=2)
+    first, second = record.current, record.current.model_copy(deep=True)
+    first.processes, second.number, second.processes = 8, 2, 1
+    record.attempts.append(second)
+    store(directory, record)
+    (row,) = scan(directory)
+    assert row is not None
+    assert row.gpu_hours == pytest.approx(9, rel=0.01)
+
+
 def test_a_run_without_a_heartbeat_is_told(directory: Storage) -> None:
     store(directory, a_record("a", updated_at=ago(91)))
     store(directory, a_record("b", updated_at=ago(80)))

@@ -14,6 +14,7 @@ from job.config import Settings
 from job.dataset import Sample
 from job.engines import Engine, LoadedModel, ReferenceEngine
 from job.errors import Preempted
+from job.ledger import Difference
 from job.lifecycle import StopToken
 from job.ranks import ALONE, Ranks
 from job.training import (
@@ -138,6 +139,8 @@ def run(
     judging: Callable[[LoadedModel, StopToken], Judge] | None = None,
     ranks: Ranks = ALONE,
     engine: Engine | None = None,
+    accepted: Sequence[Difference] = (),
+    validation_changed: bool = False,
     **settings: Any,
 ) -> Outcome:
     resolved = Settings(**(SETTINGS | settings))
@@ -158,6 +161,8 @@ def run(
             fit,
             judge=judging(loaded, stop) if judging else None,
             ranks=ranks,
+            accepted=accepted,
+            validation_changed=validation_changed,
         )
     except (Preempted, Killed):
         result = None
