@@ -34,7 +34,7 @@ from job.dataset.tokens.chat import ChatFormat
 
 log = logging.getLogger(__name__)
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """Raised when the same data and settings give other tokens or other records."""
 
 

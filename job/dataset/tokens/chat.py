@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, processors
 from job.dataset.rows.row import Message, Row, RowRefused
 from job.dataset.tokens.encode import Encoder
 from job.dataset.tokens.locate import Locator
+from job.dataset.tokens.results import bare_results, bare_row, in_terms_of
 from job.dataset.tokens.samples import Encoded, LossOn, Rendered
 from job.dataset.tokens.template import ChatTemplate, TemplateFailed
 from job.errors import Problem, SettingsError
@@ -74,6 +75,8 @@ class ChatFormat:
 
     def prompt(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None) -> str:
         """The text after which the model answers. Raises `RowRefused`."""
+        if self._template.tags_results:
+            messages = bare_results(messages)
         return self._locator.render(messages, tools, prompt=True)
 
     def render(self, row: Row) -> Rendered:
@@ -97,13 +100,22 @@ class ChatFormat:
             sharing[alone, i if alone else id(row.tools)].append(i)
         results: dict[int, Rendered | RowRefused] = {}
         for places in sharing.values():
-            group = [rows[i] for i in places]
+            group = [self._as_shown(rows[i]) for i in places]
             results |= zip(places, self._group(group, max_seq_length), strict=True)
-        return [results[i] for i in range(len(rows))]
+        return [self._told_of(row, results[i]) for i, row in enumerate(rows)]
 
     def encode(self, batch: Sequence[Rendered], loss_on: LossOn) -> Encoded:
         """Tokens and labels; some hundred conversations at a time keep every core busy."""
         return self._encoder.encode(batch, loss_on)
+
+    def _as_shown(self, row: Row) -> Row:
+        """The row with tool answers as the template is to be given them."""
+        return bare_row(row) if self._template.tags_results else row
+
+    def _told_of(self, row: Row, result: Rendered | RowRefused) -> Rendered | RowRefused:
+        if isinstance(result, RowRefused) and self._template.tags_results:
+            return in_terms_of(row, result)
+        return result
 
     def _group(
         self, rows: Sequence[Row], max_seq_length: int | None
