@@ -15,7 +15,7 @@ from job.dataset.rows.hermes import declared_tools
 from job.dataset.rows.read import read_row
 from job.dataset.source.lines import Line
 from tests.dataset.standin import WEATHER, chat_row, data_file, turn
-from tests.dataset.written import A, U, answered, called, messages
+from tests.dataset.written import A, U, answered, called, messages, read
 
 GOOD = chat_row("Hello", "Hi.")
 SYSTEM = turn("system", '<tools>{"name": "weather"}</tools>')
@@ -115,6 +115,21 @@ def test_ids_that_pair_pass(tmp_path: Path) -> None:
     [row] = read_rows([data_file(tmp_path / "data.jsonl", line)])
     assert isinstance(row, Row)
     assert row.assistant_turns == (1, 4)
+
+
+@pytest.mark.parametrize("more", [{}, {"refusal": None}])
+def test_answers_come_in_the_order_of_the_calls(tmp_path: Path, more: dict[str, Any]) -> None:
+    """A template that shows no ids would give the model the answers of the wrong calls. The second
+    row is read the careful way."""
+    both = [called({"city": "Oslo"}, id="a"), called({"city": "Roma"}, id="b")]
+    one = turn("tool", "one", tool_call_id="a")
+    other = turn("tool", "other", tool_call_id="b")
+    calling = turn("assistant", None, tool_calls=both, **more)
+    again = [turn("assistant", "Hi."), U, calling, one, other, turn("assistant", "Hi.")]
+    line = messages(U, calling, other, one, *again, tools=[WEATHER])
+    row = read(tmp_path, line)
+    assert isinstance(row, Row)
+    assert [m["content"] for m in row.messages if m["role"] == "tool"] == ["one", "other"] * 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""Tool answers as a template takes them: Hermes rows write `<tool_response>` tags around each, which
-some templates add by themselves.
+"""Tool answers as a template takes them: Hermes rows write `<tool_response>` tags around each,
+which some templates add by themselves.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def in_terms_of(row: Row, refusal: RowRefused) -> RowRefused:
 
 
 def _is_tagged(message: Message) -> bool:
-    return message["role"] == "tool" and message["content"].lstrip().startswith(_OPENS)
+    return message["role"] == "tool" and str(message["content"]).lstrip().startswith(_OPENS)
 
 
 def _bare(message: Message) -> list[Message]:
