@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from job.dataset.options import PrepareOptions
+from job.dataset.review.balance import OWN_ID, tied
 from job.dataset.review.report import DataRejected, DataReport, problems_of
 from job.dataset.review.tally import Example
 from job.errors import Problem
@@ -24,12 +25,27 @@ def judge(report: DataReport, too_long: Sequence[Example], options: PrepareOptio
 def _invalid(report: DataReport, options: PrepareOptions) -> Iterator[Problem]:
     invalid = report.counts["invalid"]
     if options.invalid_rows == "skip":
+        yield from _lost_files(report)
         if invalid <= options.max_invalid_fraction * report.rows:
             return
         share = f"{invalid} of {report.rows} rows are invalid"
         limit = f"FORGE_MAX_INVALID_FRACTION allows {options.max_invalid_fraction:.2%}"
         yield Problem("data", f"{share}, {limit}")
     yield from problems_of(report.rejected)
+
+
+def _lost_files(report: DataReport) -> Iterator[Problem]:
+    """Files with invalid rows and no other: one that is no JSON lines at all counts as one row."""
+    firsts = {row.uri: row for row in reversed(report.rejected)}
+    for file in report.files:
+        if file.rows and file.invalid == file.rows:
+            uri = file.source.uri
+            found, hint = f"holds no valid row ({file.invalid} invalid)", ""
+            if uri in firsts:
+                first, *_ = firsts[uri].as_problems()
+                found += f"; line {firsts[uri].line}: {first.found}"
+                hint = f"{first.hint}; " if first.hint else ""
+            yield Problem(uri, found, f"{hint}FORGE_INVALID_ROWS=skip leaves out no whole file")
 
 
 def _too_long(examples: Sequence[Example]) -> Iterator[Problem]:
@@ -62,8 +78,5 @@ def _no_row_left(report: DataReport) -> Problem:
     left = ", ".join(f"{n} {name}" for name, n in report.counts.items() if n)
     hint = "lower FORGE_EVAL_FRACTION, raise FORGE_MAX_SEQ_LENGTH, or add rows"
     if report.largest_group > report.rows / 2:
-        hint = (
-            f"{report.largest_group} rows are tied together by their 'id', so they stay on one "
-            "side: give each conversation an id of its own"
-        )
+        hint = f"{tied(report.largest_group)}: {OWN_ID}"
     return Problem("data", f"no row is left to train on ({left})", hint)
