@@ -33,7 +33,9 @@ class ChatFormat:
         self._template = template
         self._tokenizer = tokenizer
         self._encoder = Encoder(tokenizer)
-        self._locator = Locator(template)
+        added = tokenizer.get_added_tokens_decoder().values()
+        special = [token.content for token in added if token.special and token.content.strip()]
+        self._locator = Locator(template, special)
 
     @classmethod
     def load(cls, model_dir: Path, other_template: str | None = None) -> ChatFormat:
