@@ -124,7 +124,7 @@ class Scan:
         return kept, texts
 
     def _rendered(self, chat: ChatFormat, rows: Sequence[Row]) -> list[Rendered | RowRefused]:
-        return chat.render_all(rows, self._options.max_seq_length)
+        return chat.render_all(rows, self._options.max_seq_length, self._alive)
 
     def _encode(self, texts: list[Rendered] | None) -> Encoded | None:
         if texts is None or self._chat is None:
