@@ -88,7 +88,7 @@ def _looked_at(
     pins = [DataObject(**pin) for pin in sources["pins"]]
     revision = sources["revision"]
     model = look_at(settings, folder, revision, observer=metrics, alive=metrics.moved)
-    return fetch(settings.dataset_uri, folder / "data", metrics, pins), model
+    return fetch(settings.dataset_uri, folder / "data", metrics, pins, settings.output_uri), model
 
 
 def _bring(

@@ -138,7 +138,11 @@ class _Validator:
         return f"{found}; {note}" if note else found
 
     def _fetched(self) -> str:
-        self._files = fetch(self._settings.dataset_uri, self._work_dir / "data")
+        self._files = fetch(
+            self._settings.dataset_uri,
+            self._work_dir / "data",
+            output_uri=self._settings.output_uri,
+        )
         size = sum(file.source.size for file in self._files)
         return f"{len(self._files)} file(s), {size / 1e6:.1f} MB"
 
