@@ -139,6 +139,9 @@ def test_answers_come_in_the_order_of_the_calls(tmp_path: Path, more: dict[str, 
         '<tools>\n{"name": "a"}\n{"name": "b"}\n</tools>',
         '<tools>{"name": "a"},{"name": "b"}</tools>',
         'Within <tools></tools> tags: <tools>{"name": "a"}</tools> <tools>{"name": "b"}</tools>',
+        'Between <tools> and </tools>: <tools>{"name": "a"}\n{"name": "b"}</tools>',
+        'In <tools> ... </tools> tags. <tools>[{"name": "a"}, {"name": "b"}]</tools>',
+        'In <tools> tags: <tools>{"name": "a"}</tools><tools>{"name": "b"}</tools>',
     ],
 )
 def test_declared_tools_in_every_way_of_writing_them(text: str) -> None:
@@ -215,7 +218,7 @@ def test_a_first_line_that_is_only_a_byte_order_mark_is_blank(tmp_path: Path) ->
 
 
 def test_rows_of_many_batches_come_in_order(tmp_path: Path) -> None:
-    lines = [chat_row("x" * (n % 7) * 5000, "Hi.", id=n) for n in range(300)]
+    lines = [chat_row("x" * (n % 7 * 5000 + 1), "Hi.", id=n) for n in range(300)]
     lines[150] = {"messages": []}
     rows = list(read_rows([data_file(tmp_path / "data.jsonl", *lines)]))
     assert [row.line for row in rows] == list(range(1, 301))
