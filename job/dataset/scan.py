@@ -166,8 +166,8 @@ class Scan:
 
     def _shortened(self, chat: ChatFormat, row: Row, tokens: int) -> tuple[Row, Sample] | None:
         """The row and its sample as they fit, or `None` if the row is left out."""
-        limit, policy = self._options.max_seq_length, self._options.overlong_rows
-        found = f"has {tokens} tokens, FORGE_MAX_SEQ_LENGTH is {limit}"
+        policy = self._options.overlong_rows
+        found = f"has {tokens} tokens, {self._options.length_limit}"
         if policy == "fail" and len(self.tally.too_long) < REPORTED:
             self.tally.too_long.append(Example(row.uri, row.line, found))
         if policy == "trim_turns" and (cut := self._trimmed(chat, row)):

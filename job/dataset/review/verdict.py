@@ -15,7 +15,7 @@ def judge(report: DataReport, too_long: Sequence[Example], options: PrepareOptio
     """Raise `DataRejected` if the data may not be trained on."""
     problems = [
         *_invalid(report, options),
-        *_too_long(too_long),
+        *_too_long(too_long, options),
         *_nothing_trained(report, options),
     ]
     if problems:
@@ -48,8 +48,8 @@ def _lost_files(report: DataReport) -> Iterator[Problem]:
             yield Problem(uri, found, f"{hint}FORGE_INVALID_ROWS=skip leaves out no whole file")
 
 
-def _too_long(examples: Sequence[Example]) -> Iterator[Problem]:
-    hint = "raise it, or set FORGE_OVERLONG_ROWS to drop or trim_turns"
+def _too_long(examples: Sequence[Example], options: PrepareOptions) -> Iterator[Problem]:
+    hint = f"{options.more_room}, or set FORGE_OVERLONG_ROWS to drop or trim_turns"
     for example in examples:
         yield Problem(f"{example.uri}:{example.line}", example.detail, hint)
 
@@ -62,7 +62,7 @@ def _nothing_trained(report: DataReport, options: PrepareOptions) -> Iterator[Pr
     elif report.rows == counts["invalid"] and options.invalid_rows == "fail":
         return  # every one of them has its own problem
     elif not counts["train"]:
-        yield _no_row_left(report)
+        yield _no_row_left(report, options)
     elif ratio is not None and ratio < options.min_supervised_ratio:
         yield Problem(
             "data",
@@ -74,9 +74,9 @@ def _nothing_trained(report: DataReport, options: PrepareOptions) -> Iterator[Pr
         )
 
 
-def _no_row_left(report: DataReport) -> Problem:
+def _no_row_left(report: DataReport, options: PrepareOptions) -> Problem:
     left = ", ".join(f"{n} {name}" for name, n in report.counts.items() if n)
-    hint = "lower FORGE_EVAL_FRACTION, raise FORGE_MAX_SEQ_LENGTH, or add rows"
+    hint = f"lower FORGE_EVAL_FRACTION, {options.more_room}, or add rows"
     if report.largest_group > report.rows / 2:
         hint = f"{tied(report.largest_group)}: {OWN_ID}"
     return Problem("data", f"no row is left to train on ({left})", hint)
