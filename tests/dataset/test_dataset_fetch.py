@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
+import os
 from pathlib import Path
 
 import boto3
@@ -185,3 +186,14 @@ def test_a_local_path_that_is_no_data(tmp_path: Path, work_dir: Path) -> None:
         fetch([str(tmp_path / "a.csv")], work_dir)
     with pytest.raises(DataError, match="but 1 other objects"):
         fetch([str(tmp_path)], work_dir)
+
+
+def test_a_local_name_that_can_not_be(tmp_path: Path, work_dir: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jsonl")
+    (tmp_path / name).write_bytes(LINE)
+    for uri in (str(tmp_path), str(tmp_path / name)):
+        with pytest.raises(SettingsError, match="the name is not UTF-8") as error:
+            fetch([uri], work_dir)
+        assert b"caf\\xe9.jsonl" in str(error.value).encode()
+    with pytest.raises(SettingsError, match="the name is too long"):
+        fetch([str(tmp_path / f"{'x' * 300}.jsonl")], work_dir)

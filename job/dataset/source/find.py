@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -93,11 +94,16 @@ def below(uri: str, buckets: Buckets, output_uri: str | None = None) -> list[str
 
 @contextmanager
 def readable(uri: str) -> Iterator[None]:
-    """Raise `AccessDenied` for a local file or folder that this user may not read."""
+    """Raise `AccessDenied` for a local file or folder that this user may not read, `SettingsError`
+    for a name that no file can have."""
     try:
         yield
     except PermissionError as error:
         raise AccessDenied(Problem(SETTING, f"{uri}: may not be read")) from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise SettingsError(Problem(SETTING, f"{uri}: the name is too long")) from error
 
 
 def some(names: Sequence[str]) -> str:
@@ -184,6 +190,14 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _local_file(path: Path) -> Found:
+    """Raises `SettingsError` for a name that can't be written down."""
+    name = os.fsencode(path)
+    try:
+        name.decode()
+    except UnicodeDecodeError as error:
+        told = name.decode(errors="backslashreplace")
+        problem = Problem(SETTING, f"{told}: the name is not UTF-8", "rename the file")
+        raise SettingsError(problem) from error
     return Found(str(path), path.stat().st_size)
 
 
