@@ -21,9 +21,11 @@ from job.dataset.tokens.samples import Encoded, LossOn, Rendered
 from job.dataset.tokens.template import ChatTemplate, TemplateFailed
 from job.errors import Problem, SettingsError
 
-_DEAR: Final = 1_000_000
+_DEAR: Final = 200_000
 """Characters that the turns of a row come to, each rendered with all before it. A row with more is
-measured first: one that is too long needs none of them."""
+measured first, if it has many for its limit: one that is too long needs none of them."""
+_MANY: Final = 2
+"""Characters a token."""
 _TOGETHER: Final = 16_000_000
 """Such characters that may be in memory at once."""
 
@@ -163,7 +165,9 @@ class ChatFormat:
             return False
         if self._encoder.surely_longer(text, max_seq_length):
             return True
-        return _cost(row, text) > _DEAR and self._encoder.is_longer(text, max_seq_length)
+        if len(text) < _MANY * max_seq_length or _cost(row, text) < _DEAR:
+            return False
+        return self._encoder.is_longer(text, max_seq_length)
 
     def _prompts(
         self,
