@@ -62,7 +62,7 @@ def _rows(dataset: Sequence[str], folder: Path) -> Iterator[Row]:
         settings = load_settings()
         model = look_at(settings, folder)
         options = PrepareOptions.from_settings(settings, model.position_limit)
-        files = fetch(settings.dataset_uri, folder / "data")
+        files = fetch(settings.dataset_uri, folder / "data", output_uri=settings.output_uri)
         yield from prepare(files, model.chat, options, folder / "prepared").evaluation_rows
         return
     for row in read_rows(fetch(dataset, folder / "data")):

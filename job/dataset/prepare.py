@@ -34,7 +34,7 @@ from job.dataset.tokens.chat import ChatFormat
 
 log = logging.getLogger(__name__)
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """Raised when the same data and settings give other tokens or other records."""
 
 
@@ -176,7 +176,7 @@ def _report(
     tokenized = bool(tally.lengths)
     return DataReport(
         files=tuple(
-            FileReport(file.source, count)
+            FileReport(file.source, *count)
             for file, count in zip(files, tally.by_file(files), strict=True)
         ),
         counts=counts,
@@ -192,6 +192,7 @@ def _report(
         supervised_tokens=int(rows["supervised"][sides.train].sum()) if tokenized else None,
         rejected=tuple(tally.rejected),
         largest_group=sides.largest_group,
+        eval_fraction=options.eval_fraction,
     )
 
 

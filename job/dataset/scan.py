@@ -124,7 +124,7 @@ class Scan:
         return kept, texts
 
     def _rendered(self, chat: ChatFormat, rows: Sequence[Row]) -> list[Rendered | RowRefused]:
-        return chat.render_all(rows, self._options.max_seq_length)
+        return chat.render_all(rows, self._options.max_seq_length, self._alive)
 
     def _encode(self, texts: list[Rendered] | None) -> Encoded | None:
         if texts is None or self._chat is None:
@@ -166,8 +166,8 @@ class Scan:
 
     def _shortened(self, chat: ChatFormat, row: Row, tokens: int) -> tuple[Row, Sample] | None:
         """The row and its sample as they fit, or `None` if the row is left out."""
-        limit, policy = self._options.max_seq_length, self._options.overlong_rows
-        found = f"has {tokens} tokens, FORGE_MAX_SEQ_LENGTH is {limit}"
+        policy = self._options.overlong_rows
+        found = f"has {tokens} tokens, {self._options.length_limit}"
         if policy == "fail" and len(self.tally.too_long) < REPORTED:
             self.tally.too_long.append(Example(row.uri, row.line, found))
         if policy == "trim_turns" and (cut := self._trimmed(chat, row)):

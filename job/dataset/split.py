@@ -1,8 +1,10 @@
-"""The held-out side, chosen by a hash of the prompt.
+"""The held-out side, chosen by a hash of the `id`, or of the prompt where a group has no id.
 
-Rows with the same prompt or the same `id` are one group and stay together. A group's side depends
-on its own prompts and on nothing else, so neither growth nor another order of the data moves a row
-(unless a new row ties two groups together, by the id of one and the prompt of the other).
+Rows with the same prompt or the same `id` are one group and stay together. It is named by the
+lowest of its ids' hashes, so another order of the data moves no row, nor does growth: new rows of
+known ids with prompts of any kind, rows that are new altogether. What can move a group is a known
+prompt under an id that is new or another group's: no name holds against both, and conversations
+that go on under their id are what grows. Without ids nothing that is added moves a row.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from job.dataset.identity import Hashes, mixed
 
 _BITS: Final = 53
 """What a float holds exactly, so that a place is below 1."""
+
+_NO_ID: Final = np.iinfo(np.uint64).max
 
 Indices = npt.NDArray[np.int64]
 
@@ -44,7 +48,7 @@ def split(
     `prompts`, `ids` (0: none) and `contents` are hashes, one a row.
     """
     groups = _groups(prompts, ids)
-    at = places(groups)
+    at = places(_named(groups, ids))
     held_out = np.flatnonzero(at < eval_fraction)
     in_order = held_out[np.lexsort((contents[held_out], at[held_out]))]
     evaluation = in_order[:eval_max_rows]
@@ -76,6 +80,16 @@ def _groups(prompts: Hashes, ids: Hashes) -> Hashes:
             groups[order] = np.repeat(least, np.diff(np.append(firsts, len(order))))
         if np.array_equal(before, groups):
             return groups
+
+
+def _named(groups: Hashes, ids: Hashes) -> Hashes:
+    """For each row the name of its group: the lowest hash of its ids, else of its prompt."""
+    known, group_of = np.unique(groups, return_inverse=True)
+    least = np.full(len(known), _NO_ID)
+    given = np.flatnonzero(ids)
+    np.minimum.at(least, group_of[given], ids[given])
+    named: Hashes = np.where(least == _NO_ID, known, least)[group_of]
+    return named
 
 
 def _repeated(ids: Hashes) -> Indices:

@@ -168,7 +168,8 @@ class _Follower:
 
     def _files(self) -> list[DataFile]:
         pins = [DataObject(**pin) for pin in self.sources["pins"]]
-        return fetch(self.settings.dataset_uri, self.node_dir / "data", self.metrics, pins)
+        settings, folder = self.settings, self.node_dir / "data"
+        return fetch(settings.dataset_uri, folder, self.metrics, pins, settings.output_uri)
 
     def _prepared(self, model: BaseModel, files: list[DataFile]) -> PreparedData:
         options = PrepareOptions.from_settings(self.settings, model.position_limit)

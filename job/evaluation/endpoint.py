@@ -1,7 +1,8 @@
 """Answers from a server that speaks OpenAI's chat completions (vLLM and its like), greedily.
 
 Tools travel as the request's `tools`, so that the server's own template renders them: Hermes rows,
-which declare them in the text of their system turn, have the `<tools>` blocks moved from there.
+which declare them in the text of their system turn, have the `<tools>` blocks moved from there, and
+`<tool_response>` tags taken from their tool turns.
 Calls come back as `tool_calls`, or as `<tool_call>` in the text where the server has no parser.
 """
 
@@ -18,6 +19,7 @@ from tenacity.wait import wait_random_exponential
 
 from job.dataset import Message
 from job.dataset.rows.hermes import declared_tools
+from job.dataset.tokens.results import bare_results
 from job.errors import AccessDenied, JobError, Problem, SettingsError, Unavailable
 from job.evaluation.document import Answer, Turn
 from job.redact import redact
@@ -135,7 +137,7 @@ def _retry_after(response: httpx.Response) -> float:
 
 def request_of(turn: Turn) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The messages before a turn and the tools, as chat completions take them."""
-    tools, messages = list(turn.row.tools or ()), list(turn.before)
+    tools, messages = list(turn.row.tools or ()), bare_results(turn.before)
     if messages and messages[0]["role"] == "system":
         text = messages[0].get("content") or ""
         found = [] if tools else declared_tools(text)

@@ -163,7 +163,10 @@ class _Validator:
 
     def _fetched(self) -> str:
         self._files = fetch(
-            self._settings.dataset_uri, self._work_dir / "data", pins=self._past.pins
+            self._settings.dataset_uri,
+            self._work_dir / "data",
+            pins=self._past.pins,
+            output_uri=self._settings.output_uri,
         )
         size = sum(file.source.size for file in self._files)
         return f"{len(self._files)} file(s), {size / 1e6:.1f} MB"

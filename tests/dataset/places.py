@@ -1,4 +1,4 @@
-"""Where a row falls in the split, by itself."""
+"""Where a row falls in the split, by itself and without an id."""
 
 from __future__ import annotations
 

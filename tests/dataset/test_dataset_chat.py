@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from job.dataset import ChatFormat
 from job.dataset.tokens.samples import IGNORED
-from tests.dataset.masked import CONVERSATIONS, END, chat_with, trained
+from tests.dataset.masked import CONVERSATIONS, END, trained
 from tests.dataset.standin import PLAIN_CHATML, model_folder, row, tokenizer, turn
 
 
@@ -99,15 +100,16 @@ def test_a_saved_tokenizer_cuts_and_fills_nothing(tmp_path: Path) -> None:
 
 def test_a_space_before_the_answer_is_not_trained(tmp_path: Path) -> None:
     """The saved tokenizer gives such a token no width, at the first place of the answer."""
-    chat = chat_with(
-        tmp_path,
-        PLAIN_CHATML.replace("message.role + '\\n'", "message.role + ': '").replace(
-            "assistant\\n", "assistant: "
-        ),
-    )
+    template = PLAIN_CHATML.replace("message.role + '\\n'", "message.role + ': '")
+    folder = model_folder(tmp_path, template.replace("assistant\\n", "assistant: "))
+    saved = tokenizer()
     # An added token, so that the space is a token of its own.
-    answer = "<|endoftext|>Hi."
+    saved.add_tokens([AddedToken("<note>", normalized=False, special=False)])
+    saved.save(str(folder / "tokenizer.json"))
+    chat = ChatFormat.load(folder)
+    answer = "<note>Hi."
     [sample] = chat.encode(
         [chat.render(row(turn("user", "Hello"), turn("assistant", answer)))], "assistant"
     )
-    assert trained(sample) == [answer + END]
+    run = sample.labels[sample.labels != IGNORED].tolist()
+    assert saved.decode(run, skip_special_tokens=False) == answer + END

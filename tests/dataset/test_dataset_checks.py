@@ -107,3 +107,36 @@ def test_an_error_names_no_more_than_a_few_tools(tmp_path: Path) -> None:
     assert isinstance(row, RejectedRow)
     [problem] = row.as_problems()
     assert len(str(problem)) < 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<functioncall> {"name": "weather", "arguments": {}}',
+        "<tool_calls>[]</tool_calls>",
+        "<TOOL_CALL>{}</TOOL_CALL>",
+        "< tool_call >{}</ tool_call >",
+        '<tool_call name="weather">{}</tool_calls>',
+        f"{IN_TEXT} <function_call>{{}}</function_call>",
+    ],
+)
+def test_what_only_looks_like_a_call_is_warned_of_where_tools_are(
+    text: str, tmp_path: Path
+) -> None:
+    [(path, reason)] = told(accepted(tmp_path, hermes([WEATHER], text)))
+    assert path == "messages[2].content"
+    assert "which no server reads as a call" in reason
+    if IN_TEXT not in text:
+        assert not accepted(tmp_path, messages(U, turn("assistant", text))).warnings
+
+
+@pytest.mark.parametrize("text", ["a < tool", "<tool> and <caller>", IN_TEXT, "<tools_called>"])
+def test_other_tags_are_text(text: str, tmp_path: Path) -> None:
+    assert not accepted(tmp_path, hermes([WEATHER], text)).warnings
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "\u3000"])
+def test_a_turn_of_the_user_that_says_nothing_is_refused(text: str, tmp_path: Path) -> None:
+    row = read(tmp_path, messages(U, A, turn("user", text), A))
+    assert told(row) == [("messages[2].content", "the user's turn is empty")]
+    assert not accepted(tmp_path, messages(turn("system", text), U, A)).warnings

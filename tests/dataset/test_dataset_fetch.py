@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
+import os
 from pathlib import Path
 
 import boto3
@@ -48,8 +49,51 @@ def test_a_prefix_gives_its_data_in_key_order(
     assert [row.line for row in read_rows(files)] == [1, 1, 2, 1, 2, 3]
     assert all(isinstance(row, Row) for row in read_rows(files))
     assert [record.getMessage() for record in caplog.records] == [
-        f"{bucket}/data/: 1 objects are no data and are ignored: data/README.md"
+        f"{bucket}/data/: 1 objects are no data and are ignored: README.md"
     ]
+
+
+OWN = ("old/run.json", "old/dataset/quarantine.jsonl", "old/evaluation/answers.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("data", "output", "read"),
+    [
+        ("proj/", "proj/runs", ["proj/runs-2025.jsonl", "proj/train.jsonl", "proj/x/a.jsonl"]),
+        ("proj/", "proj/runs/", ["proj/runs-2025.jsonl", "proj/train.jsonl", "proj/x/a.jsonl"]),
+        ("", "proj/runs", ["proj/runs-2025.jsonl", "proj/train.jsonl", "proj/x/a.jsonl"]),
+        ("proj/runs/", "proj/runs", ["proj/runs/day/b.jsonl"]),
+        ("proj/x/", "proj", ["proj/x/a.jsonl"]),
+    ],
+)
+@pytest.mark.parametrize("local", [False, True])
+def test_what_runs_have_written_is_no_data(
+    data: str, output: str, read: list[str], local: bool, bucket: str, tmp_path: Path
+) -> None:
+    root = str(tmp_path / "stored") if local else bucket
+    storage = open_storage(root)
+    for key in ("proj/train.jsonl", "proj/x/a.jsonl", "proj/runs-2025.jsonl"):
+        storage.write(key, LINE)
+    storage.write("proj/runs/day/b.jsonl", LINE)
+    for key in OWN:
+        storage.write(f"proj/runs/{key}", b"{}\n")
+    work_dir = tmp_path / "work"
+    files = fetch([f"{root}/{data}"], work_dir, output_uri=f"{root}/{output}")
+    assert [file.source.uri for file in files] == [f"{root}/{key}" for key in read]
+    pins = [file.source for file in files]
+    again = fetch([f"{root}/{data}"], work_dir, None, pins, f"{root}/{output}")
+    assert [file.source for file in again] == pins
+
+
+def test_a_relative_folder_may_hold_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(str(tmp_path))
+    for key in ("data/a.jsonl", "data/runs/x/dataset/quarantine.jsonl"):
+        storage.write(key, LINE)
+    monkeypatch.chdir(tmp_path)
+    files = fetch(["data"], tmp_path / "work", output_uri=str(tmp_path / "data" / "runs"))
+    assert [file.source.uri for file in files] == ["data/a.jsonl"]
 
 
 def test_several_uris_keep_their_order_and_are_read_once(bucket: str, work_dir: Path) -> None:
@@ -142,3 +186,14 @@ def test_a_local_path_that_is_no_data(tmp_path: Path, work_dir: Path) -> None:
         fetch([str(tmp_path / "a.csv")], work_dir)
     with pytest.raises(DataError, match="but 1 other objects"):
         fetch([str(tmp_path)], work_dir)
+
+
+def test_a_local_name_that_can_not_be(tmp_path: Path, work_dir: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jsonl")
+    (tmp_path / name).write_bytes(LINE)
+    for uri in (str(tmp_path), str(tmp_path / name)):
+        with pytest.raises(SettingsError, match="the name is not UTF-8") as error:
+            fetch([uri], work_dir)
+        assert b"caf\\xe9.jsonl" in str(error.value).encode()
+    with pytest.raises(SettingsError, match="the name is too long"):
+        fetch([str(tmp_path / f"{'x' * 300}.jsonl")], work_dir)

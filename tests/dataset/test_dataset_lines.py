@@ -59,6 +59,32 @@ def test_a_stream_that_is_none(suffix: str, spoil: object, tmp_path: Path) -> No
         list(read_lines(fetched(path)))
 
 
+@pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
+def test_a_compressed_file_without_a_byte_is_no_stream(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"data{suffix}"
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="ends in the middle, after 0 whole lines"):
+        list(read_lines(fetched(path)))
+    path.write_bytes(WHOLE[suffix](b""))
+    assert not list(read_lines(fetched(path)))
+
+
+@pytest.mark.parametrize(("window_log", "fits"), [(27, True), (30, False)])
+def test_a_stream_that_takes_too_much_memory(window_log: int, fits: bool, tmp_path: Path) -> None:
+    """As `zstd --long=30` writes it: nothing is damaged."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=window_log)
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    path = tmp_path / "data.jsonl.zst"
+    path.write_bytes(stream.compress(b"a\n") + stream.flush())
+    if fits:
+        assert [line.data for line in read_lines(fetched(path))] == [b"a"]
+        return
+    with pytest.raises(DataError, match="takes more than 128 MiB of memory") as error:
+        list(read_lines(fetched(path)))
+    assert "damaged" not in str(error.value)
+    assert "--long" in error.value.problems[0].hint
+
+
 def test_how_far_a_damaged_stream_was_read(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl.gz"
     path.write_bytes(gzip.compress(b"a\nb\n") + gzip.compress(b"c\n")[:-4])

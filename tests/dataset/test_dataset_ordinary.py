@@ -46,6 +46,7 @@ def _with(key: str, value: object) -> dict[str, Any]:
 texts = st.sampled_from(
     [
         *("Hi.", "", " \n", "<tools>", "<think>\n</think>Hi.", "<tool_call>", "tool_call>"),
+        *("< tool_call >", "<functioncall> {}", call_text(OSLO) + "<Tool_Calls>"),
         *(call_text(OSLO), call_text(OSLO, "forecast"), call_text({"days": 1}, "forecast")),
         *(call_text(OSLO) * 2, call_text(OSLO, "time"), f"<think>{call_text(OSLO)}</think>"),
         '<tool_call>{"name": "weather", "arguments": {"city": "a", "city": "b"}}</tool_call>',

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from job.dataset import ChatFormat, DataRejected, Sample
+from job.config import Settings
+from job.dataset import ChatFormat, DataRejected, PrepareOptions, Sample
 from tests.dataset.places import place
 from tests.dataset.preparing import BAD, ROWS, Prepare, long_row, options
 from tests.dataset.standin import chat_row, data_file, row
@@ -33,6 +34,28 @@ def test_overlong_rows_fail_where_they_may_not_be(
     with pytest.raises(DataRejected) as error:
         prepare([file], chatml, options(overlong_rows="fail"))
     assert [problem.where for problem in error.value.problems] == [f"{path}:62", f"{path}:61"]
+
+
+@pytest.mark.parametrize("wanted", [256, 512, 4096])
+def test_what_limits_the_length_is_named(
+    wanted: int, prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
+    """To raise the setting above the model's positions would change nothing."""
+    settings = Settings(
+        run_id="a",
+        dataset_uri=str(path),
+        output_uri="/out",
+        max_seq_length=wanted,
+        overlong_rows="fail",
+    )
+    changes = PrepareOptions.from_settings(settings, 512)
+    with pytest.raises(DataRejected) as error:
+        prepare([data_file(path, *ROWS, long_row(40))], chatml, changes)
+    told = str(error.value)
+    positions = wanted > 512
+    assert ("the model has 512 positions" in told) == positions
+    assert ("take a model with more positions" in told) == positions
+    assert (f"FORGE_MAX_SEQ_LENGTH is {wanted}" in told) != positions
 
 
 def whole(prepare: Prepare, chat: ChatFormat, path: Path, turns: int) -> Sample:

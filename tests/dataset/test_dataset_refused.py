@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import pytest
 
 from job.dataset import ChatFormat, DataFile, DataRejected, RejectedRow, check_only
 from job.dataset import prepare as prepare_in
+from job.dataset.review.table import table
 from job.dataset.review.tally import REPORTED
 from job.errors import DataError
 from tests.dataset.preparing import BAD, ROWS, Prepare, long_row, options
-from tests.dataset.standin import PLAIN_CHATML, chat_row, data_file, model_folder
+from tests.dataset.standin import PLAIN_CHATML, chat_row, data_file, fetched, model_folder
 
 
 def test_with_fail_every_invalid_row_is_told(
@@ -83,6 +86,40 @@ def test_with_skip_too_many_invalid_rows_fail(
     prepare([file], chatml, options(invalid_rows="skip", max_invalid_fraction=0.1))
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (json.dumps(ROWS).encode(), "1 invalid.*one object a line, not an array"),
+        (b"\r".join(json.dumps(row).encode() for row in ROWS), "1 invalid.*end lines with"),
+        (gzip.compress(b"{}"), "name it .jsonl.gz"),
+        (BAD + b"\n" + BAD, r"no valid row \(2 invalid\); line 1: messages: is empty"),
+    ],
+)
+def test_with_skip_no_file_is_lost_as_one_row(
+    content: bytes, reason: str, tmp_path: Path, path: Path
+) -> None:
+    """Few rows, if they are counted; thousands, if they could be read."""
+    lost = tmp_path / "lost.jsonl"
+    lost.write_bytes(content)
+    files = [data_file(path, *ROWS), fetched(lost)]
+    with pytest.raises(DataRejected, match=f"{lost}: holds no valid row") as error:
+        check_only(files, options(invalid_rows="skip", max_invalid_fraction=0.1))
+    assert re.search(reason, str(error.value))
+    [problem] = error.value.problems
+    assert problem.where == str(lost)
+
+
+def test_rows_that_were_left_out_are_shown(
+    prepare: Prepare, chatml: ChatFormat, path: Path
+) -> None:
+    file = data_file(path, *ROWS, BAD, b"{")
+    report = prepare([file], chatml, options(invalid_rows="skip", max_invalid_fraction=0.1)).report
+    told = f"2 × invalid, and left out; first: {path}:61: messages: is empty"
+    assert told in list(report.notices())
+    lines = list(table(report))
+    assert lines[lines.index("  invalid: 2") + 1] == f"    {path}:61  messages: is empty"
+
+
 def test_a_row_that_the_template_refuses_is_invalid(
     prepare: Prepare, tmp_path: Path, path: Path
 ) -> None:
@@ -148,3 +185,30 @@ def test_one_id_for_all_rows_is_named_as_the_reason(
     rows = [one | {"id": "mcp"} for one in [*ROWS, chat_row("one more", "x")]]
     with pytest.raises(DataRejected, match="61 rows are tied together by their 'id'"):
         prepare([data_file(path, *rows)], chatml, options(eval_fraction=0.999))
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        (["mcp"] * 60, "no row is held out, though FORGE_EVAL_FRACTION is 1e-09; 60 rows are tied"),
+        ([None] * 60, "no row is held out, though FORGE_EVAL_FRACTION is 1e-09; add rows"),
+    ],
+)
+def test_nothing_held_out_is_told(path: Path, ids: list[str | None], told: str) -> None:
+    rows = [row | {"id": given} for row, given in zip(ROWS, ids, strict=True)]
+    report = check_only([data_file(path, *rows)], options(eval_fraction=1e-9))
+    for lines in (list(report.notices()), list(table(report))):
+        assert any(told in line for line in lines)
+    report = check_only([data_file(path, *rows)], options(eval_fraction=0))
+    assert not any("held out" in notice for notice in report.notices())
+
+
+def test_a_group_that_decides_how_much_is_held_out_is_told(path: Path) -> None:
+    rows = [row | {"id": str(max(n, 11))} for n, row in enumerate(ROWS)]
+    report = check_only([data_file(path, *rows)], options())
+    [notice] = report.notices()
+    assert notice.startswith(
+        "12 rows are tied together by their 'id', so they stay on one side (20%"
+    )
+    rows = [row | {"id": str(max(n, 5))} for n, row in enumerate(ROWS)]
+    assert not list(check_only([data_file(path, *rows)], options()).notices())

@@ -15,7 +15,7 @@ from job.dataset.rows.hermes import declared_tools
 from job.dataset.rows.read import read_row
 from job.dataset.source.lines import Line
 from tests.dataset.standin import WEATHER, chat_row, data_file, turn
-from tests.dataset.written import A, U, answered, called, messages
+from tests.dataset.written import A, U, answered, called, messages, read
 
 GOOD = chat_row("Hello", "Hi.")
 SYSTEM = turn("system", '<tools>{"name": "weather"}</tools>')
@@ -117,6 +117,21 @@ def test_ids_that_pair_pass(tmp_path: Path) -> None:
     assert row.assistant_turns == (1, 4)
 
 
+@pytest.mark.parametrize("more", [{}, {"refusal": None}])
+def test_answers_come_in_the_order_of_the_calls(tmp_path: Path, more: dict[str, Any]) -> None:
+    """A template that shows no ids would give the model the answers of the wrong calls. The second
+    row is read the careful way."""
+    both = [called({"city": "Oslo"}, id="a"), called({"city": "Roma"}, id="b")]
+    one = turn("tool", "one", tool_call_id="a")
+    other = turn("tool", "other", tool_call_id="b")
+    calling = turn("assistant", None, tool_calls=both, **more)
+    again = [turn("assistant", "Hi."), U, calling, one, other, turn("assistant", "Hi.")]
+    line = messages(U, calling, other, one, *again, tools=[WEATHER])
+    row = read(tmp_path, line)
+    assert isinstance(row, Row)
+    assert [m["content"] for m in row.messages if m["role"] == "tool"] == ["one", "other"] * 2
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -124,6 +139,9 @@ def test_ids_that_pair_pass(tmp_path: Path) -> None:
         '<tools>\n{"name": "a"}\n{"name": "b"}\n</tools>',
         '<tools>{"name": "a"},{"name": "b"}</tools>',
         'Within <tools></tools> tags: <tools>{"name": "a"}</tools> <tools>{"name": "b"}</tools>',
+        'Between <tools> and </tools>: <tools>{"name": "a"}\n{"name": "b"}</tools>',
+        'In <tools> ... </tools> tags. <tools>[{"name": "a"}, {"name": "b"}]</tools>',
+        'In <tools> tags: <tools>{"name": "a"}</tools><tools>{"name": "b"}</tools>',
     ],
 )
 def test_declared_tools_in_every_way_of_writing_them(text: str) -> None:
@@ -200,7 +218,7 @@ def test_a_first_line_that_is_only_a_byte_order_mark_is_blank(tmp_path: Path) ->
 
 
 def test_rows_of_many_batches_come_in_order(tmp_path: Path) -> None:
-    lines = [chat_row("x" * (n % 7) * 5000, "Hi.", id=n) for n in range(300)]
+    lines = [chat_row("x" * (n % 7 * 5000 + 1), "Hi.", id=n) for n in range(300)]
     lines[150] = {"messages": []}
     rows = list(read_rows([data_file(tmp_path / "data.jsonl", *lines)]))
     assert [row.line for row in rows] == list(range(1, 301))

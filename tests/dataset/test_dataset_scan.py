@@ -30,11 +30,18 @@ from tests.dataset.standin import chat_row, data_file, turn
 ROWS = [chat_row(f"question {n}", f"answer {n}") for n in range(40)]
 
 
-def test_every_turn_of_a_hopelessly_long_row_is_not_rendered(
-    chatml: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("many", "words"),
+    [
+        pytest.param(1500, 50, id="more characters than the longest tokens hold"),
+        pytest.param(800, 2, id="told by its tokens alone"),
+    ],
+)
+def test_every_turn_of_a_row_that_is_too_long_is_not_rendered(
+    many: int, words: int, chatml: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all turns before it each, these 1,500 turns would be half a gigabyte of text."""
-    turns = [turn(role, "word " * 50) for _ in range(1500) for role in ("user", "assistant")]
+    turns = [turn(role, "word " * words) for _ in range(many) for role in ("user", "assistant")]
     rendered: list[int] = []
     render_all = ChatTemplate.render_all
 
@@ -44,11 +51,35 @@ def test_every_turn_of_a_hopelessly_long_row_is_not_rendered(
 
     monkeypatch.setattr(ChatTemplate, "render_all", counting)
     file = data_file(tmp_path / "data.jsonl", *ROWS, {"messages": turns})
-    report = prepare([file], chatml, options(max_seq_length=256), tmp_path / "prepared").report
+    options_ = options(max_seq_length=256 if words > 2 else 8192)
+    report = prepare([file], chatml, options_, tmp_path / "prepared").report
     assert report.dropped.count == 1
     assert report.lengths is not None
-    assert report.lengths.max > 100_000  # it was measured all the same
-    assert sum(rendered) < 3000 + 40 * 6
+    assert report.lengths.max > 10_000  # it was measured all the same
+    assert sum(rendered) < 2 * many + 40 * 6
+
+
+def test_no_more_prompts_are_held_than_memory_has_room_for(
+    chatml: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 rows with the same tools whose prompts come to 60 million characters."""
+    turns = [turn(role, "word " * 4) for _ in range(150) for role in ("user", "assistant")]
+    file = data_file(tmp_path / "data.jsonl", *[{"messages": turns}] * 60)
+    held: list[int] = []
+    signs: list[None] = []
+    render_all = ChatTemplate.render_all
+
+    def measuring(self: ChatTemplate, *args: Any, **more: Any) -> Any:
+        texts = render_all(self, *args, **more)
+        held.append(sum(len(str(text)) for text in texts))
+        return texts
+
+    rows = [row for row in read_rows([file]) if isinstance(row, Row)]
+    expected = chatml.render(rows[0])
+    monkeypatch.setattr(ChatTemplate, "render_all", measuring)
+    assert chatml.render_all(rows, 10**6, lambda: signs.append(None)) == [expected] * 60
+    assert max(held) < 20_000_000 < sum(held)
+    assert len(signs) > 2
 
 
 def test_large_rows_are_trained_like_others(chatml: ChatFormat, tmp_path: Path) -> None:

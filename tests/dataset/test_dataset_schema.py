@@ -195,6 +195,51 @@ def test_openapis_words_are_understood(tmp_path: Path) -> None:
     assert len(told(refused)) == 2
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"city": {"type": "str", "description": "a place"}},
+        {"city": {"type": "str"}, "type": {"type": "str"}, "items": {}},
+    ],
+)
+def test_parameters_without_properties_are_refused(
+    parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    """As xLAM has them. Every call would be valid: to JSON Schema such keys mean nothing."""
+    row = read(tmp_path, answered(called({"zip": 2}), tools=[tool(parameters)]))
+    assert isinstance(row, RejectedRow)
+    [(path, reason)] = told(row)
+    assert path == "tools[0]"
+    assert "list parameters by name" in reason
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"additionalProperties": {"type": "string"}},
+        {"x-order": {"a": 1}},
+        {"$defs": {"a": {}}, "additionalProperties": {"$ref": "#/$defs/a"}},
+        {"properties": {"city": {"type": "string"}}, "ui": {}},
+        {"ui": {}, "description": "none"},
+    ],
+)
+def test_a_schema_of_few_words_is_one_all_the_same(
+    parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    accepted(tmp_path, answered(called({"city": "Oslo"}), tools=[tool(parameters)]))
+
+
+def test_tuples_as_they_were_until_2019_are_understood(tmp_path: Path) -> None:
+    pair = {"type": "array", "items": [{"type": "string"}, {"type": "integer"}]}
+    tools = [tool({"type": "object", "properties": {"pair": pair}})]
+    accepted(tmp_path, answered(called({"pair": ["a", 1]}), tools=tools))
+    row = read(tmp_path, answered(called({"pair": ["a", "b"]}), tools=tools))
+    [(path, reason)] = told(row)
+    assert path.endswith("arguments.pair[1]")
+    assert "asks for an integer" in reason
+
+
 def test_all_that_is_wrong_with_a_call_is_told(tmp_path: Path) -> None:
     parameters = CITY | {"properties": {"city": {}, "n": {"type": "integer"}, "m": {"enum": [1]}}}
     row = read(tmp_path, answered(called({"n": "x", "m": 2}), tools=[tool(parameters)]))

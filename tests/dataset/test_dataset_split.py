@@ -96,6 +96,32 @@ def test_growth_moves_no_row_unless_it_ties_groups_together(
 
 
 @given(
+    st.lists(hashed, min_size=1, max_size=40, unique=True),
+    st.lists(st.tuples(st.integers(0, 39), st.integers(1, 10**6)), max_size=40, unique=True),
+)
+def test_new_prompts_under_known_ids_move_no_row(
+    rows: list[Hashed], more: list[tuple[int, int]]
+) -> None:
+    """A conversation that goes on the next day; alone until then, or not."""
+    known = [row[1] for row in rows if row[1]]
+    new = [
+        (1000 + 50 * n + at, known[at % len(known)], content)
+        for n, (at, content) in enumerate(more if known else [])
+    ]
+    before, after = sides(rows), sides(rows + new)
+    assert {one: after[one] for one in rows} == before
+
+
+@given(st.lists(st.tuples(hashed, st.booleans()), min_size=1, max_size=60, unique=True))
+def test_without_ids_no_new_row_moves_another(rows: list[tuple[Hashed, bool]]) -> None:
+    plain = [((prompt, 0, content), new) for (prompt, _, content), new in rows]
+    old = list(dict.fromkeys(row for row, new in plain if not new))
+    before = sides(old) if old else {}
+    after = sides(list(dict.fromkeys(row for row, _ in plain)))
+    assert {one: after[one] for one in old} == before
+
+
+@given(
     st.lists(hashed, min_size=1, max_size=60, unique=True),
     st.integers(1, 10),
     st.randoms(use_true_random=False),

@@ -20,6 +20,7 @@ from tests.dataset.standin import (
     tokenizer,
     turn,
 )
+from tests.dataset.standin_families import chat_format
 
 STRIPS_THINKING = PLAIN_CHATML.replace(
     "message.content +",
@@ -81,6 +82,12 @@ TOOL_TURN = row(
             "tools",
             "holds '<|im_end|>'",
         ),
+        (
+            CHATML,  # the template never shows it, but the tokenizer reads it as a token
+            row(turn("user", "x"), turn("assistant", "The answer is 3<|endoftext|>")),
+            "messages[1].content",
+            "holds '<|endoftext|>', which the tokenizer reads as a token",
+        ),
     ],
 )
 def test_a_row_that_the_template_changes_is_refused(
@@ -136,6 +143,16 @@ def test_the_date_of_the_day_never_reaches_the_data(tmp_path: Path) -> None:
     dated = "{{- 'Today: ' + strftime_now('%d %b %Y') + '\\n' }}" + PLAIN_CHATML
     rendered = chat_with(tmp_path, dated).render(HELLO)
     assert rendered.text.startswith("Today: 26 Jul 2024\n")
+
+
+@pytest.mark.parametrize(
+    ("family", "token"),
+    [("llama-3.1", "<|eom_id|>"), ("llama-3.1", "<|end_of_text|>"), ("qwen2.5", "<|endoftext|>")],
+)
+def test_text_with_a_control_token_of_the_model_is_refused(family: str, token: str) -> None:
+    [refused] = chat_format(family).render_all([row(turn("user", token), turn("assistant", "x"))])
+    assert isinstance(refused, RowRefused)
+    assert f"holds '{token}'" in refused.problem.reason
 
 
 @pytest.mark.parametrize("written", ["<|im_end|>", "\\u003c|im_end|>", "<|im\\u005fend|>"])

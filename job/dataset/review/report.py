@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from job.dataset.review.tally import Counted, Example
+from job.dataset.review.balance import lopsided
+from job.dataset.review.tally import EXAMPLES, Counted, Example
 from job.dataset.rows.row import RejectedRow
 from job.dataset.source.fetch import DataObject
 from job.errors import DataError, Problem
@@ -22,6 +23,7 @@ class FileReport:
 
     source: DataObject
     rows: int
+    invalid: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class DataReport:
     """The first of them, without their bytes."""
     largest_group: int = 0
     """Rows that must stay on one side, since ids tie their prompts together."""
+    eval_fraction: float = 0.0
+    """What was asked to be held out."""
     held_out_calls: int = 0
     """Evaluation turns in which the assistant calls a tool."""
     quarantine: Path | None = None
@@ -102,6 +106,16 @@ class DataReport:
     @property
     def rows(self) -> int:
         return sum(self.counts.values())
+
+    @property
+    def invalid(self) -> Counted:
+        """Invalid rows, with the first of them."""
+        examples = [
+            Example(row.uri, row.line, ": ".join(filter(None, (found.path, found.reason))))
+            for row in self.rejected[:EXAMPLES]
+            for found in row.problems[:1]
+        ]
+        return Counted(self.counts["invalid"], examples)
 
     @property
     def supervised_ratio(self) -> float | None:
@@ -137,6 +151,7 @@ class DataReport:
     def notices(self) -> Iterator[str]:
         """What the user should know of, a line each, with the first example."""
         told = [
+            ("invalid, and left out", self.invalid),
             ("cut at a turn to fit", self.trimmed),
             ("left out as too long", self.dropped),
             ("the same conversation as another row", self.duplicates),
@@ -147,6 +162,12 @@ class DataReport:
             if found.count:
                 first = found.examples[0]
                 yield f"{found.count} × {what}; first: {first.uri}:{first.line}: {first.detail}"
+        yield from self.lopsided()
+
+    def lopsided(self) -> Iterator[str]:
+        """What is to be said of the split, a line each."""
+        evaluated = self.counts["evaluation"]
+        yield from lopsided(self.rows, evaluated, self.eval_fraction, self.largest_group)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for reports; without the text of the rejected rows."""

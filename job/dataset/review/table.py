@@ -21,6 +21,7 @@ def table(report: DataReport) -> Iterator[str]:
         yield _line(name.replace("_", " "), count, report.rows)
     yield from _tokens(report)
     told = {
+        "invalid": report.invalid,
         "trimmed to fit": report.trimmed,
         "left out as too long": report.dropped,
         "duplicates (kept)": report.duplicates,
@@ -29,6 +30,8 @@ def table(report: DataReport) -> Iterator[str]:
     }
     for what, found in told.items():
         yield from _told(what, found)
+    for line in report.lopsided():
+        yield from ("", f"  {line}")
 
 
 def _line(name: str, count: int, rows: int) -> str:

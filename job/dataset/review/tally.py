@@ -58,6 +58,8 @@ class Tally:
         """Read, by file."""
         self.dialects: Counter[str] = Counter()
         self.refused = 0
+        self.refused_in: Counter[str] = Counter()
+        """By file."""
         self.rejected: list[RejectedRow] = []
         """The first `REPORTED`, without their bytes."""
         self.dropped = Counted()
@@ -93,6 +95,7 @@ class Tally:
         )
         with self._lock:
             self.refused += 1
+            self.refused_in[row.uri] += 1
             if len(self.rejected) < REPORTED:
                 self.rejected.append(RejectedRow(row.uri, row.line, b"", problems))
 
@@ -102,6 +105,7 @@ class Tally:
             "rows": dict(self.rows),
             "dialects": dict(self.dialects),
             "refused": self.refused,
+            "refused_in": dict(self.refused_in),
             "rejected": [
                 [row.uri, row.line, [asdict(problem) for problem in row.problems]]
                 for row in self.rejected
@@ -119,6 +123,7 @@ class Tally:
         tally.rows.update(plain["rows"])
         tally.dialects.update(plain["dialects"])
         tally.refused = plain["refused"]
+        tally.refused_in.update(plain["refused_in"])
         tally.rejected = [
             RejectedRow(uri, line, b"", tuple(RowProblem(**problem) for problem in problems))
             for uri, line, problems in plain["rejected"]
@@ -129,9 +134,10 @@ class Tally:
         tally.lengths.update(dict(plain["lengths"]))
         return tally
 
-    def by_file(self, files: Sequence[DataFile]) -> list[int]:
-        """Rows of each file."""
-        return [self.rows[file.source.uri] for file in files]
+    def by_file(self, files: Sequence[DataFile]) -> list[tuple[int, int]]:
+        """Rows of each file, and how many of them are invalid."""
+        uris = [file.source.uri for file in files]
+        return [(self.rows[uri], self.refused_in[uri]) for uri in uris]
 
 
 def _counted(plain: Mapping[str, Any]) -> Counted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from job.dataset.options import PrepareOptions
+from job.dataset.review.balance import OWN_ID, tied
 from job.dataset.review.report import DataRejected, DataReport, problems_of
 from job.dataset.review.tally import Example
 from job.errors import Problem
@@ -14,7 +15,7 @@ def judge(report: DataReport, too_long: Sequence[Example], options: PrepareOptio
     """Raise `DataRejected` if the data may not be trained on."""
     problems = [
         *_invalid(report, options),
-        *_too_long(too_long),
+        *_too_long(too_long, options),
         *_nothing_trained(report, options),
     ]
     if problems:
@@ -24,6 +25,7 @@ def judge(report: DataReport, too_long: Sequence[Example], options: PrepareOptio
 def _invalid(report: DataReport, options: PrepareOptions) -> Iterator[Problem]:
     invalid = report.counts["invalid"]
     if options.invalid_rows == "skip":
+        yield from _lost_files(report)
         if invalid <= options.max_invalid_fraction * report.rows:
             return
         share = f"{invalid} of {report.rows} rows are invalid"
@@ -32,8 +34,22 @@ def _invalid(report: DataReport, options: PrepareOptions) -> Iterator[Problem]:
     yield from problems_of(report.rejected)
 
 
-def _too_long(examples: Sequence[Example]) -> Iterator[Problem]:
-    hint = "raise it, or set FORGE_OVERLONG_ROWS to drop or trim_turns"
+def _lost_files(report: DataReport) -> Iterator[Problem]:
+    """Files with invalid rows and no other: one that is no JSON lines at all counts as one row."""
+    firsts = {row.uri: row for row in reversed(report.rejected)}
+    for file in report.files:
+        if file.rows and file.invalid == file.rows:
+            uri = file.source.uri
+            found, hint = f"holds no valid row ({file.invalid} invalid)", ""
+            if uri in firsts:
+                first, *_ = firsts[uri].as_problems()
+                found += f"; line {firsts[uri].line}: {first.found}"
+                hint = f"{first.hint}; " if first.hint else ""
+            yield Problem(uri, found, f"{hint}FORGE_INVALID_ROWS=skip leaves out no whole file")
+
+
+def _too_long(examples: Sequence[Example], options: PrepareOptions) -> Iterator[Problem]:
+    hint = f"{options.more_room}, or set FORGE_OVERLONG_ROWS to drop or trim_turns"
     for example in examples:
         yield Problem(f"{example.uri}:{example.line}", example.detail, hint)
 
@@ -46,7 +62,7 @@ def _nothing_trained(report: DataReport, options: PrepareOptions) -> Iterator[Pr
     elif report.rows == counts["invalid"] and options.invalid_rows == "fail":
         return  # every one of them has its own problem
     elif not counts["train"]:
-        yield _no_row_left(report)
+        yield _no_row_left(report, options)
     elif ratio is not None and ratio < options.min_supervised_ratio:
         yield Problem(
             "data",
@@ -58,12 +74,9 @@ def _nothing_trained(report: DataReport, options: PrepareOptions) -> Iterator[Pr
         )
 
 
-def _no_row_left(report: DataReport) -> Problem:
+def _no_row_left(report: DataReport, options: PrepareOptions) -> Problem:
     left = ", ".join(f"{n} {name}" for name, n in report.counts.items() if n)
-    hint = "lower FORGE_EVAL_FRACTION, raise FORGE_MAX_SEQ_LENGTH, or add rows"
+    hint = f"lower FORGE_EVAL_FRACTION, {options.more_room}, or add rows"
     if report.largest_group > report.rows / 2:
-        hint = (
-            f"{report.largest_group} rows are tied together by their 'id', so they stay on one "
-            "side: give each conversation an id of its own"
-        )
+        hint = f"{tied(report.largest_group)}: {OWN_ID}"
     return Problem("data", f"no row is left to train on ({left})", hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Final
 
 from job.dataset.rows.draft import Places
@@ -94,3 +95,25 @@ class Answers:
                 reason = f"'{brief(given, 80)}' is the id of another call, too"
             hint = "give each call of the turn an id of its own"
             self._found.add(f"{self._places.call(self._at, n)}.id", reason, hint)
+
+
+def as_called(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages with the answers of each turn in the order of its calls, where they have ids.
+
+    Many templates show no ids: what the model reads first is the answer to the first call.
+    """
+    if sum("tool_call_id" in message for message in messages) < 2:
+        return messages
+    ordered: list[Message] = []
+    for role, run in groupby(messages, key=lambda message: message["role"]):
+        turns = list(run)
+        ordered += _answers_as_called(ordered[-1], turns) if role == "tool" else turns
+    return ordered
+
+
+def _answers_as_called(calling: Message, answers: list[Message]) -> list[Message]:
+    places = {call.get("id"): n for n, call in enumerate(calling.get("tool_calls", ()))}
+    given = [turn.get("tool_call_id") for turn in answers]
+    if None in places or not places.keys() >= set(given):
+        return answers
+    return sorted(answers, key=lambda turn: places[turn.get("tool_call_id")])

@@ -9,14 +9,15 @@ from typing import Any
 
 from job.dataset.rows.answers import Answers
 from job.dataset.rows.draft import Draft
-from job.dataset.rows.hermes import Malformed, call_blocks, parse_call
+from job.dataset.rows.hermes import Malformed, call_blocks, nearly_a_tag, parse_call
 from job.dataset.rows.repeats import may_repeat, repeated_keys
-from job.dataset.rows.row import Problems
+from job.dataset.rows.row import Message, Problems
 from job.dataset.rows.schema import Schema
 from job.dataset.rows.tools import ONCE, Toolbox, ToolReader
 from job.dataset.rows.words import brief
 
 _SAY = "write what it says or calls, or end the conversation before it"
+_ASK = "write what is asked, or leave the row out"
 _AS_JSON = 'write <tool_call>\\n{"name": "…", "arguments": {…}}\\n</tool_call>'
 
 
@@ -38,10 +39,19 @@ def check(draft: Draft, tools: ToolReader, found: Problems) -> None:
                 structured, in_text = structured or bool(calls), in_text or bool(written)
         elif role == "tool":
             answers.answer(index, message)
-        elif answers.awaited:
-            answers.nothing_more()
+        else:
+            if answers.awaited:
+                answers.nothing_more()
+            _not_empty(index, message, draft, found)
     if in_text and not structured and draft.dialect == "openai":
         draft.dialect = "hermes"
+
+
+def _not_empty(index: int, message: Message, draft: Draft, found: Problems) -> None:
+    """A question. A system turn may be empty, as a column is that most rows don't fill."""
+    text = message["content"]
+    if message["role"] == "user" and text is not None and not text.strip():
+        found.add(draft.places.text(index), "the user's turn is empty", _ASK)
 
 
 @lru_cache(maxsize=4096)
@@ -102,6 +112,9 @@ def _turn(
     """Check one assistant turn; how many calls there are in its text, or what is meant as such."""
     if calls:
         _calls(index, calls, draft, declared, found)
+    if text and declared.names() and (tag := nearly_a_tag(text)):
+        reason = f"holds '{brief(tag, 40)}', which no server reads as a call"
+        found.warn(draft.places.text(index), reason, _AS_JSON)
     if text and "tool_call>" in text:
         return _written(index, text, draft, declared, found)
     if not calls and text is not None and (not text or text.isspace()):

@@ -27,6 +27,24 @@ _SEVERAL: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _NAMED: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
 
+_KEYWORDS: Final = frozenset(
+    (
+        *(*_ONE, *_SEVERAL, *_NAMED, "type", "required", "enum", "const", "title", "description"),
+        *("default", "examples", "deprecated", "readOnly", "writeOnly", "format", "propertyNames"),
+        *("minProperties", "maxProperties", "unevaluatedProperties", "unevaluatedItems"),
+        *("dependencies", "dependentRequired", "nullable", "discriminator", "xml", "externalDocs"),
+    )
+)
+
+
+def lists_parameters(schema: dict[str, Any]) -> bool:
+    """Whether it is no schema but a list of parameters by name (`{"city": {"type": "str"}}`, as
+    xLAM's data have it): to JSON Schema names that mean nothing, so every call would be valid."""
+    if "properties" in schema or not all(isinstance(value, dict) for value in schema.values()):
+        return False
+    return any(key not in _KEYWORDS and not key.startswith(("$", "x-")) for key in schema)
+
+
 def as_json_schema(schema: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """`schema` with the types that were meant, and the names that stood for them, each once.
 

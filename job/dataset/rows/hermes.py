@@ -17,6 +17,7 @@ MAX_DEPTH: Final = 64
 """How deep JSON may nest in tools and arguments; deeper breaks templates and parsers."""
 
 _TAG: Final = re.compile(r"</?tool_call>")
+_NEARLY: Final = re.compile(r"<\s*/?\s*(?:tool|function)[ _-]?calls?\b[^<>]*>", re.IGNORECASE)
 _THINKING: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
 _LARGEST: Final = 2.0**63
 """Floats from here on may have been whole numbers that orjson doesn't hold."""
@@ -73,6 +74,14 @@ def call_blocks(text: str) -> list[str | Malformed]:
     return blocks
 
 
+def nearly_a_tag(text: str) -> str | None:
+    """The first thing that looks like a tag of a call and that no server takes for one."""
+    if "<" not in text:
+        return None
+    found = (tag[0] for tag in _NEARLY.finditer(text))
+    return next((tag for tag in found if _TAG.fullmatch(tag) is None), None)
+
+
 def parse_call(block: str) -> ToolCall | Malformed:
     """The call in one block."""
     try:
@@ -115,14 +124,25 @@ def declared_tools(text: str) -> list[Any]:
 
 
 def tool_blocks(text: str) -> list[str]:
-    """What stands between the tags of each `<tools>` block that isn't empty."""
+    """What stands between the tags of each `<tools>` block that isn't empty.
+
+    Prose may name the tags ("between <tools> and </tools>"): what begins as no JSON does is left
+    out where another block does.
+    """
     blocks, end = [], 0
     while (start := text.find("<tools>", end)) >= 0:
         if (end := text.find("</tools>", start)) < 0:
             break
-        if block := text[start + len("<tools>") : end].strip():
+        block = text[start + len("<tools>") : end].strip()
+        if not block.startswith(_JSON_BEGINS):
+            # "in <tools> tags: <tools>…": the last opening is the one that is meant.
+            block = block.rpartition("<tools>")[2].strip()
+        if block:
             blocks.append(block)
-    return blocks
+    return [block for block in blocks if block.startswith(_JSON_BEGINS)] or blocks
+
+
+_JSON_BEGINS: Final = ("{", "[")
 
 
 def tools_of(block: str, decoder: json.JSONDecoder | None = None) -> list[Any]:

@@ -15,6 +15,7 @@ from job.dataset.rows.sharegpt import read_conversation
 from job.dataset.rows.tools import ToolReader
 from job.dataset.rows.words import brief, kind
 
+_ROW: Final = 'write {"messages": […]}'
 _ROLES: Final = frozenset(ROLES)
 _READ: Final = ("messages", "tools")
 _READ_SHAREGPT: Final = ("messages", "conversations", "tools", "system")
@@ -32,7 +33,12 @@ def normalise(value: object, tools: ToolReader, found: Problems) -> Draft:
     """Read the parsed JSON of one line. Everything wrong with its shape goes into `found`."""
     draft = Draft()
     if not isinstance(value, dict):
-        found.add("", f"is {kind(value)}, not a JSON object", 'write {"messages": […]}')
+        hint = (
+            'write {"messages": […]}, one object a line, not an array'
+            if isinstance(value, list)
+            else _ROW
+        )
+        found.add("", f"is {kind(value)}, not a JSON object", hint)
         return draft
     read: tuple[str, ...] = _READ
     if value.get("conversations") is None:

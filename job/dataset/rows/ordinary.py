@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from job.dataset.rows.draft import MAX_TURNS, Draft
-from job.dataset.rows.hermes import ToolCall, call_blocks, is_simple, parse_call
+from job.dataset.rows.hermes import ToolCall, call_blocks, is_simple, nearly_a_tag, parse_call
 from job.dataset.rows.repeats import may_repeat
 from job.dataset.rows.row import Message
 from job.dataset.rows.tools import Toolbox, ToolReader
@@ -95,7 +95,7 @@ class _Talk:
 
     def user(self, item: dict[str, Any]) -> Message | None:
         text = item.get("content")
-        if len(item) != 2 or type(text) is not str:
+        if len(item) != 2 or type(text) is not str or not text or text.isspace():
             return None
         # A call that is still unanswered is found by the assistant's turn that must follow.
         self.awaited = 0
@@ -118,6 +118,8 @@ class _Talk:
         if self.answers > 0:
             return None
         text, calls = item.get("content"), item.get("tool_calls")
+        if type(text) is str and self.box.names() and nearly_a_tag(text):
+            return None
         if calls is not None:
             return self._calls(item, text, calls)
         if len(item) != 2 or type(text) is not str:

@@ -8,6 +8,7 @@ from typing import Final
 
 import orjson
 
+from job.dataset.rows.answers import as_called
 from job.dataset.rows.check import check
 from job.dataset.rows.draft import Draft
 from job.dataset.rows.normalise import normalise
@@ -100,7 +101,7 @@ def _row(uri: str, line: Line, value: object, clear: bool, tools: ToolReader) ->
     return Row(
         uri,
         line.number,
-        tuple(draft.messages),
+        tuple(as_called(draft.messages)),
         draft.toolbox.form,
         draft.meta,
         line.data,

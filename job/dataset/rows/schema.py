@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from jsonschema_rs import (
     Draft4Validator,
+    Draft7Validator,
     FancyRegexOptions,
     RegexOptions,
     ValidationError,
@@ -23,7 +24,7 @@ from jsonschema_rs import (
 )
 
 from job.dataset.rows.entangled import MOST_WAYS, References
-from job.dataset.rows.foreign import as_json_schema
+from job.dataset.rows.foreign import as_json_schema, lists_parameters
 from job.dataset.rows.words import brief, kind, path_of, shown
 
 _MASK: Final = "the value"
@@ -70,7 +71,10 @@ class Schema:
         if not plain:
             self._raw, self.foreign = as_json_schema(raw)
             self._references = References(self._raw)
-            self._compile()
+            if lists_parameters(raw):
+                self.flaw = _LIST
+            else:
+                self._compile()
 
     def faults(self, arguments: dict[str, Any]) -> list[Fault]:
         """Why a call with these arguments is not valid; empty if it is."""
@@ -110,6 +114,12 @@ class Schema:
         return self._validator
 
 
+_LIST: Final = (
+    "they list parameters by name, as xLAM's data do, without 'properties'",
+    'write {"type": "object", "properties": {…}, "required": […]}',
+)
+
+
 def _compiled(schema: dict[str, Any]) -> Validator:
     """Raises `ValidationError` where `schema` is not JSON Schema, `ValueError` if it's too deep."""
     try:
@@ -120,6 +130,9 @@ def _compiled(schema: dict[str, Any]) -> Validator:
             options = FancyRegexOptions(backtrack_limit=_BACKTRACKS)
             return _offline(validator_for, schema, options)
         at = error.instance_path[-1:]
+        if at == ["items"] and isinstance(error.instance, list) and "$schema" not in schema:
+            # A tuple, as JSON Schema had it until 2019.
+            return _offline(Draft7Validator, schema, RegexOptions())
         if at in (["exclusiveMinimum"], ["exclusiveMaximum"]) and "$schema" not in schema:
             # OpenAPI has `true` there, as JSON Schema once did.
             return _offline(Draft4Validator, schema, RegexOptions())

@@ -24,17 +24,18 @@ def fetch(
     work_dir: Path,
     observer: Observer | None = None,
     pins: Sequence[DataObject] | None = None,
+    output_uri: str | None = None,
 ) -> list[DataFile]:
     """Find, pin and download what `uris` name, in their order, below a prefix in key order; or,
     given `pins`, exactly those objects in their order.
 
-    Local files are read where they are; what an earlier attempt left in `work_dir` isn't
-    downloaded again. Raises `SettingsError` for what doesn't exist (all of it at once),
-    `DataError` for a prefix or folder without data and for an object that changes meanwhile,
-    `DataChanged` for pins that are no longer to be had, and what the storage raises
-    (`Unavailable`, `AccessDenied`, `OutOfDisk`).
+    What runs have written below `output_uri` is no data. Local files are read where they are; what
+    an earlier attempt left in `work_dir` isn't downloaded again. Raises `SettingsError` for what
+    doesn't exist (all of it at once), `DataError` for a prefix or folder without data and for an
+    object that changes meanwhile, `DataChanged` for pins that are no longer to be had, and what the
+    storage raises (`Unavailable`, `AccessDenied`, `OutOfDisk`).
     """
     buckets = Buckets(observer)
     if pins:
-        return fetch_pinned(uris, pins, work_dir, buckets)
-    return [bring_found(item, work_dir, buckets) for item in find(uris, buckets)]
+        return fetch_pinned(uris, pins, work_dir, buckets, output_uri)
+    return [bring_found(item, work_dir, buckets) for item in find(uris, buckets, output_uri)]

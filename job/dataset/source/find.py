@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from job.dataset.source.objects import SUFFIXES, Found
+from job.dataset.source.own import without_own
 from job.errors import AccessDenied, DataError, Problem, SettingsError
 from job.storage import NotFound, Observer, Storage, open_storage, split_s3_uri
 from job.validators import MayHoldPassword
@@ -35,8 +37,9 @@ class Buckets:
         return self._opened[bucket], key
 
 
-def find(uris: Sequence[str], buckets: Buckets) -> list[Found]:
-    """All of it, in the order of `uris`, below a prefix in key order; each object once.
+def find(uris: Sequence[str], buckets: Buckets, output_uri: str | None = None) -> list[Found]:
+    """All of it, in the order of `uris`, below a prefix in key order; each object once. What runs
+    have written to `output_uri` is left out.
 
     Raises `SettingsError` for what doesn't exist (all of it at once), `DataError` for a prefix or
     folder without data, and what the storage raises.
@@ -46,7 +49,7 @@ def find(uris: Sequence[str], buckets: Buckets) -> list[Found]:
     without_data: list[Problem] = []
     for uri in uris:
         try:
-            for item in _find(uri, buckets):
+            for item in _find(uri, buckets, output_uri):
                 if item.uri in found:
                     log.warning("%s is named twice by %s; it is read once", item.uri, SETTING)
                 found.setdefault(item.uri, item)
@@ -77,25 +80,31 @@ def look_up(uri: str, buckets: Buckets) -> Found | None:
     return Found(uri, info.size, info.etag, info.version_id)
 
 
-def below(uri: str, buckets: Buckets) -> list[str]:
+def below(uri: str, buckets: Buckets, output_uri: str | None = None) -> list[str]:
     """URIs of the data objects that a prefix or folder holds now; none if `uri` is neither."""
     if not uri.startswith("s3://"):
         folder = Path(uri)
         with readable(uri):
-            names = sorted(_files(folder)) if folder.is_dir() else []
-        return [str(folder / name) for name in names if name.endswith(SUFFIXES)]
-    storage, prefix = buckets.locate(uri)
-    keys = [info.key for info in storage.list(prefix)] if _is_prefix(prefix) else []
-    return [f"{storage.uri}/{key}" for key in keys if key.endswith(SUFFIXES)]
+            names = _listed(folder) if folder.is_dir() else []
+    else:
+        storage, prefix = buckets.locate(uri)
+        keys = [info.key for info in storage.list(prefix)] if _is_prefix(prefix) else []
+        names = [f"{storage.uri}/{key}" for key in keys]
+    return [name for name in without_own(uri, names, output_uri) if name.endswith(SUFFIXES)]
 
 
 @contextmanager
 def readable(uri: str) -> Iterator[None]:
-    """Raise `AccessDenied` for a local file or folder that this user may not read."""
+    """Raise `AccessDenied` for a local file or folder that this user may not read, `SettingsError`
+    for a name that no file can have."""
     try:
         yield
     except PermissionError as error:
         raise AccessDenied(Problem(SETTING, f"{uri}: may not be read")) from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise SettingsError(Problem(SETTING, f"{uri}: the name is too long")) from error
 
 
 def some(names: Sequence[str]) -> str:
@@ -114,12 +123,12 @@ def changed(uri: str) -> DataError:
     )
 
 
-def _find(uri: str, buckets: Buckets) -> Iterator[Found]:
+def _find(uri: str, buckets: Buckets, output_uri: str | None) -> Iterator[Found]:
     if not uri.startswith("s3://"):
-        yield from _find_local(uri)
+        yield from _find_local(uri, output_uri)
         return
     try:
-        yield from _find_in_s3(uri, buckets)
+        yield from _find_in_s3(uri, buckets, output_uri)
     except MayHoldPassword as error:  # of a command's argument
         raise SettingsError(Problem(SETTING, str(error))) from None
     except ValueError as error:  # a key with '..' or '//' in it
@@ -130,7 +139,7 @@ def _find(uri: str, buckets: Buckets) -> Iterator[Found]:
         ) from error
 
 
-def _find_in_s3(uri: str, buckets: Buckets) -> Iterator[Found]:
+def _find_in_s3(uri: str, buckets: Buckets, output_uri: str | None) -> Iterator[Found]:
     storage, key = buckets.locate(uri)
     if not _is_prefix(key):
         if (found := look_up(uri, buckets)) is None:
@@ -138,9 +147,10 @@ def _find_in_s3(uri: str, buckets: Buckets) -> Iterator[Found]:
             raise SettingsError(Problem("", "does not exist", hint))
         yield found
         return
-    for name in _with_data(uri, [info.key for info in storage.list(key)]):
-        if (found := look_up(f"{storage.uri}/{name}", buckets)) is None:
-            raise changed(f"{storage.uri}/{name}")
+    names = [f"{storage.uri}/{info.key}" for info in storage.list(key)]
+    for name in _with_data(uri, without_own(uri, names, output_uri)):
+        if (found := look_up(name, buckets)) is None:
+            raise changed(name)
         yield found
 
 
@@ -148,12 +158,12 @@ def _is_prefix(key: str) -> bool:
     return not key or key.endswith("/")
 
 
-def _find_local(uri: str) -> Iterator[Found]:
+def _find_local(uri: str, output_uri: str | None) -> Iterator[Found]:
     path = Path(uri)
     with readable(uri):
         if path.is_dir():
-            for name in _with_data(uri, sorted(_files(path))):
-                yield _local_file(path / name)
+            for name in _with_data(uri, without_own(uri, _listed(path), output_uri)):
+                yield _local_file(Path(name))
         elif not path.exists():
             raise SettingsError(Problem(SETTING, f"{uri}: does not exist"))
         elif not (path.is_file() and uri.endswith(SUFFIXES)):
@@ -162,6 +172,10 @@ def _find_local(uri: str) -> Iterator[Found]:
             )
         else:
             yield _local_file(path)
+
+
+def _listed(folder: Path) -> list[str]:
+    return [str(folder / name) for name in sorted(_files(folder))]
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -179,6 +193,14 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _local_file(path: Path) -> Found:
+    """Raises `SettingsError` for a name that can't be written down."""
+    name = os.fsencode(path)
+    try:
+        name.decode()
+    except UnicodeDecodeError as error:
+        told = name.decode(errors="backslashreplace")
+        problem = Problem(SETTING, f"{told}: the name is not UTF-8", "rename the file")
+        raise SettingsError(problem) from error
     return Found(str(path), path.stat().st_size)
 
 
@@ -192,5 +214,6 @@ def _with_data(uri: str, names: Sequence[str]) -> list[str]:
             Problem(uri, f"holds no {', '.join(SUFFIXES)} object, but {held}", f"set {SETTING}")
         )
     if others:
-        log.info("%s: %d objects are no data and are ignored: %s", uri, len(others), some(others))
+        told = some([name.removeprefix(uri).lstrip("/") for name in others])
+        log.info("%s: %d objects are no data and are ignored: %s", uri, len(others), told)
     return data

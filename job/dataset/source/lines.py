@@ -19,6 +19,8 @@ MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 """Longer lines are cut and marked: no conversation that fits a model comes near."""
 
 _PLAIN_READ: Final = 256 * 1024
+_WINDOW: Final = 128 * 1024 * 1024
+"""Of zstd, as much as its own tool takes unasked."""
 _ZSTD_READ: Final = 4096
 """Small, because all it decompresses to is in memory at once (a block may hold 128 KiB)."""
 
@@ -46,6 +48,10 @@ def read_lines(file: DataFile, max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line
             number = line.number
     except EOFError as error:
         raise _damaged(file, number, "ends in the middle") from error
+    except _WindowTooLarge as error:
+        raise DataError(
+            Problem(file.source.uri, f"{error}", "compress it without --long")
+        ) from error
     except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
         raise _damaged(file, number, f"is damaged ({error})") from error
 
@@ -62,10 +68,17 @@ def _damaged(file: DataFile, lines: int, what: str) -> DataError:
     )
 
 
+class _WindowTooLarge(Exception):
+    """A zstd frame that takes more memory than a reader should give it."""
+
+
 def _chunks(file: DataFile) -> Iterator[bytes]:
     name = file.source.uri
     with file.path.open("rb") as raw:
         if name.endswith(".gz"):
+            if not raw.read(1):  # as an empty .zst: not even an empty stream has no bytes
+                raise EOFError
+            raw.seek(0)
             with gzip.GzipFile(fileobj=raw) as unzipped:
                 # read1 gives what there is before it says that the rest is missing.
                 while chunk := unzipped.read1(_PLAIN_READ):
@@ -79,13 +92,19 @@ def _chunks(file: DataFile) -> Iterator[bytes]:
 
 def _zstd_chunks(raw: BinaryIO) -> Iterator[bytes]:
     """zstandard's own reader takes a cut stream for a whole one, so frames are followed here."""
-    decompressor = zstandard.ZstdDecompressor()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
     frame = decompressor.decompressobj()
     while piece := raw.read(_ZSTD_READ):
         while piece:
             if frame.eof:
                 frame = decompressor.decompressobj()
-            yield frame.decompress(piece)
+            try:
+                yield frame.decompress(piece)
+            except zstandard.ZstdError as error:
+                if "too much memory" not in str(error):
+                    raise
+                most = f"more than {_WINDOW // 2**20} MiB"
+                raise _WindowTooLarge(f"takes {most} of memory to be decompressed") from error
             piece = frame.unused_data if frame.eof else b""
     if not frame.eof:
         raise EOFError

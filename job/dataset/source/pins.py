@@ -29,14 +29,18 @@ _DIGITS = 12
 
 
 def fetch_pinned(
-    uris: Sequence[str], pins: Sequence[DataObject], work_dir: Path, buckets: Buckets
+    uris: Sequence[str],
+    pins: Sequence[DataObject],
+    work_dir: Path,
+    buckets: Buckets,
+    output_uri: str | None = None,
 ) -> list[DataFile]:
     """The objects of `pins`, in their order. What else `uris` name is ignored with a warning.
 
     Raises `DataChanged` with a difference for each object that isn't to be had; what looks
     changed is looked into before anything else is downloaded.
     """
-    _warn_of_newcomers(uris, pins, buckets)
+    _warn_of_newcomers([name for uri in uris for name in below(uri, buckets, output_uri)], pins)
     looks = [(pin, look_up(pin.uri, buckets)) for pin in pins]
     files: dict[str, DataFile] = {}
     for doubtful in (True, False):
@@ -92,9 +96,9 @@ def _bring_version(
     return file
 
 
-def _warn_of_newcomers(uris: Sequence[str], pins: Sequence[DataObject], buckets: Buckets) -> None:
+def _warn_of_newcomers(there: Sequence[str], pins: Sequence[DataObject]) -> None:
     pinned = {pin.uri for pin in pins}
-    if new := [name for uri in uris for name in below(uri, buckets) if name not in pinned]:
+    if new := [name for name in there if name not in pinned]:
         log.warning(
             "%s: %d objects came after the run began and are ignored: %s",
             SETTING,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -17,13 +17,18 @@ from job.choices import LossOn
 from job.dataset.rows.row import Message, Row, RowRefused
 from job.dataset.tokens.encode import Encoder
 from job.dataset.tokens.locate import Locator
+from job.dataset.tokens.results import bare_results, bare_row, in_terms_of
 from job.dataset.tokens.samples import Encoded, Rendered
 from job.dataset.tokens.template import ChatTemplate, TemplateFailed
 from job.errors import Problem, SettingsError
 
-_LARGE: Final = 65_536
-"""Bytes; larger rows are rendered one by one, for each of their turns is rendered with all before
-it."""
+_DEAR: Final = 200_000
+"""Characters that the turns of a row come to, each rendered with all before it. A row with more is
+measured first, if it has many for its limit: one that is too long needs none of them."""
+_MANY: Final = 2
+"""Characters a token."""
+_TOGETHER: Final = 16_000_000
+"""Such characters that may be in memory at once."""
 
 
 class ChatFormat:
@@ -33,7 +38,9 @@ class ChatFormat:
         self._template = template
         self._tokenizer = tokenizer
         self._encoder = Encoder(tokenizer)
-        self._locator = Locator(template)
+        added = tokenizer.get_added_tokens_decoder().values()
+        special = [token.content for token in added if token.special and token.content.strip()]
+        self._locator = Locator(template, special)
 
     @classmethod
     def load(cls, model_dir: Path, other_template: str | None = None) -> ChatFormat:
@@ -75,6 +82,8 @@ class ChatFormat:
 
     def prompt(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None) -> str:
         """The text after which the model answers. Raises `RowRefused`."""
+        if self._template.tags_results:
+            messages = bare_results(messages)
         return self._locator.render(messages, tools, prompt=True)
 
     def render(self, row: Row) -> Rendered:
@@ -85,66 +94,113 @@ class ChatFormat:
         return rendered
 
     def render_all(
-        self, rows: Sequence[Row], max_seq_length: int | None = None
+        self,
+        rows: Sequence[Row],
+        max_seq_length: int | None = None,
+        alive: Callable[[], None] = lambda: None,
     ) -> list[Rendered | RowRefused]:
         """As `render`, of many rows; fastest where they share the object of their tools.
 
-        Text that can't be encoded in `max_seq_length` tokens comes without spans: it is too long
+        Text that can't be encoded in `max_seq_length` tokens may come without spans: it is too long
         to be trained on, and to look at every turn of it would take time and memory for nothing.
+        `alive` is called now and then.
         """
-        sharing: defaultdict[tuple[bool, int], list[int]] = defaultdict(list)
+        sharing: defaultdict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
-            alone = len(row.raw) > _LARGE
-            sharing[alone, i if alone else id(row.tools)].append(i)
+            sharing[id(row.tools)].append(i)
         results: dict[int, Rendered | RowRefused] = {}
         for places in sharing.values():
-            group = [rows[i] for i in places]
-            results |= zip(places, self._group(group, max_seq_length), strict=True)
-        return [results[i] for i in range(len(rows))]
+            group = [self._as_shown(rows[i]) for i in places]
+            results |= zip(places, self._group(group, max_seq_length, alive), strict=True)
+        return [self._told_of(row, results[i]) for i, row in enumerate(rows)]
 
     def encode(self, batch: Sequence[Rendered], loss_on: LossOn) -> Encoded:
         """Tokens and labels; some hundred conversations at a time keep every core busy."""
         return self._encoder.encode(batch, loss_on)
 
+    def _as_shown(self, row: Row) -> Row:
+        """The row with tool answers as the template is to be given them."""
+        return bare_row(row) if self._template.tags_results else row
+
+    def _told_of(self, row: Row, result: Rendered | RowRefused) -> Rendered | RowRefused:
+        if isinstance(result, RowRefused) and self._template.tags_results:
+            return in_terms_of(row, result)
+        return result
+
     def _group(
-        self, rows: Sequence[Row], max_seq_length: int | None
+        self, rows: Sequence[Row], max_seq_length: int | None, alive: Callable[[], None]
     ) -> Iterator[Rendered | RowRefused]:
         """Rows with the same tools."""
         tools = rows[0].tools
         adapted = [self._template.adapted(row.messages) for row in rows]
         texts = self._template.render_all(adapted, tools)
-        if len(rows) == 1 and self._is_too_long(texts[0], max_seq_length):
-            yield Rendered(str(texts[0]), ())
-            return
-        before = (
-            messages[:index]
-            for row, messages in zip(rows, adapted, strict=True)
-            for index in row.assistant_turns
-        )
-        prompts = self._prompts(before, tools, together=len(rows) > 1)
-        for row, text in zip(rows, texts, strict=True):
-            own: Iterable[str | TemplateFailed] = islice(prompts, len(row.assistant_turns))
-            if len(rows) > 1:
-                own = list(own)  # also where the row is refused before its last turn
-            try:
-                yield self._locator.located(row, text, own)
-            except RowRefused as refusal:
-                yield refusal
+        long = [self._is_too_long(*each, max_seq_length) for each in zip(rows, texts, strict=True)]
+        costs = [0 if long[i] else _cost(row, texts[i]) for i, row in enumerate(rows)]
+        for part in _parts(costs):
+            alive()
+            before = (
+                adapted[i][:index] for i in part if not long[i] for index in rows[i].assistant_turns
+            )
+            prompts = self._prompts(before, tools, alive, together=len(part) > 1)
+            for i in part:
+                if long[i]:
+                    yield Rendered(str(texts[i]), ())
+                    continue
+                own: Iterable[str | TemplateFailed] = islice(prompts, len(rows[i].assistant_turns))
+                if len(part) > 1:
+                    own = list(own)  # also where the row is refused before its last turn
+                yield self._located(rows[i], texts[i], own)
 
-    def _is_too_long(self, text: str | TemplateFailed, max_seq_length: int | None) -> bool:
+    def _located(
+        self, row: Row, text: str | TemplateFailed, prompts: Iterable[str | TemplateFailed]
+    ) -> Rendered | RowRefused:
+        try:
+            return self._locator.located(row, text, prompts)
+        except RowRefused as refusal:
+            return refusal
+
+    def _is_too_long(
+        self, row: Row, text: str | TemplateFailed, max_seq_length: int | None
+    ) -> bool:
         if max_seq_length is None or isinstance(text, TemplateFailed):
             return False
-        return self._encoder.surely_longer(text, max_seq_length)
+        if self._encoder.surely_longer(text, max_seq_length):
+            return True
+        if len(text) < _MANY * max_seq_length or _cost(row, text) < _DEAR:
+            return False
+        return self._encoder.is_longer(text, max_seq_length)
 
     def _prompts(
-        self, before: Iterator[list[Message]], tools: list[dict[str, Any]] | None, *, together: bool
+        self,
+        before: Iterator[list[Message]],
+        tools: list[dict[str, Any]] | None,
+        alive: Callable[[], None],
+        *,
+        together: bool,
     ) -> Iterator[str | TemplateFailed]:
         """All at once, or one after the other where together they might not fit in memory."""
         if together:
             yield from self._template.render_all(list(before), tools, prompt=True)
         else:
             for messages in before:
+                alive()
                 yield from self._template.render_all([messages], tools, prompt=True)
+
+
+def _cost(row: Row, text: str | TemplateFailed) -> int:
+    """Characters of all its prompts, at most."""
+    return 0 if isinstance(text, TemplateFailed) else len(text) * len(row.assistant_turns)
+
+
+def _parts(costs: Sequence[int]) -> Iterator[range]:
+    """Runs of rows that cost no more than may be in memory at once; a dearer row is alone."""
+    first = total = 0
+    for i, cost in enumerate(costs):
+        if i > first and total + cost > _TOGETHER:
+            yield range(first, i)
+            first, total = i, 0
+        total += cost
+    yield range(first, len(costs))
 
 
 def _load_tokenizer(model_dir: Path) -> Tokenizer:

@@ -26,6 +26,11 @@ class Encoder:
         """Whether `text` can't be encoded in so many tokens; with some tokenizers never sure."""
         return self._pieces is not None and self._pieces.surely_longer(text, tokens)
 
+    def is_longer(self, text: str, tokens: int) -> bool:
+        """Whether `text` takes more tokens than that, for sure; it is encoded to tell it."""
+        [encoding] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        return len(encoding.ids) > tokens
+
     def encode(self, batch: Sequence[Rendered], loss_on: LossOn) -> Encoded:
         """Some hundred conversations at a time keep every core busy."""
         tokenized = self._tokenized(batch)

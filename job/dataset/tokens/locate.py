@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from job.dataset.rows.hermes import ToolCall, parse_tool_calls
@@ -23,10 +23,12 @@ from job.dataset.tokens.template import ChatTemplate, TemplateFailed
 class Locator:
     """Finds the answers in what one template renders."""
 
-    def __init__(self, template: ChatTemplate) -> None:
+    def __init__(self, template: ChatTemplate, special_tokens: Collection[str] = ()) -> None:
+        """`special_tokens` are those of the tokenizer that stand for no text."""
         self._template = template
-        longest_first = sorted(template.turn_tokens, key=len, reverse=True)
-        self._turn_token = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._turn_token = _any_of(template.turn_tokens)
+        self._no_text = tuple(dict.fromkeys((*template.turn_tokens, *special_tokens)))
+        self._no_text_at_all = _any_of(self._no_text)
 
     def located(
         self, row: Row, text: str | TemplateFailed, prompts: Iterable[str | TemplateFailed]
@@ -35,7 +37,7 @@ class Locator:
         answer. Raises `RowRefused`."""
         if isinstance(text, TemplateFailed):
             raise refused_by(text)
-        self._no_turn_tokens(row)
+        self._no_special_tokens(row)
         spans: list[Span] = []
         before = 0
         for index, prompt in zip(row.assistant_turns, prompts, strict=True):
@@ -123,9 +125,11 @@ class Locator:
             return True
         return self.render(before, row.tools) != self.render(before, None)
 
-    def _no_turn_tokens(self, row: Row) -> None:
-        """A turn that holds the tokens between turns would be read as several."""
-        if row.raw and not _hides_tokens(row.raw) and not self._turn_token.search(row.raw.decode()):
+    def _no_special_tokens(self, row: Row) -> None:
+        """A turn that holds the tokens between turns would be read as several; any other special
+        token would be one too, in place of its letters."""
+        raw = row.raw
+        if raw and not _hides_tokens(raw) and not self._no_text_at_all.search(raw.decode()):
             return
         parts: list[tuple[str, str]] = [
             (f"messages[{index}].{key}", _plain(message[key]))
@@ -134,13 +138,22 @@ class Locator:
             if message.get(key)
         ]
         for path, text in [*parts, ("tools", _plain(row.tools))]:
-            for token in self._template.turn_tokens:
+            for token in self._no_text:
                 if token in text:
-                    raise RowRefused(
-                        path,
-                        f"holds '{token}', which the chat template puts around turns",
-                        "give the plain text of each turn, not a rendered conversation",
-                    )
+                    raise self._held(path, token)
+
+    def _held(self, path: str, token: str) -> RowRefused:
+        if token in self._template.turn_tokens:
+            reason = f"holds '{token}', which the chat template puts around turns"
+            hint = "give the plain text of each turn, not a rendered conversation"
+            return RowRefused(path, reason, hint)
+        reason = f"holds '{token}', which the tokenizer reads as a token that steers the model"
+        return RowRefused(path, reason, "take it out, or spell it in another way")
+
+
+def _any_of(tokens: Iterable[str]) -> re.Pattern[str]:
+    longest_first = sorted(tokens, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def _unended(index: int) -> RowRefused:

@@ -28,6 +28,7 @@ _THOUGHT: Final = "forge probe thought"
 _ANSWER: Final = "forge probe answer"
 _TOOL: Final = "forge_probe_tool"
 _ARGUMENT: Final = '"forge_key": "forge value"'
+_RESULT: Final = '{"forge_key": "forge result"}'
 
 
 class TemplateFailed(Exception):
@@ -54,6 +55,9 @@ class ChatTemplate:
     """Whether it stands in for the model's own."""
     arguments_as_text: bool = False
     """Whether the arguments of `tool_calls` must be a string of JSON instead of an object."""
+    tags_results: bool = False
+    """Whether it puts `<tool_response>` around tool answers, or writes them as JSON strings: it has
+    a form for them, and is to be given the answer alone."""
 
     @classmethod
     def load(
@@ -174,7 +178,25 @@ def _probed(template: ChatTemplate, model_dir: Path, added_tokens: Sequence[str]
         opening=whole[len(before) : whole.index(_ANSWER)],
         turn_tokens=tuple(dict.fromkeys((*shown, *ends))),
         turn_ends=ends,
+        tags_results=_tags_results(template, question),
     )
+
+
+def _tags_results(template: ChatTemplate, question: Message) -> bool:
+    """Tried after a call beside the text, and where that is refused, after one in the text."""
+    result = {"role": "tool", "content": _RESULT, "tool_call_id": "probe0000", "name": _TOOL}
+    answer = {"role": "assistant", "content": _ANSWER}
+    for call in (_probe_call(None), answer):
+        try:
+            text = template.render([question, call, result, answer], None)
+        except TemplateFailed:
+            continue
+        before, shown, _ = text.partition(_RESULT)
+        if shown:
+            return before.rstrip().endswith("<tool_response>")
+        if json.dumps(_RESULT) in text:
+            return True
+    return False
 
 
 def _shows_all(template: ChatTemplate) -> bool:

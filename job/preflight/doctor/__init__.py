@@ -106,7 +106,7 @@ class Doctor:
         return [
             _made("clock", lambda: stores.clock(settings.run_uri), may_be_out_of_reach=True),
             _made("s3", lambda: look_at_output(settings)),
-            _made("data set", lambda: stores.data(settings.dataset_uri)),
+            _made("data set", lambda: stores.data(settings.dataset_uri, settings.output_uri)),
             _made("grace", lambda: limits.grace(settings.grace_seconds, self._needs or Needs())),
         ]
 

@@ -37,13 +37,13 @@ def clock(uri: str) -> str | Finding:
     return Finding("warning", f"{said}; {hint}")
 
 
-def data(uris: Sequence[str]) -> str:
+def data(uris: Sequence[str], output_uri: str | None = None) -> str:
     """List it all, and read where each URI begins: that may be forbidden where listing isn't.
 
     Raises what the data stage does.
     """
     buckets = Buckets()
-    found = find(uris, buckets)
+    found = find(uris, buckets, output_uri)
     for uri in uris:
         first = next((item for item in found if item.uri.startswith(uri)), None)
         if first is not None:
