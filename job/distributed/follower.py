@@ -56,7 +56,7 @@ def follow(settings: Settings, ranks: Fellowship, stop: StopToken) -> str:
         accumulation = sources["gradient_accumulation_steps"]
         settings = settings.model_copy(update={"gradient_accumulation_steps": accumulation})
         settings = settings.model_copy(update={"report_to": ()})
-        attempt = f"attempt-{sources['attempt']:03d}"
+        attempt = sources["attempt"]
         if ranks.place.leads_node:
             folder = own / f"node-{ranks.place.node}"
             folder.mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job.config import Settings
+from job.stages.workdir import run_folder
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Wanted:
             return Path(os.environ.get("FORGE_WORK_DIR") or tempfile.gettempdir())
         if self.settings.work_dir is None:
             return Path(tempfile.gettempdir())
-        return self.settings.work_dir / self.settings.run_id
+        return run_folder(self.settings.work_dir, self.settings)
 
     @property
     def kept_dir(self) -> Path | None:
