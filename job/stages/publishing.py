@@ -95,7 +95,7 @@ def publish_adapter(
     with run.stop.deferred():
         record = patiently(run.ledger.update, finish)
         if wants_promotion(record, settings.promote):
-            root = open_storage(settings.output_uri, run.metrics)
+            root = patiently(open_storage, settings.output_uri, run.metrics)
             patiently(promote, root, run.storage.uri, record, settings.promote)
             patiently(run.ledger.set_fields, promotion_settled=True)
         run.metrics.phase("finished")
