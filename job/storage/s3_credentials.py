@@ -29,7 +29,7 @@ _NOT_SERVED: Final = re.compile(
     r"Received error when attempting to retrieve container metadata"
     r"|Received non 200 response (429|5\d\d) "
 )
-"""The agent's node, in botocore's words: it raises the same exception for what was refused."""
+"""By an agent, in botocore's words, which raises the same exception for one that refuses."""
 _AGENT_KEYS: Final = (("AccessKeyId",), ("SecretAccessKey",), ("Token",), ("Expiration",))
 _ILLEGAL_HEADER: Final = re.compile("Invalid header value|not a legal header value")
 _TOKEN_FILES: Final = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
