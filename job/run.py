@@ -36,6 +36,7 @@ from job.logs import LogContext
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import look_at, recorded_revision
 from job.promotion import check_promotion, promote_once
+from job.promotion.gate import verdict_of_finished
 from job.ranks import Fellowship
 from job.stages import fingerprint
 from job.stages.agreement import agree_on_fingerprint, validation_changed
@@ -196,8 +197,8 @@ def _already_finished(
         _log.error("the finished run's adapter is damaged and is published anew: %s", reason)
         return None
     _log.info("the run is finished, its adapter is sound: %s/%s", storage.uri, adapter.key)
-    if record.status == "gate_failed":
-        raise GateFailed(Problem("promotion gate", str(record.results.get("gate"))))
+    if failure := verdict_of_finished(settings, record):
+        raise GateFailed(Problem("promotion gate", failure))
     exports.refuse_new(settings, record)
     promote_once(open_storage(settings.output_uri), storage, *found, settings.promote)
     return record

@@ -22,7 +22,7 @@ from job.commands.output import deliver
 from job.config import load_settings
 from job.dataset import PrepareOptions, RejectedRow, Row, fetch, prepare, read_rows
 from job.errors import DataError, GateFailed, Problem, SettingsError
-from job.evaluation.document import Answer, Turn, document, turns_of
+from job.evaluation.document import Answer, Turn, document, repeated, turns_of
 from job.evaluation.endpoint import Endpoint
 from job.lifecycle import StopToken
 from job.logs import configure
@@ -101,6 +101,7 @@ def judge(rows: Sequence[Row], endpoint: Endpoint, asked: Asked, stop: StopToken
         turns,
         None if asked.base_model is None else {n: found[1] for n, found in answers.items()},
         {n: found[0] for n, found in answers.items()},
+        repeated=repeated(rows, turns),
         stopped_by=None if len(answers) == len(turns) else "seconds",
         seconds=time.monotonic() - began,
     )
@@ -123,7 +124,8 @@ def _begun(work: Callable[[], list[Answer]]) -> Future[list[Answer]]:
 
 def lines(evaluation: dict[str, Any]) -> list[str]:
     """A table for people."""
-    said = [f"{evaluation['rows']} of {evaluation['turns']} turns judged"]
+    same = f"; {n} more are the same" if (n := evaluation["repeated"]) else ""
+    said = [f"{evaluation['rows']} of {evaluation['turns']} turns judged{same}"]
     for measure, found in evaluation["adapter"].items():
         base = evaluation["base"].get(measure)
         before = f"{base['rate']:7.1%} → " if base else ""

@@ -16,6 +16,7 @@ from job.dataset.source.fetch import DataFile, DataObject, fetch
 from job.dataset.store import Samples
 from job.dataset.tokens.chat import ChatFormat
 from job.dataset.tokens.samples import Rendered, Sample
+from job.dataset.turns import distinct_turns
 
 __all__ = [
     "ChatFormat",
@@ -37,6 +38,7 @@ __all__ = [
     "Toolbox",
     "check_only",
     "declared",
+    "distinct_turns",
     "fetch",
     "is_prepared",
     "prepare",

@@ -25,12 +25,13 @@ from job.dataset.review.showcase import conversations, for_report, page, shown
 from job.dataset.review.tally import Counted, Tally
 from job.dataset.review.verdict import judge
 from job.dataset.rows.hermes import parse_tool_calls
-from job.dataset.rows.row import Row
+from job.dataset.rows.row import Message, Row
 from job.dataset.scan import QUARANTINE, Scan
 from job.dataset.source.fetch import DataFile
 from job.dataset.split import Split, split
 from job.dataset.store import Rows, Samples, Store, StoreWriter
 from job.dataset.tokens.chat import ChatFormat
+from job.dataset.turns import distinct_turns
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +76,9 @@ def prepare(
     report = replace(
         report,
         leakage=leaked(resembling, rows.__getitem__),
-        held_out_calls=_calling(rows, sides),
         quarantine=folder / QUARANTINE if tally.refused else None,
     )
+    report = _with_calls(report, _held_out(rows, sides))
     samples = conversations(on_page, rows, store, chat)
     preview = page(samples, report.as_dict())
     report = replace(report, preview=preview, samples=for_report(samples))
@@ -106,22 +107,21 @@ def check_only(files: Sequence[DataFile], options: PrepareOptions) -> DataReport
         report = _report(files, tally, store.rows, sides, options)
         resembling = candidates(store.rows, sides.train, sides.evaluation)
         rows = rows_at(files, store.rows, {*sides.evaluation.tolist(), *involved(resembling)})
-        report = replace(
-            report,
-            leakage=leaked(resembling, rows.__getitem__),
-            held_out_calls=_calling(rows, sides),
-        )
+        report = replace(report, leakage=leaked(resembling, rows.__getitem__))
+        report = _with_calls(report, _held_out(rows, sides))
     judge(report, tally.too_long, options)
     return report
 
 
-def _calling(rows: Mapping[int, Row], sides: Split) -> int:
-    """Evaluation turns in which the assistant calls a tool."""
-    turns = (row.messages[i] for row in _held_out(rows, sides) for i in row.assistant_turns)
-    return sum(
-        bool(turn.get("tool_calls") or parse_tool_calls(turn.get("content") or ""))
-        for turn in turns
-    )
+def _with_calls(report: DataReport, held_out: list[Row]) -> DataReport:
+    """How many evaluation turns there are in which the assistant calls a tool."""
+    every = sum(_calls(row.messages[i]) for row in held_out for i in row.assistant_turns)
+    distinct = sum(_calls(row.messages[i]) for row, i in distinct_turns(held_out))
+    return replace(report, held_out_calls=distinct, held_out_repeats=every - distinct)
+
+
+def _calls(turn: Message) -> bool:
+    return bool(turn.get("tool_calls") or parse_tool_calls(turn.get("content") or ""))
 
 
 def _held_out(rows: Mapping[int, Row], sides: Split) -> list[Row]:

@@ -97,7 +97,7 @@ class _Follower:
     @property
     def folder(self) -> Path:
         """Of the present attempt."""
-        return self.node_dir / f"attempt-{self.sources['attempt']:03d}"
+        return self.node_dir / str(self.sources["attempt"])
 
     def bring(self) -> None:
         """To this node, for all of its ranks: data while rank 0 prepares its own, then the rest."""

@@ -10,6 +10,7 @@ from job.errors import GateFailed, JobError, Problem
 from job.ledger import FINISHED, read_record
 from job.lifecycle import StopToken
 from job.logs import LogContext
+from job.promotion.gate import verdict_of_finished
 from job.ranks import Place, joined
 from job.run import RunResult, run_job
 from job.storage import open_storage
@@ -62,6 +63,6 @@ class _Look:
             return  # it is rank 0 that judges storage
         if found is None or found[0].status not in FINISHED:
             return
-        if found[0].status == "gate_failed":
-            raise GateFailed(Problem("promotion gate", str(found[0].results.get("gate"))))
+        if failure := verdict_of_finished(self._settings, found[0]):
+            raise GateFailed(Problem("promotion gate", failure))
         raise _AlreadyFinished

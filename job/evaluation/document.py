@@ -1,6 +1,7 @@
 """What an evaluation says: figures, tables and examples, from turns and their answers.
 
-    {"rows": turns judged, "turns": turns there were,
+    {"rows": turns judged, "turns": turns there were, "repeated": turns left out, as each is the
+     same as one of those,
      "base": {measure: {rate, low, high, count, of}}, "adapter": as base,
      "gain": {measure: {rate, low, high}},
      "tools": {name: {of, base, adapter}}, "scenarios": as tools,
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from job.choices import TextMatch
-from job.dataset import Message, Row, ToolReader, declared
+from job.dataset import Message, Row, ToolReader, declared, distinct_turns
 from job.evaluation.calls import (
     Score,
     expected_calls,
@@ -64,8 +65,13 @@ class Answer:
 
 
 def turns_of(rows: Sequence[Row]) -> list[Turn]:
-    """Every assistant turn, in the order of the rows."""
-    return [Turn(row, index) for row in rows for index in row.assistant_turns]
+    """Every assistant turn, in the order of the rows; the same one once (`distinct_turns`)."""
+    return [Turn(row, index) for row, index in distinct_turns(rows)]
+
+
+def repeated(rows: Sequence[Row], turns: Sequence[Turn]) -> int:
+    """Turns of `rows` that are not in `turns`, which are `turns_of` them."""
+    return sum(len(row.assistant_turns) for row in rows) - len(turns)
 
 
 def document(
@@ -74,6 +80,7 @@ def document(
     adapter: Mapping[int, Answer],
     *,
     text_match: TextMatch = "off",
+    repeated: int = 0,
     stopped_by: str | None = None,
     seconds: float = 0.0,
 ) -> dict[str, Any]:
@@ -99,6 +106,7 @@ def document(
     return {
         "rows": len(judged),
         "turns": len(turns),
+        "repeated": repeated,
         "base": {} if before is None else summarize(before),
         "adapter": summarize(after),
         "gain": {} if before is None else gains(before, after),

@@ -12,7 +12,7 @@ from job.choices import TextMatch
 from job.dataset import ChatFormat, Row
 from job.errors import Preempted
 from job.evaluation.answers import SAVE_SECONDS, Answers, Keeper, Nowhere, key_of
-from job.evaluation.document import Answer, Turn, document, text_of, turns_of
+from job.evaluation.document import Answer, Turn, document, repeated, text_of, turns_of
 from job.evaluation.generate import (
     MAX_NEW_TOKENS,
     base_model,
@@ -86,7 +86,9 @@ def evaluate(
     keeper = keeper or Nowhere()
     plan = Plan(tokenizer, chat, turns)
     answers = Answers.resumed(plan.key(model, made_with), keeper)
-    _log.info("generating %d held-out turns with the base model and the adapter", len(turns))
+    same = repeated(rows, turns)
+    more = f" ({same} more are the same as one of them)" if same else ""
+    _log.info("generating %d held-out turns with base model and adapter%s", len(turns), more)
 
     def over() -> bool:
         return 0 < bounds.seconds <= answers.seconds
@@ -135,6 +137,7 @@ def evaluate(
         answers.base,
         answers.adapter,
         text_match=bounds.text_match,
+        repeated=same,
         stopped_by=None if whole else "seconds",
         seconds=answers.seconds,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +52,8 @@ class Making:
     work_dir: Path
     own_dir: Path
     """The attempt's own."""
+    done: set[str] = field(default_factory=set)
+    """What of its folders was made from this adapter, by us: whatever else lies there isn't."""
 
 
 def make(making: Making) -> dict[str, Export]:
@@ -133,7 +135,7 @@ def _converted(making: Making, origin: str) -> Export:
 def _merged_folder(making: Making) -> Path:
     """Merged by this attempt, now or for another export."""
     settings, folder = making.settings, making.own_dir / MERGED_KEY
-    if not (folder / publish.CHECKSUMS_NAME).exists():
+    if MERGED not in making.done:
         source = source_of(settings, making.model, making.work_dir, making.observer, making.alive)
         base = settings.export_base_model
         trusts = settings.trusts_model and base is None
@@ -147,6 +149,7 @@ def _merged_folder(making: Making) -> Path:
             trust_remote_code=trusts,
             alive=making.alive,
         )
+        making.done.add(MERGED)
     return folder
 
 

@@ -189,7 +189,8 @@ class _Validator:
         notice = gate_of(self._settings).early_notice(report.held_out_calls)
         if notice:
             return Finding("warning", notice)
-        return f"{report.held_out_calls} held-out tool-call turns to judge by"
+        same = f" ({report.held_out_repeats} more are the same)" if report.held_out_repeats else ""
+        return f"{report.held_out_calls} held-out tool-call turns to judge by{same}"
 
     def _rows(self) -> str:
         limit = self._model.position_limit if self._model else None

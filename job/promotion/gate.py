@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from job.choices import GateOn
+from job.errors import Problem, SettingsError
 
 if TYPE_CHECKING:
     from job.config import Settings
+    from job.ledger import RunRecord
+
+_log = logging.getLogger(__name__)
 
 PASSED: Final = "passed"
 """What the record says of a gate that was set and did not fail."""
@@ -96,6 +101,37 @@ class Gate:
 def gate_of(settings: Settings) -> Gate:
     """As the settings have it."""
     return Gate(settings.gate_min_exact, settings.gate_min_gain, settings.gate_on)
+
+
+def verdict_of_finished(settings: Settings, record: RunRecord) -> str | None:
+    """What the gate, as it is set now, says of a finished run; None where it did not fail.
+
+    Raises `SettingsError` where that is another outcome than the recorded one: to end as recorded
+    would answer a question that was not asked, and the adapter lies where the old answer put it.
+    """
+    gate, recorded = gate_of(settings), str(record.results.get("gate"))
+    failed = record.status == "gate_failed"
+    try:
+        found = gate.verdict(record.results["evaluation"])
+    except (KeyError, TypeError):  # figures that another release has not recorded
+        return recorded if failed else None
+    if (found is not None) != failed:
+        raise SettingsError(_other_outcome(gate, found, record, recorded))
+    if gate.is_set and not failed and recorded != PASSED:
+        _log.warning("the adapter passes the gate, but none was set while it ran: not promoted")
+    return found
+
+
+def _other_outcome(gate: Gate, found: str | None, record: RunRecord, recorded: str) -> Problem:
+    said = found or (PASSED if gate.is_set else "not set")
+    before = {name: record.settings.get(f"gate_{name}") for name in ("min_exact", "min_gain", "on")}
+    was_set = before["min_exact"] is not None or before["min_gain"] is not None
+    old = (f"FORGE_GATE_{n.upper()}={v}" for n, v in before.items() if v is not None)
+    return Problem(
+        "FORGE_GATE_*",
+        f"the run is finished, and was judged by other values: then {recorded}; now {said}",
+        f"go back to {', '.join(old) if was_set else 'no gate'}, or take another FORGE_RUN_ID",
+    )
 
 
 def _nothing_judged(evaluation: Mapping[str, Any] | None) -> str:

@@ -41,6 +41,7 @@ from job.promotion.gate import gate_of
 from job.ranks import ALONE, Fellowship
 from job.redact import redact
 from job.stages.monitor import Monitor
+from job.stages.workdir import attempt_folders, attempt_name
 from job.storage import Patience, Storage
 
 if TYPE_CHECKING:
@@ -98,13 +99,16 @@ class Run:
     def own_dir(self) -> Path:
         """For what no other attempt may touch: one that was replaced may still be alive, and share
         the work volume."""
-        return self.work_dir / f"attempt-{self.ledger.attempt:03d}"
+        return self.work_dir / attempt_name(self.ledger.attempt, self.ledger.record.created_at)
 
     def replace_older_attempts(self) -> None:
-        """Their tokenized data, where they are whole, become ours; all else of theirs goes."""
+        """Their tokenized data, where they are whole, become ours; all else of theirs goes, as does
+        what is left of a run of this place that was begun anew since. (Data say what they were made
+        from, so those may be of that one.)"""
         own = self.own_dir / PREPARED
-        for folder in sorted(self.work_dir.glob("attempt-*"), reverse=True):
-            if int(folder.name.rpartition("-")[2]) >= self.ledger.attempt:
+        found = attempt_folders(self.work_dir, self.ledger.record.created_at)
+        for folder, number in found.items():
+            if number is not None and number >= self.ledger.attempt:
                 continue
             if is_prepared(folder / PREPARED) and not own.exists():
                 own.parent.mkdir(exist_ok=True)

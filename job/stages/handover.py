@@ -23,7 +23,7 @@ def tell_sources(run: Run, files: list[DataFile], model: BaseModel) -> None:
         return
     accumulation = run.settings.hyperparameters().gradient_accumulation_steps
     message = {
-        "attempt": run.ledger.attempt,
+        "attempt": run.own_dir.name,
         "pins": [asdict(file.source) for file in files],
         "revision": model.revision,
         "gradient_accumulation_steps": accumulation,

@@ -10,11 +10,10 @@ from typing import Any
 
 from job import publish
 from job.card import CardFacts
-from job.checkpoint import collect_orphans
 from job.config import Settings
 from job.dataset import PreparedData
 from job.engines import LoadedModel
-from job.errors import GateFailed, JobError, Problem
+from job.errors import GateFailed, Problem
 from job.exports import Making
 from job.exports import make as make_exports
 from job.ledger import RunRecord, now
@@ -26,8 +25,8 @@ from job.publish import provenance
 from job.report import build as build_report
 from job.stages.closing import recorded_progress
 from job.stages.context import Run, Trained
-from job.stages.evaluation import ANSWERS_KEY
 from job.stages.report import send_report
+from job.stages.tidy import tidy
 from job.storage import Patience, open_storage
 
 _log = logging.getLogger(__name__)
@@ -95,11 +94,11 @@ def publish_adapter(
     with run.stop.deferred():
         record = patiently(run.ledger.update, finish)
         if wants_promotion(record, settings.promote):
-            root = open_storage(settings.output_uri, run.metrics)
+            root = patiently(open_storage, settings.output_uri, run.metrics)
             patiently(promote, root, run.storage.uri, record, settings.promote)
             patiently(run.ledger.set_fields, promotion_settled=True)
         run.metrics.phase("finished")
-        _tidy(run, adapter.key, folder)
+        tidy(run, adapter.key, folder)
     if failure:
         where = f"the candidate is at {run.storage.uri}/{adapter.key}"
         raise GateFailed(Problem("promotion gate", failure, where))
@@ -129,16 +128,6 @@ def _making(
         work_dir=run.work_dir,
         own_dir=run.own_dir,
     )
-
-
-def _tidy(run: Run, key: str, folder: Path) -> None:
-    """The run is over: nobody comes after us who could do it."""
-    try:
-        publish.remove_leftovers(run.storage, key, folder)
-        run.storage.delete([ANSWERS_KEY])
-        collect_orphans(run.storage, run.ledger)
-    except JobError as error:
-        _log.warning("what earlier attempts have left stays in storage: %s", error)
 
 
 def _seal(run: Run, data: PreparedData, folder: Path) -> None:

@@ -43,8 +43,9 @@ __all__ = [
 def open_storage(uri: str, observer: Observer | None = None) -> Storage:
     """The storage whose root is `uri`: `s3://bucket/prefix`, or an absolute path.
 
-    No request is made yet; `observer` is told of S3 traffic only. Raises `SettingsError` if the
-    URI is neither, or if the AWS configuration can't be used (endpoint, profile, region).
+    No request is made to it yet; `observer` is told of S3 traffic only. Raises `SettingsError` if
+    the URI is neither, or if the AWS configuration can't be used (endpoint, profile, region); and
+    `AccessDenied` or `Unavailable` where a source of credentials fails that is asked now.
     """
     if uri.startswith(S3_SCHEME):
         from job.storage.s3 import S3Storage

@@ -40,7 +40,7 @@ class S3Storage(S3Bucket):
     """
 
     def __init__(self, uri: str, observer: Observer | None = None) -> None:
-        """Open `uri` without a request. Raises `SettingsError` for a bad AWS configuration."""
+        """Open `uri` without a request to the store. Raises as `open_client` does."""
         super().__init__(uri, observer)
         self._quotes_etags = True
 
@@ -52,12 +52,13 @@ class S3Storage(S3Bucket):
                 head = self.client.head_object(Bucket=self.name, Key=self.full(key))
             except ClientError as error:
                 raise self._explained(error, key) from error
+            etag = head["ETag"].strip('"')
         # "null" is the version of objects written while versioning is off: it can be overwritten.
         version = head.get("VersionId")
         return ObjectInfo(
             key=key,
             size=head["ContentLength"],
-            etag=head["ETag"].strip('"'),
+            etag=etag,
             version_id=None if version == "null" else version,
         )
 
@@ -104,10 +105,11 @@ class S3Storage(S3Bucket):
                     ContentType=_content_type(key),
                     **self._condition(if_match, if_none_match),
                 )
+                etag = put["ETag"].strip('"')
         except NotFound as error:
             raise Conflict(f"{self.where(key)}: is gone, and was to be replaced") from error
         self.observer.sent(len(data))
-        return put["ETag"].strip('"')
+        return etag
 
     @signed_anew
     def upload(

@@ -28,7 +28,7 @@ class S3Bucket:
     """A bucket and the prefix in it that is the root."""
 
     def __init__(self, uri: str, observer: Observer | None = None) -> None:
-        """Open `uri` without a request. Raises `SettingsError` for a bad AWS configuration."""
+        """Open `uri` without a request to the store. Raises as `open_client` does."""
         self.uri = uri.rstrip("/")
         try:
             self.name, prefix = split_s3_uri(self.uri)

@@ -10,8 +10,6 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError
-
 from job.errors import JobError
 from job.storage.observer import Observer
 from job.storage.s3_client import open_client
@@ -50,7 +48,7 @@ class Connections:
     """One after the other. Thread-safe."""
 
     def __init__(self, uri: str, observer: Observer) -> None:
-        """Raises `SettingsError` for a bad AWS configuration."""
+        """Raises as `open_client` does."""
         self._uri = uri
         self._observer = observer
         self._lock = threading.Lock()
@@ -75,6 +73,6 @@ class Connections:
     def _renew(self) -> None:
         try:
             self._newest = self._open()
-        except (BotoCoreError, JobError) as unfit:
+        except JobError as unfit:
             # The file is just being written: the old one is refused again, and then replaced.
             _log.debug("no new client: %s", unfit)

@@ -5,13 +5,13 @@ Import this only from modules of S3: botocore takes a tenth of a second to impor
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from job.errors import AccessDenied, JobError, Problem, SettingsError, Unavailable
@@ -19,6 +19,7 @@ from job.redact import redact
 from job.storage.base import Conflict, NotFound, Unanswered
 from job.storage.faults import NotSupported, work_disk_fault
 from job.storage.observer import Observer
+from job.storage.s3_credentials import credentials_fault, credentials_hint
 
 
 class TransferFailed(Exception):
@@ -47,23 +48,16 @@ _UNREACHABLE = (
     boto.SSLError,
     boto.ChecksumError,
     boto.FlexibleChecksumError,
+    ResponseParserError,
     TransferFailed,
     ConnectionError,
     TimeoutError,
-)
-_NO_CREDENTIALS = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.NoAuthTokenError,
-    boto.TokenRetrievalError,
-    boto.MetadataRetrievalError,
-    boto.SSOError,
 )
 _BAD_CONFIGURATION = (
     boto.ProfileNotFound,
     boto.ConfigParseError,
     boto.ConfigNotFound,
+    boto.InvalidChecksumConfigError,
     boto.InvalidConfigError,
     boto.InvalidRegionError,
     boto.InvalidRetryConfigurationError,
@@ -93,16 +87,18 @@ _CREDENTIAL_CODES = {
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
 }
+_UNSIGNED_BODY = ("content-md5", "x-amz-checksum")
+"""In AWS's words for a body without a checksum, which Object Lock wants; DeleteObjects is met with
+such words too, by older stores (see `is_of_the_batch`)."""
 _REGION_CODES = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _PERMISSION_CODES = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "Forbidden"}
 
-_CREDENTIALS_HINT = (
-    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role of the pod's service account "
-    "(IRSA, pod identity)"
-)
 _PERMISSION_HINT = (
     "the role needs s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "
     "the prefix, s3:ListBucket on the bucket, and s3:GetObjectVersion where it keeps versions"
+)
+_CHECKSUM_HINT = (
+    "set AWS_REQUEST_CHECKSUM_CALCULATION=when_supported, as a bucket with Object Lock needs"
 )
 _ENDPOINT_HINT = "set AWS_ENDPOINT_URL_S3 to http(s)://host[:port], or unset it for AWS itself"
 
@@ -138,11 +134,13 @@ class S3Faults:
         if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
             found = f"the certificate of {redact(self.endpoint)} is not trusted"
             return SettingsError(Problem(where, found, "name its CA file in AWS_CA_BUNDLE"))
-        if isinstance(error, _NO_CREDENTIALS) or _is_token_file(error):
-            self.credentials_refused()
-            return AccessDenied(
-                Problem(where, f"no usable credentials: {redact(str(error))}", _CREDENTIALS_HINT)
-            )
+        if (fault := credentials_fault(error, where)) is not None:
+            if isinstance(fault, AccessDenied):
+                self.credentials_refused()
+            return fault
+        if isinstance(error, KeyError) and error.args == ("ETag",):
+            found = f"{redact(self.endpoint)} answered without an ETag: it is no S3 store"
+            return SettingsError(Problem("AWS_ENDPOINT_URL_S3", found, _ENDPOINT_HINT))
         if isinstance(error, _UNREACHABLE):
             kind = Unanswered if isinstance(error, _UNANSWERED) else Unavailable
             return self._unreachable(where, redact(str(error)), kind)
@@ -179,6 +177,8 @@ class S3Faults:
             return NotSupported(Problem(where, said, "the store does not implement this request"))
         if code in _CREDENTIAL_CODES or status == 401:
             self.credentials_refused()
+        if error.operation_name != "DeleteObjects" and _wants_checksum(status, said):
+            return SettingsError(Problem(where, said, _CHECKSUM_HINT))
         return _refused(code, status, Problem(where, said))
 
 
@@ -218,6 +218,10 @@ def configuration_fault(error: Exception, where: str) -> SettingsError | None:
     return None
 
 
+def _wants_checksum(status: int, said: str) -> bool:
+    return status == 400 and any(name in said.lower() for name in _UNSIGNED_BODY)
+
+
 def _refused(code: str, status: int, problem: Problem) -> JobError:
     """The store understood and said no."""
     if code == "InvalidObjectState":
@@ -226,7 +230,7 @@ def _refused(code: str, status: int, problem: Problem) -> JobError:
     if code == "RequestTimeTooSkewed":
         return AccessDenied(Problem(problem.where, problem.found, "set this machine's clock"))
     if code in _CREDENTIAL_CODES or status == 401:
-        return AccessDenied(Problem(problem.where, problem.found, _CREDENTIALS_HINT))
+        return AccessDenied(Problem(problem.where, problem.found, credentials_hint()))
     if code in _PERMISSION_CODES or status == 403:
         return AccessDenied(Problem(problem.where, problem.found, _PERMISSION_HINT))
     if code in _REGION_CODES or status == 301:
@@ -235,9 +239,3 @@ def _refused(code: str, status: int, problem: Problem) -> JobError:
     if code == "InvalidBucketName":
         return SettingsError(problem)
     return JobError(problem)
-
-
-def _is_token_file(error: Exception) -> bool:
-    """Is it the projected token of IRSA that can't be read? botocore lets `open` fail as it is."""
-    token = os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
-    return isinstance(error, OSError) and token is not None and error.filename == token

@@ -22,6 +22,7 @@ from job.dataset import (
     check_only,
 )
 from job.dataset import prepare as prepare_in
+from tests import tiny
 from tests.dataset.places import place
 from tests.dataset.preparing import BAD, ROWS, Prepare, long_row, options, texts
 from tests.dataset.standin import chat_row, data_file, row, tokenizer, turn
@@ -106,6 +107,17 @@ def test_duplicates_are_told_and_kept(prepare: Prepare, chatml: ChatFormat, path
     assert data.report.duplicates.count == 2
     assert [example.line for example in data.report.duplicates.examples] == [61, 62]
     assert data.report.rows == 62
+
+
+def test_held_out_calls_are_counted_once(prepare: Prepare, chatml: ChatFormat, path: Path) -> None:
+    """The gate judges by them, and by no copy of them."""
+    rows = [{name: row[name] for name in row if name != "id"} for row in tiny.rows(12)]
+    once = prepare([data_file(path, *rows)], chatml, options(eval_fraction=0.5)).report
+    copied = prepare([data_file(path, *rows * 5)], chatml, options(eval_fraction=0.5)).report
+    assert copied.held_out_calls == once.held_out_calls > 0
+    assert (once.held_out_repeats, copied.held_out_repeats) == (0, 4 * once.held_out_calls)
+    assert copied.as_dict()["held_out_repeats"] == copied.held_out_repeats
+    assert copied.counts["evaluation"] == 5 * once.counts["evaluation"]
 
 
 def test_without_a_tokenizer_all_but_the_lengths_is_checked(

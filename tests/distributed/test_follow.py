@@ -18,6 +18,7 @@ from job.errors import JobError, Preempted, Unavailable
 from job.lifecycle import StopToken
 from job.ranks import AllOver, End, Place
 from job.stages.handover import SOURCES, START
+from job.stages.workdir import run_folder
 from job.storage import Storage, open_storage
 from tests.hours import Hours
 from tests.ledger.wrapped import Failing, Wrapped
@@ -65,7 +66,7 @@ def settings(tmp_path: Path, tiny_model: Path) -> Settings:
 def sources(settings: Settings, tmp_path: Path) -> dict[str, Any]:
     files = fetch(settings.dataset_uri, tmp_path / "data")
     return {
-        "attempt": 1,
+        "attempt": "attempt-001-of-this-run",
         "pins": [asdict(file.source) for file in files],
         "revision": None,
         "gradient_accumulation_steps": 1,
@@ -82,7 +83,8 @@ def test_rank_0_reports_invalid_rows_first(settings: Settings, sources: dict[str
 
 def test_nodes_share_no_folder(settings: Settings, sources: dict[str, Any], tmp_path: Path) -> None:
     group: Any = Group(sources, End(0, DataRejected.exit_code, "the same"))
-    theirs = tmp_path / "work" / "run" / "attempt-001" / "prepared"
+    work = run_folder(tmp_path / "work", settings)
+    theirs = work / "attempt-001-of-this-run" / "prepared"
     theirs.mkdir(parents=True)
     with pytest.raises(JobError):
         follow(settings, group, StopToken())
@@ -155,7 +157,7 @@ def valid(settings: Settings) -> Settings:
 
 
 def _restored(settings: Settings) -> str:
-    [path] = Path(str(settings.work_dir)).glob("run/node-1/attempt-001/restored/*/state")
+    [path] = Path(str(settings.work_dir)).glob("run-*/node-1/attempt-001-*/restored/*/state")
     return path.read_text()
 
 

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from job import trackers
 from job.storage import Storage, open_storage
-from tests.e2e.jobs import free_port, preempted, run
+from tests.e2e.jobs import free_port, preempted, run, started
 from tests.tracking import MlflowServer, mlflow_server, wandb_records
 
 STEPS = list(range(1, 13))
@@ -135,15 +135,16 @@ def wandb_of(paths: list[Path]) -> list[dict[str, Any]]:
     return told
 
 
+def _attempts(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "work").glob("run-*/attempt-001-*"))
+
+
 @pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.slow
 def test_trackers_that_fail_end_no_run(job_env: dict[str, str], tmp_path: Path) -> None:
-    """TensorBoard's folder can't be made: a file lies where the attempt's would be. MLflow's server
+    """TensorBoard's folder can't be made: a file lies where it would be. MLflow's server
     takes connections and never answers, W&B's is not there."""
     has("mlflow", "wandb")
-    in_the_way = tmp_path / "work" / "run" / "attempt-001" / "tensorboard"
-    in_the_way.parent.mkdir(parents=True)
-    in_the_way.touch()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         env = job_env | {
             "FORGE_REPORT_TO": "tensorboard,mlflow,wandb",
@@ -156,7 +157,10 @@ def test_trackers_that_fail_end_no_run(job_env: dict[str, str], tmp_path: Path) 
             "WANDB_INIT_TIMEOUT": "3",
             **SECRETS,
         }
-        ended = run(env, tmp_path / "log")
+        with started(env, tmp_path / "log") as job:
+            job.wait_until(lambda _: bool(_attempts(tmp_path)))  # it tokenizes
+            (_attempts(tmp_path)[0] / "tensorboard").touch()
+            ended = job.ended()
     assert ended.code == 0, ended.log
     warnings = [e["message"] for e in ended.events() if "left out from now on" in e["message"]]
     assert [message.split()[0] for message in warnings] == ["TensorBoard", "MLflow", "Wandb"]

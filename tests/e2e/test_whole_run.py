@@ -246,6 +246,9 @@ def test_a_failed_gate_uploads_a_candidate_and_stays_failed(
     assert "promoted.json" not in {info.key for info in open_storage(f"{bucket}/out").list()}
     again = run(env, tmp_path / "again.log")
     assert again.code == 80
+    lowered = run({**env, "FORGE_GATE_MIN_EXACT": "0.0"}, tmp_path / "lowered.log")
+    assert lowered.code == 78, "the adapter is a candidate, whatever the gate says now"
+    assert "go back to FORGE_GATE_MIN_EXACT=1.0" in lowered.log
     assert record_of(storage).attempt == 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from job.dataset import Row
-from job.evaluation.document import Answer, document, turns_of
+from job.evaluation.document import Answer, document, repeated, turns_of
 
 
 def a_row(question: str, uri: str = "a.jsonl", line: int = 1, **more: Any) -> Row:
@@ -38,3 +38,44 @@ def test_whatever_changes_what_is_judged_changes_it() -> None:
     ]
     assert digest(*rows, answered=1) == digest(rows[0])
     assert digest(*rows) not in others
+
+
+def test_the_same_turn_is_judged_once() -> None:
+    """Forty copies of two turns are no eighty turns: a lower bound would come out at 95%."""
+    rows = [a_row(question, line=n) for n in range(40) for question in ("Is it?", "Was it?")]
+    turns = turns_of(rows)
+    assert [turn.row.line for turn in turns] == [0, 0]
+    right = {0: Answer("Yes."), 1: Answer("Yes.")}
+    found = document(turns, None, right, text_match="exact", repeated=repeated(rows, turns))
+    assert (found["rows"], found["turns"], found["repeated"]) == (2, 2, 78)
+    assert found["adapter"]["text_match"]["of"] == 2
+    assert found["adapter"]["text_match"]["low"] < 0.5
+
+
+def test_turns_that_differ_in_anything_are_judged_each() -> None:
+    tool = {"type": "function", "function": {"name": "look"}}
+    other = a_row("Is it?")
+    other.messages = (other.messages[0], {"role": "assistant", "content": "No."})
+    assert len(turns_of([a_row("Is it?"), a_row("Is it?", tools=[tool]), other])) == 3
+
+
+def test_conversations_that_part_share_the_turns_before() -> None:
+    begun = a_row("Is it?")
+    went_on = a_row("Is it?")
+    went_on.messages += ({"role": "user", "content": "Was it?"}, begun.messages[1])
+    assert [(turn.row is begun, turn.index) for turn in turns_of([begun, went_on])] == [
+        (True, 1),
+        (False, 3),
+    ]
+
+
+def test_ids_of_calls_make_no_other_turn() -> None:
+    def called(number: str) -> Row:
+        row = a_row("Is it?")
+        call = {"id": number, "type": "function", "function": {"name": "look", "arguments": {}}}
+        answer = {"role": "tool", "content": "It is.", "tool_call_id": number}
+        asked = {"role": "assistant", "content": None, "tool_calls": [call]}
+        row.messages = (row.messages[0], asked, answer, row.messages[1])
+        return row
+
+    assert len(turns_of([called("a"), called("b")])) == 2

@@ -10,11 +10,18 @@ from typing import Any
 import pytest
 import torch
 
+from job.card import CardFacts
 from job.cgroups import Cgroups
+from job.config import Settings
 from job.errors import JobError, Preempted
+from job.exports import Making, make
 from job.exports.merged import build
 from job.exports.room import problems
+from job.ledger import Ledger
 from job.lifecycle import StopToken
+from job.model import look_at
+from job.storage import Patience, Storage
+from job.storage.observer import NoObserver
 from tests import cgroups
 
 TOKENS = torch.tensor([[5, 6, 7, 8, 9]])
@@ -113,3 +120,49 @@ def test_the_memory_is_looked_at_wherever_the_kernel_tells_of_it(
     assert memory.where == "FORGE_EXPORT"
     assert "0.0 GB of memory" in memory.found
     assert file in memory.found
+
+
+def test_what_lies_in_its_place_is_not_taken_for_ours(
+    directory: Storage, tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """Whole as it looks, it may be of another adapter."""
+    own = tmp_path / "work" / "own"
+    (own / "merged").mkdir(parents=True)
+    (own / "merged" / "SHA256SUMS").touch()
+    (own / "merged" / "model.safetensors").write_text("of another adapter")
+    settings = Settings(
+        run_id="run-1",
+        dataset_uri=("/d",),
+        output_uri="/o",
+        model=str(tiny_model),
+        model_family="smollm2",
+        export=("merged_16bit",),
+    )
+    facts: dict[str, Any] = {"data": {"files": []}, "fingerprint": {}, "evaluation": None}
+    made = make(
+        Making(
+            settings=settings,
+            storage=directory,
+            ledger=Ledger.claim(directory, "run-1", version="1", conditional_writes=True),
+            stop=StopToken(),
+            patiently=Patience(0),
+            observer=NoObserver(),
+            alive=lambda: None,
+            model=look_at(settings, own.parent),
+            adapter=adapter,
+            facts=CardFacts(
+                run_uri="/o/run-1",
+                base_model=str(tiny_model),
+                revision="r",
+                step=1,
+                settings={},
+                attempts=1,
+                **facts,
+            ),
+            step=1,
+            work_dir=own.parent,
+            own_dir=own,
+        )
+    )
+    assert made["merged_16bit"].place == "merged/"
+    assert len(directory.read("merged/model.safetensors")[0]) > 1000

@@ -21,6 +21,7 @@ from job.preflight.checks import Finding
 from job.preflight.doctor import limits, needs, volumes
 from job.preflight.doctor.needs import Needs
 from job.preflight.doctor.wanted import Wanted
+from job.stages.workdir import run_folder
 from job.storage import open_storage
 from tests import cgroups
 
@@ -61,7 +62,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_folders_that_can_be_written(home: Path) -> None:
     said = words(volumes.folders(Wanted(settings(work_dir=str(home / "work")))))
-    assert said.startswith(f"ok: {home / 'work' / 'r'} takes files")
+    assert said.startswith(f"ok: {run_folder(home / 'work', settings())} takes files")
     for name in ("TMPDIR", "HOME", "HF_HOME", "TRITON_CACHE_DIR", "UNSLOTH_COMPILE_LOCATION"):
         assert name in said
     assert list(home.iterdir()) == [], "nothing is left behind"
@@ -188,7 +189,7 @@ def test_disk(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_attempt_has_fetched_counts_as_free(tmp_path: Path) -> None:
-    left = tmp_path / "work" / "r" / "models" / "weights"
+    left = run_folder(tmp_path / "work", settings()) / "models" / "weights"
     left.parent.mkdir(parents=True)
     left.touch()
     os.truncate(left, 10**13)  # sparse

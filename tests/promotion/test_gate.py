@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from job.config import Settings
+from job.errors import SettingsError
 from job.evaluation.intervals import wilson
-from job.promotion.gate import PASSED, Gate
+from job.ledger import RunRecord
+from job.promotion.gate import PASSED, Gate, verdict_of_finished
 
 
 def evaluation(base: float, adapter: float) -> dict[str, Any]:
@@ -135,3 +138,64 @@ def test_a_bound_that_so_few_calls_cannot_reach_is_told_early() -> None:
     assert Gate(min_gain=0.9, on="lower_bound").early_notice(20) is None
     all_right = {"rate": 1.0, "low": wilson(20, 20)[0]}
     assert careful.verdict({"adapter": {"exact": all_right}}), "indeed it does not pass"
+
+
+def finished(verdict: str, **settings: Any) -> RunRecord:
+    """Of a run whose adapter got 40% exactly right, its base 10%."""
+    status = "succeeded" if verdict in (PASSED, "not set") else "gate_failed"
+    results = {"evaluation": evaluation(0.1, 0.4), "gate": verdict}
+    return RunRecord(run_id="r", status=status, results=results, settings=settings)
+
+
+def asked(**gate: Any) -> Settings:
+    return Settings(run_id="r", dataset_uri="/d", output_uri="/o", **gate)
+
+
+FAILED = "exactly right 40.0%, FORGE_GATE_MIN_EXACT is 90.0%"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "before", "now", "told"),
+    [
+        ("not set", {}, {"gate_min_exact": 0.9}, "go back to no gate"),
+        (PASSED, {"gate_min_exact": 0.3}, {"gate_min_exact": 0.9}, "FORGE_GATE_MIN_EXACT=0.3"),
+        (FAILED, {"gate_min_exact": 0.9}, {"gate_min_exact": 0.3}, "now passed"),
+        (FAILED, {"gate_min_exact": 0.9}, {}, "now not set"),
+    ],
+)
+def test_a_finished_run_is_not_ended_by_a_gate_it_was_not_held_against(
+    recorded: str, before: dict[str, float], now: dict[str, float], told: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        verdict_of_finished(asked(**now), finished(recorded, **before))
+    assert told in str(refused.value)
+    assert f"then {recorded}" in str(refused.value)
+    assert "another FORGE_RUN_ID" in str(refused.value)
+
+
+def test_a_finished_run_ends_as_before_where_the_outcome_is_the_same() -> None:
+    assert verdict_of_finished(asked(), finished("not set")) is None
+    assert verdict_of_finished(asked(), finished(PASSED)) is None
+    assert verdict_of_finished(asked(gate_min_exact=0.4), finished(PASSED)) is None
+    now = verdict_of_finished(asked(gate_min_exact=0.8), finished(FAILED))
+    assert now == "exactly right 40.0%, FORGE_GATE_MIN_EXACT is 80.0%"
+
+
+def test_a_finished_run_without_figures_ends_as_it_did() -> None:
+    """Nothing was held out; or another release has recorded less than the gate asks for."""
+    nothing = finished("not applicable: no held-out tool calls to judge by")
+    nothing.results["evaluation"] = None
+    assert verdict_of_finished(asked(gate_min_exact=0.8), nothing) == nothing.results["gate"]
+    with pytest.raises(SettingsError, match="now not set"):
+        verdict_of_finished(asked(), nothing)
+    bound = asked(gate_min_exact=0.8, gate_on="lower_bound")
+    assert verdict_of_finished(bound, finished(PASSED)) is None
+    del nothing.results["evaluation"]
+    assert verdict_of_finished(asked(), nothing) == nothing.results["gate"]
+
+
+def test_an_adapter_that_would_have_passed_is_said_not_to_be_promoted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert verdict_of_finished(asked(gate_min_exact=0.3), finished("not set")) is None
+    assert "not promoted" in caplog.text

@@ -346,11 +346,12 @@ def test_the_same_run_is_drawn_with_the_same_bytes() -> None:
 def test_gain_scenarios_and_a_judgement_cut_short_are_told() -> None:
     evaluation = EVALUATION | {
         "turns": 100,
+        "repeated": 12,
         "gain": {"exact": {"rate": 0.25, "low": 0.1, "high": 0.4}},
         "scenarios": {EVIL: {"of": 5, "base": 2, "adapter": 4}},
     }
     text = " ".join(Page(a_report(evaluation=evaluation)["report.html"]).text.split())
-    assert "70 of 100 held-out assistant turns judged, stopped by time" in text
+    assert "70 of 100 held-out assistant turns judged, stopped by time (12 more" in text
     assert "exactly right +25.0 points +10.0 to +40.0" in text
     assert "Exactly right, by scenario" in text
     assert "5 2 4" in text

@@ -16,7 +16,7 @@ from job.errors import (
     Unavailable,
 )
 from job.storage import Conflict, NotFound, Storage, open_storage, probe
-from tests.storage.wire import Answer, Interpose, s3_error
+from tests.storage.wire import Answer, Call, Interpose, s3_error
 
 
 def closed_port() -> int:
@@ -195,3 +195,79 @@ def test_who_may_not_list_is_still_told_that_a_key_is_missing(
 
     with pytest.raises(NotFound):
         open_storage(bucket).stat("key")
+
+
+HTML = Answer(200, b"<html><body>Welcome</body></html>", {"Content-Type": "text/html"})
+
+
+def test_an_endpoint_that_is_a_web_page(interpose: Interpose, bucket: str, tmp_path: Path) -> None:
+    """The console of a store, or a proxy's page: whatever it is asked, it says yes."""
+    interpose(lambda call: HTML)
+    storage = open_storage(bucket)
+    (tmp_path / "file").write_bytes(b"x")
+    verbs: dict[str, Callable[[], object]] = {
+        "write": lambda: storage.write("key", b"x"),
+        "read": lambda: storage.read("key"),
+        "stat": lambda: storage.stat("key"),
+    }
+    for verb in verbs.values():
+        with pytest.raises(SettingsError, match=r"AWS_ENDPOINT_URL_S3: .* it is no S3 store"):
+            verb()
+
+
+def test_a_listing_that_is_no_xml(interpose: Interpose, bucket: str) -> None:
+    interpose(lambda call: Answer(200, b"<html><br></html>", {"Content-Type": "text/html"}))
+    with pytest.raises(Unavailable, match="check AWS_ENDPOINT_URL_S3"):
+        list(open_storage(bucket).list())
+
+
+def wants_checksums(call: Call) -> Answer | None:
+    """As a bucket whose objects Object Lock retains."""
+    names = {name.lower() for name in call.headers}
+    sent = "content-md5" in names or any(name.startswith("x-amz-checksum-") for name in names)
+    if call.method != "PUT" or sent or "x-amz-trailer" in names:
+        return None
+    header = "Content-MD5 OR x-amz-checksum- HTTP header is required"
+    return s3_error(400, "InvalidRequest", f"{header} for Put Object requests with Object Lock")
+
+
+def test_a_bucket_with_object_lock(
+    interpose: Interpose, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_REQUEST_CHECKSUM_CALCULATION", raising=False)
+    interpose(wants_checksums)
+    hint = "set AWS_REQUEST_CHECKSUM_CALCULATION=when_supported"
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * (20 << 20))  # in parts
+    with pytest.raises(SettingsError, match=hint):
+        open_storage(bucket).write("key", b"x")
+    with pytest.raises(SettingsError, match=hint):
+        open_storage(bucket).upload("key", file)
+
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported")
+    assert probe(open_storage(bucket))
+    open_storage(bucket).upload("key", file)
+    assert open_storage(bucket).stat("key").size == 20 << 20
+
+
+def test_a_profile_may_ask_for_checksums_too(
+    interpose: Interpose, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_REQUEST_CHECKSUM_CALCULATION", raising=False)
+    config = tmp_path / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    interpose(wants_checksums)
+    config.write_text("[default]\nrequest_checksum_calculation = when_supported\n")
+    open_storage(bucket).write("key", b"x")
+    config.write_text("[default]\nrequest_checksum_calculation = sometimes\n")
+    with pytest.raises(SettingsError, match="request_checksum_calculation"):
+        open_storage(bucket)
+
+
+def test_keys_that_can_only_be_deleted_one_by_one_are(interpose: Interpose, bucket: str) -> None:
+    """Older stores want a Content-MD5 of DeleteObjects, in much the same words."""
+    open_storage(bucket).write("key", b"x")
+    missing = s3_error(400, "InvalidRequest", "Missing required header: Content-MD5")
+    interpose(lambda call: missing if call.method == "POST" else None)
+    open_storage(bucket).delete(["key"])
+    assert list(open_storage(bucket).list()) == []

@@ -95,7 +95,9 @@ class DataReport:
     eval_fraction: float = 0.0
     """What was asked to be held out."""
     held_out_calls: int = 0
-    """Evaluation turns in which the assistant calls a tool."""
+    """Evaluation turns in which the assistant calls a tool; the same turn counts once."""
+    held_out_repeats: int = 0
+    """Turns that were left out of that: each is the same as one that counts."""
     quarantine: Path | None = None
     """A file with the invalid rows as they stood in the data, secrets masked."""
     preview: bytes | None = None
@@ -181,6 +183,7 @@ class DataReport:
             "leakage": self.leakage.count,
             "largest_group": self.largest_group,
             "held_out_calls": self.held_out_calls,
+            "held_out_repeats": self.held_out_repeats,
             "max_seq_length": self.max_seq_length,
             "lengths": asdict(self.lengths) if self.lengths else None,
             "tokens": self.tokens,

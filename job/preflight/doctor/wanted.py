@@ -9,6 +9,7 @@ from pathlib import Path
 
 from job.config import Settings
 from job.model_name import ModelName
+from job.stages.workdir import run_folder
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Wanted:
             return Path(os.environ.get("FORGE_WORK_DIR") or tempfile.gettempdir())
         if self.settings.work_dir is None:
             return Path(tempfile.gettempdir())
-        return self.settings.work_dir / self.settings.run_id
+        return run_folder(self.settings.work_dir, self.settings)
 
     @property
     def kept_dir(self) -> Path | None:
