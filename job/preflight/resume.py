@@ -12,6 +12,7 @@ from job.dataset import DataFile, DataObject, DataReport
 from job.errors import GateFailed, Problem
 from job.ledger import FINISHED, RunRecord, compare, read_record
 from job.model import BaseModel, recorded_revision
+from job.promotion.gate import verdict_of_finished
 from job.stages import fingerprint
 from job.storage import open_storage
 
@@ -61,8 +62,8 @@ def past_of(settings: Settings) -> Past:
     settings = fingerprint.at_same_batch(settings, record, record.processes)
     if record.status in FINISHED and record.adapter is not None:
         fingerprint.refuse_to_finish_again(record, settings, record.processes)
-        if record.status == "gate_failed":
-            raise GateFailed(Problem("promotion gate", str(record.results.get("gate"))))
+        if failure := verdict_of_finished(settings, record):
+            raise GateFailed(Problem("promotion gate", failure))
         exports.refuse_new(settings, record)
         return Past(settings, record, finished=True)
     pins = fingerprint.pins(record, settings, record.processes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,9 @@ def test_other_settings_are_refused(given: dict[str, Any], tmp_path: Path) -> No
     assert code == made["record"].exit_code == 78
     assert "lora.r: was 16, is now 32" in made["record"].detail
     assert made["rows"].result == "ok", "all else is checked too"
-    assert checked(**given, lora_r=32, allow_fingerprint_change="lora")[0] == 0
+    assert checked(**given, lora_r=32, allow_fingerprint_change="lora")[0] == 78, "loads no more"
+    accepted = {"learning_rate": 1e-5, "allow_fingerprint_change": "learning_rate"}
+    assert checked(**given, **accepted)[0] == 0
 
 
 def test_other_data_are_refused(given: dict[str, Any], tmp_path: Path) -> None:
@@ -135,6 +138,17 @@ def test_a_finished_run_makes_no_new_exports(given: dict[str, Any], tmp_path: Pa
 def test_a_gate_that_was_failed_stays_so(given: dict[str, Any], tmp_path: Path) -> None:
     begin(load_settings(**given), tmp_path / "first", status="gate_failed")
     assert checked(**given)[0] == 80
+
+
+def test_a_gate_that_says_otherwise_since_is_refused(given: dict[str, Any], tmp_path: Path) -> None:
+    begin(load_settings(**given), tmp_path / "first", status="succeeded")
+    storage = open_storage(f"{given['output_uri']}/{given['run_id']}")
+    record = json.loads(storage.read("run.json")[0])
+    record["results"] = {"gate": "not set", "evaluation": None}
+    storage.write("run.json", json.dumps(record).encode())
+    assert checked(**given)[0] == 0
+    code, made = checked(**given, gate_min_exact=0.9)
+    assert code == made["record"].exit_code == 78
 
 
 @pytest.mark.parametrize("text", ["{", '{"run_id": 1}', "[]"])
