@@ -11,18 +11,18 @@ Everything that a CPU can refuse comes before the model's weights are fetched. T
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from job import exports, publish, trackers
-from job.checkpoint import CheckpointUploader, Committed, Grace, Rejected
+from job import exports, trackers
+from job.checkpoint import CheckpointUploader, Committed, Grace
 from job.config import Settings
 from job.dataset import fetch
 from job.engines import choose_engine, prepare_environment
-from job.errors import GateFailed, JobError, Problem
+from job.errors import JobError
 from job.ledger import (
     FINISHED,
     Heartbeat,
@@ -35,26 +35,21 @@ from job.lifecycle import StopToken
 from job.logs import LogContext
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import look_at, recorded_revision
-from job.promotion import check_promotion, promote_once
-from job.promotion.gate import verdict_of_finished
+from job.promotion import check_promotion
 from job.ranks import Fellowship
 from job.stages import fingerprint
 from job.stages.agreement import agree_on_fingerprint, validation_changed
-from job.stages.closing import close_attempt, farewell, last_words, recorded_progress
-from job.stages.context import (
-    Run,
-    end_trackers,
-    load_model,
-    prepare_data,
-    restore,
-    train_model,
-)
+from job.stages.closing import close_attempt, end_trackers, farewell, last_words, recorded_progress
+from job.stages.context import Run
+from job.stages.data import prepare_data
 from job.stages.evaluation import evaluate_model, judge_of
+from job.stages.finished import already_finished
 from job.stages.handover import tell_sources, tell_start
 from job.stages.monitor import Monitor, OnProgress
 from job.stages.publishing import publish_adapter
 from job.stages.report import report_failure
-from job.stages.workdir import work_dir
+from job.stages.training import load_model, restore, train_model
+from job.stages.workdir import attempt_name, work_dir
 from job.storage import Storage, open_storage, probe
 from job.version import __version__
 from job.watchdog import Watch
@@ -107,7 +102,8 @@ def run_job(
         with MetricsServer(metrics.registry, settings.metrics_port, metrics.progress, health):
             found = read_record(storage)
             was_finished = found is not None and found[0].status in FINISHED
-            if found and (record := _already_finished(settings, storage, found, folder, ranks)):
+            size = ranks.size if ranks else 1
+            if found and (record := already_finished(settings, storage, found, folder, size)):
                 return _result(record, storage)
             run = _claim(
                 settings, folder, storage, metrics, stop, context, on_progress, was_finished, ranks
@@ -177,33 +173,6 @@ def _stages(run: Run) -> RunRecord:
     return publish_adapter(run, model, loaded, data, trained, evaluation)
 
 
-def _already_finished(
-    settings: Settings,
-    storage: Storage,
-    found: tuple[RunRecord, str],
-    work_dir: Path,
-    ranks: Fellowship | None,
-) -> RunRecord | None:
-    """A finished run is not run again: its adapter is verified, and that is all."""
-    record, adapter = found[0], found[0].adapter
-    if record.status not in FINISHED or adapter is None:
-        return None
-    size = ranks.size if ranks else 1
-    settings = fingerprint.at_same_batch(settings, record, size)
-    fingerprint.refuse_to_finish_again(record, settings, size)
-    try:
-        publish.verify(storage, adapter.key, adapter.manifest_sha256, work_dir / "verify")
-    except Rejected as reason:
-        _log.error("the finished run's adapter is damaged and is published anew: %s", reason)
-        return None
-    _log.info("the run is finished, its adapter is sound: %s/%s", storage.uri, adapter.key)
-    if failure := verdict_of_finished(settings, record):
-        raise GateFailed(Problem("promotion gate", failure))
-    exports.refuse_new(settings, record)
-    promote_once(open_storage(settings.output_uri), storage, *found, settings.promote)
-    return record
-
-
 def _claim(
     settings: Settings,
     work_dir: Path,
@@ -237,6 +206,7 @@ def _claim(
     metrics.attempt(ledger.attempt, step=progress.step, max_steps=progress.max_steps)
     _log.info("attempt %d at %s", ledger.attempt, storage.uri)
     grace = Grace(settings.grace_seconds, ledger.record.pace, metrics.grace_needed)
+    own_dir = work_dir / attempt_name(ledger.attempt, ledger.record.created_at)
     uploader = CheckpointUploader(
         storage.reopened(metrics),
         ledger,
@@ -246,18 +216,29 @@ def _claim(
         patience_seconds=settings.storage_patience_seconds,
         tries=settings.max_upload_failures,
         grace=grace,
-        on_committed=lambda committed: on_committed(committed),
+        on_committed=_committed(metrics, stop, storage, own_dir, ledger.attempt),
         on_failure=metrics.checkpoint_failed,
     )
     monitor = Monitor(metrics, ledger, uploader, grace, context, on_progress)
-    run = Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor, ranks)
+    return Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor, ranks)
 
-    def on_committed(committed: Committed) -> None:
-        monitor.committed(committed)
+
+def _committed(
+    metrics: Metrics, stop: StopToken, storage: Storage, own_dir: Path, attempt: int
+) -> Callable[[Committed], None]:
+    """What the uploader's thread calls for each checkpoint that is durable."""
+
+    def told(committed: Committed) -> None:
+        metrics.checkpoint_committed(
+            committed.checkpoint.step,
+            committed.checkpoint.bytes,
+            upload_seconds=committed.upload_seconds,
+            commit_seconds=committed.commit_seconds,
+        )
         if not stop.requested:  # the grace period is for what can't be trained again
-            trackers.upload_files(run.storage, run.own_dir, ledger.attempt)
+            trackers.upload_files(storage, own_dir, attempt)
 
-    return run
+    return told
 
 
 @contextmanager

@@ -125,10 +125,13 @@ class _Follower:
         engine = choose_engine(self.settings.engine, self.settings.trusts_model, had_card)
         start = self.ranks.hear(START)
         loaded = engine.load(model.source.model_dir(), self.settings.hyperparameters())
-        from job.training import Fit, Judge, TrainingData, train
+        from job.training import Fit, Judge, Resume, TrainingData, train
 
         every = self.settings.eval_generate_every
-        checkpoint = start["checkpoint"]
+        resume = None
+        if checkpoint := start["checkpoint"]:
+            changed = start["validation_changed"]
+            resume = Resume(self._restored(checkpoint), validation_changed=changed)
         try:
             train(
                 engine,
@@ -138,11 +141,10 @@ class _Follower:
                 _Silent(self.metrics),
                 self.stop,
                 self.folder / f"rank-{self.ranks.rank:03d}",
-                self._restored(checkpoint) if checkpoint else None,
+                resume,
                 fit=Fit(**start["fit"]) if start["fit"] else None,
                 judge=Judge(dict, every) if every else None,  # rank 0 generates, we wait
                 ranks=self.ranks,
-                validation_changed=start["validation_changed"],
             )
         except Preempted:
             # All have stopped together. Rank 0 still uploads, and may yet fail with another code.

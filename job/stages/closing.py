@@ -6,13 +6,15 @@ import logging
 import time
 from collections.abc import Callable
 
+from job import trackers
 from job.checkpoint import CheckpointUploader
 from job.config import Settings
 from job.errors import AccessDenied, Fenced, JobError, Preempted, Stopped, Unavailable
 from job.ledger import FINISHED, Ledger, Pace, Progress, Status
-from job.lifecycle import StopToken
+from job.lifecycle import TRACKERS_SECONDS, StopToken
 from job.metrics import Metrics, push
 from job.redact import redact
+from job.stages.context import Run
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +24,9 @@ _RECORD_SECONDS = 2.0
 _UPLOAD_SECONDS = 30.0
 """For a checkpoint on its way up at a failure, or twice as long as one took before."""
 _LOOK_SECONDS = 0.2
+
+_EVENTS_SECONDS = 3.0
+"""Of the grace period; with less left the process ends without a last upload of event files."""
 _NO_WAY_THERE = (Unavailable, AccessDenied)
 
 
@@ -131,3 +136,17 @@ def farewell(settings: Settings, metrics: Metrics, stop: StopToken, error: objec
 def _is_wanted_gone(stop: StopToken) -> bool:
     """Not so where the run itself asked to stop, as after a failed upload: that is worth a look."""
     return stop.signalled or isinstance(stop.cause, Stopped)
+
+
+def end_trackers(run: Run, exit_code: int) -> None:
+    """Trackers hear how the attempt ended, and their files go to storage; where none was asked
+    for, nothing happens."""
+    seconds = TRACKERS_SECONDS
+    if run.stop.signalled:
+        seconds = min(seconds, run.stop.seconds_left() / 2)
+        if run.stop.seconds_left() < _EVENTS_SECONDS:
+            return
+    with run.stop.deferred():  # a signal must not turn how the run ended into a preemption
+        if run.settings.report_to:
+            trackers.end(exit_code, seconds / len(run.settings.report_to))
+            trackers.upload_files(run.storage, run.own_dir, run.ledger.attempt)

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from job.checkpoint import Restored
 from job.dataset import DataFile
 from job.model import BaseModel
-from job.stages.context import Run, recorded_fit
+from job.stages.context import Run
+from job.stages.training import recorded_fit
 
 SOURCES, START = "sources", "start"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from job.checkpoint import Change, CheckpointUploader, Committed, Grace, Local
+from job.checkpoint import Change, CheckpointUploader, Grace, Local
 from job.ledger import Ledger, MicroBatch, held_seconds
 from job.logs import LogContext, ProgressBar
 from job.memory import GIB
@@ -168,15 +168,6 @@ class Monitor:
         else:
             _log.info("the first loss after step %d is the recorded one within %.1e", step, drift)
         self._uploader.later(lambda record: setattr(record.current, "resume_drift", drift))
-
-    def committed(self, committed: Committed) -> None:
-        """Called by the uploader's thread."""
-        self._metrics.checkpoint_committed(
-            committed.checkpoint.step,
-            committed.checkpoint.bytes,
-            upload_seconds=committed.upload_seconds,
-            commit_seconds=committed.commit_seconds,
-        )
 
     def ended(self) -> None:
         """Training is over, one way or another."""

@@ -24,9 +24,10 @@ from job.promotion.gate import PASSED, gate_of
 from job.publish import provenance
 from job.report import build as build_report
 from job.stages.closing import recorded_progress
-from job.stages.context import Run, Trained
+from job.stages.context import Run
 from job.stages.report import send_report
 from job.stages.tidy import tidy
+from job.stages.training import Trained
 from job.storage import Patience, open_storage
 
 _log = logging.getLogger(__name__)

@@ -4,12 +4,14 @@ from job.training.build import TrainingData
 from job.training.fitting import Fit
 from job.training.loadable import check_loadable
 from job.training.observer import Judge, Saved, Step, TrainingObserver
+from job.training.resumed import Resume
 from job.training.state import TrainingState
 from job.training.train import TrainingResult, load_adapter, train
 
 __all__ = [
     "Fit",
     "Judge",
+    "Resume",
     "Saved",
     "Step",
     "TrainingData",

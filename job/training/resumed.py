@@ -6,11 +6,29 @@ saves, as they were. A change of them that was accepted would be recorded and no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import EarlyStoppingCallback
+
+from job.ledger import Difference
+
+
+@dataclass(frozen=True)
+class Resume:
+    """From where training goes on, and what has changed since."""
+
+    path: Path
+    """A checkpoint's folder."""
+    expected_loss: float | None = None
+    """Of the first micro-batch after it, as it was before; None where that was not noted."""
+    accepted: Sequence[Difference] = ()
+    """What this attempt does otherwise than the one before."""
+    validation_changed: bool = False
+    """The checkpoint's validation losses are of something else."""
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from job.config import Settings
 from job.engines import Engine, LoadedModel
 from job.errors import MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, Problem
 from job.garbage import collect_usually
-from job.ledger import Difference, refuse_too_late
+from job.ledger import refuse_too_late
 from job.lifecycle import StopToken
 from job.ranks import ALONE, Ranks
 from job.storage import disk_is_full
@@ -28,7 +28,7 @@ from job.training.callbacks import JobCallback, TrainingOver
 from job.training.fitting import Fit, TooLarge, TryOut, shrink, smaller
 from job.training.observer import Judge, TrainingObserver
 from job.training.randomness import random_state, restore_random_state
-from job.training.resumed import lost_patience
+from job.training.resumed import Resume, lost_patience
 from job.training.sameness import refuse_other_inputs
 from job.training.state import TrainingState
 
@@ -63,19 +63,14 @@ def train(
     observer: TrainingObserver,
     stop: StopToken,
     output_dir: Path,
-    resume_from: Path | None = None,
-    expected_loss: float | None = None,
+    resume: Resume | None = None,
     fit: Fit | None = None,
     judge: Judge | None = None,
     ranks: Ranks = ALONE,
-    accepted: Sequence[Difference] = (),
-    validation_changed: bool = False,
 ) -> TrainingResult:
-    """Train `loaded.model` in place, from `resume_from` if given; `expected_loss` is what the
-    first micro-batch after it had before, `fit` the micro-batch that an earlier attempt found.
-    `judge` generates held-out turns at some of the evaluations, which changes nothing else.
-    `accepted` is what else this attempt does than the one before; `validation_changed` says that
-    the checkpoint's validation losses are of something else.
+    """Train `loaded.model` in place, from `resume` on if given, with the micro-batch `fit` if an
+    earlier attempt found one. `judge` generates held-out turns at some of the evaluations, which
+    changes nothing else.
 
     Raises `Stopped` (after the state was handed to the observer), `Diverged`, `OutOfGpuMemory` at
     micro-batch 1, `MicroBatchTooLarge` where memory runs out later at a larger one, `OutOfDisk`,
@@ -85,7 +80,8 @@ def train(
     hyperparameters = settings.hyperparameters()
     if fit is not None:
         hyperparameters = fit.applied(hyperparameters)
-    resumed = TrainingState.load(resume_from) if resume_from else TrainingState()
+    resumed = TrainingState.load(resume.path) if resume else TrainingState()
+    validation_changed = resume is not None and resume.validation_changed
     evaluates = bool(data.evaluation)
     callback = JobCallback(
         observer,
@@ -93,7 +89,7 @@ def train(
         save_seconds=settings.save_seconds,
         evaluates=evaluates,
         resumed=resumed,
-        expected_loss=expected_loss,
+        expected_loss=resume.expected_loss if resume else None,
         judge=judge,
         ranks=ranks,
     )
@@ -117,11 +113,11 @@ def train(
         ranks.explained(),
         _translated_errors(output_dir, trainer, observer),
     ):
-        if resume_from is not None and _is_over(trainer, resume_from, resumed, settings):
-            refuse_too_late(accepted, _state_of(resume_from).global_step)
-            _conclude(trainer, callback, resume_from)
+        if resume and _is_over(trainer, resume.path, resumed, settings):
+            refuse_too_late(resume.accepted, _state_of(resume.path).global_step)
+            _conclude(trainer, callback, resume.path)
         else:
-            _loop(trainer, resume_from)
+            _loop(trainer, resume.path if resume else None)
         stop.check()
     state = trainer.state
     return TrainingResult(

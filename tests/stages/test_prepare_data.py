@@ -14,7 +14,8 @@ from job.ledger import Ledger
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Metrics
 from job.model import look_at
-from job.stages.context import Run, prepare_data
+from job.stages.context import Run
+from job.stages.data import prepare_data
 from job.storage import Storage
 from tests.hours import Hours
 from tests.ledger.wrapped import Failing, Wrapped

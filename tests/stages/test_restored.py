@@ -10,7 +10,8 @@ from job.config import Settings
 from job.ledger import Checkpoint, Ledger, Progress, RunRecord
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Metrics
-from job.stages.context import Run, restore
+from job.stages.context import Run
+from job.stages.training import restore
 from job.storage import Storage
 
 

@@ -11,7 +11,8 @@ from job.ledger import RECORD_KEY, Ledger
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Metrics
 from job.model import look_at
-from job.stages.context import PREPARED, Run, prepare_data
+from job.stages.context import PREPARED, Run
+from job.stages.data import prepare_data
 from job.stages.workdir import work_dir
 from job.storage import Storage
 from tests.tiny import write_rows

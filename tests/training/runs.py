@@ -20,6 +20,7 @@ from job.ranks import ALONE, Ranks
 from job.training import (
     Fit,
     Judge,
+    Resume,
     Saved,
     Step,
     TrainingData,
@@ -146,6 +147,9 @@ def run(
     resolved = Settings(**(SETTINGS | settings))
     engine, stop = engine or ReferenceEngine(), StopToken()
     loaded = engine.load(model, resolved.hyperparameters())
+    resume = None
+    if resume_from is not None:
+        resume = Resume(resume_from, expected_loss, accepted, validation_changed)
     seen = Recorder(stop, stop_at, cause or Preempted("test"))
     try:
         result = train(
@@ -156,13 +160,10 @@ def run(
             seen,
             stop,
             output,
-            resume_from,
-            expected_loss,
+            resume,
             fit,
             judge=judging(loaded, stop) if judging else None,
             ranks=ranks,
-            accepted=accepted,
-            validation_changed=validation_changed,
         )
     except (Preempted, Killed):
         result = None

@@ -15,7 +15,8 @@ from job.errors import Unavailable
 from job.ledger import Checkpoint, Ledger, RunRecord
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Metrics
-from job.stages.context import Run, take_best
+from job.stages.context import Run
+from job.stages.training import take_best
 from job.storage import Storage
 from tests.ledger.wrapped import Failing, Wrapped
 from tests.training.runs import SETTINGS
