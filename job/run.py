@@ -36,7 +36,7 @@ from job.logs import LogContext
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import look_at, recorded_revision
 from job.promotion import check_promotion
-from job.ranks import Fellowship
+from job.ranks import JoinedRanks
 from job.stages import fingerprint
 from job.stages.agreement import agree_on_fingerprint, validation_changed
 from job.stages.closing import close_attempt, end_trackers, farewell, last_words, recorded_progress
@@ -77,7 +77,7 @@ def run_job(
     stop: StopToken | None = None,
     context: LogContext | None = None,
     watch: Watch | None = None,
-    ranks: Fellowship | None = None,
+    ranks: JoinedRanks | None = None,
 ) -> RunResult:
     """Run, or resume, the run that `settings` describes.
 
@@ -182,7 +182,7 @@ def _claim(
     context: LogContext,
     on_progress: OnProgress | None,
     was_finished: bool,
-    ranks: Fellowship | None,
+    ranks: JoinedRanks | None,
 ) -> Run:
     conditional_writes = probe(storage)
     check_promotion(settings)

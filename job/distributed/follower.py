@@ -30,7 +30,7 @@ from job.errors import DataError, JobError, Preempted, Problem
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import BaseModel, look_at
-from job.ranks import AllOver, End, Fellowship
+from job.ranks import AllOver, End, JoinedRanks
 from job.stages.context import PREPARED, RESTORE_PATIENCE_SECONDS, RESTORED, patience
 from job.stages.handover import SOURCES, START, node_topic
 from job.stages.workdir import work_dir
@@ -40,7 +40,7 @@ from job.version import __version__
 _log = logging.getLogger(__name__)
 
 
-def follow(settings: Settings, ranks: Fellowship, stop: StopToken) -> str:
+def follow(settings: Settings, ranks: JoinedRanks, stop: StopToken) -> str:
     """Take part in the run that rank 0 owns; how that ended, if it ended well.
 
     Raises what rank 0 ended with, under the same exit code, and what goes wrong here.
@@ -69,7 +69,7 @@ def follow(settings: Settings, ranks: Fellowship, stop: StopToken) -> str:
 
 
 @contextmanager
-def _served(settings: Settings, ranks: Fellowship, metrics: Metrics) -> Iterator[None]:
+def _served(settings: Settings, ranks: JoinedRanks, metrics: Metrics) -> Iterator[None]:
     """Each node's pod has its own `/healthz`. The run's metrics are rank 0's alone: beside them
     these would be a second phase of the same run."""
     if not ranks.place.leads_node:
@@ -86,7 +86,7 @@ class _Follower:
     """A rank that knows what to work on."""
 
     settings: Settings
-    ranks: Fellowship
+    ranks: JoinedRanks
     stop: StopToken
     metrics: Metrics
     sources: Mapping[str, Any]

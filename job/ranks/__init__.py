@@ -6,14 +6,14 @@ the same everywhere (a stop, a save, a smaller micro-batch) is agreed on, never 
 
 from job.ranks.base import ALONE, Alone, Place, Ranks, own_place
 from job.ranks.ends import AllOver, End, PeerLost
-from job.ranks.joined import Fellowship, joined
+from job.ranks.joined import JoinedRanks, joined
 
 __all__ = [
     "ALONE",
     "AllOver",
     "Alone",
     "End",
-    "Fellowship",
+    "JoinedRanks",
     "PeerLost",
     "Place",
     "Ranks",

@@ -56,7 +56,7 @@ class Ranks(Protocol):
     @property
     def size(self) -> int: ...
 
-    def exchange(self, *values: int) -> list[tuple[int, ...]]:
+    def all_gather(self, *values: int) -> list[tuple[int, ...]]:
         """What every rank gave, by rank. A few bytes over the CPU's network."""
         ...
 
@@ -64,7 +64,7 @@ class Ranks(Protocol):
         """What every rank gave, by rank, at rank 0; nothing elsewhere."""
         ...
 
-    def of_owner(self, value: int, waiting: Callable[[], None]) -> int:
+    def broadcast(self, value: int, waiting: Callable[[], None]) -> int:
         """What rank 0 gave, which may have worked for it as long as it liked. The others call
         `waiting` now and then."""
         ...
@@ -81,13 +81,13 @@ class Alone:
     rank = 0
     size = 1
 
-    def exchange(self, *values: int) -> list[tuple[int, ...]]:
+    def all_gather(self, *values: int) -> list[tuple[int, ...]]:
         return [values]
 
     def gather(self, data: bytes) -> list[bytes]:
         return [data]
 
-    def of_owner(self, value: int, waiting: Callable[[], None]) -> int:
+    def broadcast(self, value: int, waiting: Callable[[], None]) -> int:
         return value
 
     @contextmanager

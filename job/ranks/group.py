@@ -60,7 +60,7 @@ class Group:
 
     # -- agreement --------------------------------------------------------------------------
 
-    def exchange(self, *values: int) -> list[tuple[int, ...]]:
+    def all_gather(self, *values: int) -> list[tuple[int, ...]]:
         own = torch.tensor(values, dtype=torch.int64)
         every = [torch.empty_like(own) for _ in range(self.size)]
         dist.all_gather(every, own, group=self._control)
@@ -83,7 +83,7 @@ class Group:
                 raise self._stop.cause from error
             raise PeerLost(f"a connection between ranks broke: {_found(error)}") from error
 
-    def of_owner(self, value: int, waiting: Callable[[], None]) -> int:
+    def broadcast(self, value: int, waiting: Callable[[], None]) -> int:
         """Over the store: in a collective the others would wait with a time-out, and deaf."""
         self._answers += 1
         topic = f"answer-{self._answers}"

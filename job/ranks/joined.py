@@ -12,7 +12,7 @@ from job.ranks.ends import End
 from job.watchdog import Watch
 
 
-class Fellowship(Ranks, Protocol):
+class JoinedRanks(Ranks, Protocol):
     """What a run with several ranks has beyond `Ranks`."""
 
     @property
@@ -39,7 +39,7 @@ def joined(
     join_seconds: float,
     timeout_seconds: float,
     while_waiting: Callable[[], None] = lambda: None,
-) -> Iterator[Fellowship]:
+) -> Iterator[JoinedRanks]:
     """Meet the others; imports torch. Raises as `job.ranks.group.join` does."""
     from job.ranks.group import join
 

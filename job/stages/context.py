@@ -17,7 +17,7 @@ from job.dataset import (
 from job.ledger import Ledger
 from job.lifecycle import StopToken
 from job.metrics import Metrics
-from job.ranks import Fellowship
+from job.ranks import JoinedRanks
 from job.stages.monitor import Monitor
 from job.stages.workdir import attempt_folders, attempt_name
 from job.storage import Patience, Storage
@@ -48,7 +48,7 @@ class Run:
     ledger: Ledger
     uploader: CheckpointUploader
     monitor: Monitor
-    ranks: Fellowship | None = None
+    ranks: JoinedRanks | None = None
     """Of which this is the first; None for a single process."""
 
     @property

@@ -171,7 +171,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         before = random_state()
         rates = judge.rates() if self._ranks.rank == 0 else {}
         restore_random_state(before)
-        made = self._ranks.of_owner(rates is not None, self._observer.alive)
+        made = self._ranks.broadcast(rates is not None, self._observer.alive)
         if not made:
             del state.log_history[-1]
             self._stop_if_asked(args, state)
@@ -212,7 +212,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         self._observer.saved(Saved(folder, state.global_step, eval_loss, write_seconds, next_loss))
 
     def _stop_if_asked(self, args: Any, state: Any) -> None:
-        agreed = max(wish for (wish,) in self._ranks.exchange(self._wish()))
+        agreed = max(wish for (wish,) in self._ranks.all_gather(self._wish()))
         if agreed == _GO_ON:
             return
         if agreed == _SAVE_AND_STOP and state.global_step > self._saved_step:
@@ -234,7 +234,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         """Whether any rank is to stop, and any is due to save, which the same exchange brings."""
         counts = self.trainer.batch_counts
         seconds = time.monotonic() - self.trainer.step_began
-        every = self._ranks.exchange(
+        every = self._ranks.all_gather(
             self._wish(), due, counts.tokens, counts.supervised_tokens, counts.samples
         )
         wishes, dues, tokens, supervised, samples = zip(*every, strict=True)

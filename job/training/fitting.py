@@ -92,7 +92,7 @@ class TryOut(TrainerCallback):  # type: ignore[misc]
                 peak = self._peak_bytes(rows)
             except torch.OutOfMemoryError as error:
                 found = str(error)
-        every = self._ranks.exchange(bool(found), peak)
+        every = self._ranks.all_gather(bool(found), peak)
         if any(failed for failed, _ in every):  # here: the error's frames hold the tensors
             raise TooLarge(found or "it does not fit the GPU of another rank")
         peak = max(peaks for _, peaks in every)

@@ -34,7 +34,7 @@ def refuse_other_inputs(
     `arguments` of the trainer, and `JobError` for other tokens, another split, or base weights."""
     if ranks.size == 1:
         return
-    every = ranks.exchange(
+    every = ranks.all_gather(
         _arguments_digest(arguments), _data_digest(train, evaluation), _weights_digest(model)
     )
     if problems := _others(every, 0, "other settings, or in another precision,", _SETTINGS_HINT):

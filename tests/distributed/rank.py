@@ -181,7 +181,7 @@ def _checkpoint(group: Group, folder: Path, first: Outcome) -> Path:
         )
     else:
         assert not first.seen.saves[-1].folder.exists()
-    every = group.exchange(step)
+    every = group.all_gather(step)
     assert len(set(every)) == 1, every
     path = group.hear(f"checkpoint-{folder}-{first.adapter}")["path"]
     return Path(path)
