@@ -113,6 +113,8 @@ def test_a_signal_ends_validate_and_leaves_nothing(
         env=os.environ | env | STANDARD | store,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's job in the background ignores it, and so would what this test starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     work = tmp_path / "work"
     until = time.monotonic() + 30

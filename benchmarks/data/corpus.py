@@ -189,7 +189,8 @@ def _hermes(row_id: str, server: Server, talk: Talk) -> dict[str, Any]:
             {"role": "system", "content": server.declared()},
             {"role": "user", "content": talk.question},
             {"role": "assistant", "content": f"<tool_call>\n{call}\n</tool_call>"},
-            {"role": "tool", "content": f"<tool_response>\n{talk.result}\n</tool_response>"},
+            # Without tags: the template adds them, and only the job knows whether they are there.
+            {"role": "tool", "content": talk.result},
             {"role": "assistant", "content": talk.answer},
         ],
     }

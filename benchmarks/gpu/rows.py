@@ -44,10 +44,8 @@ def _row(number: int, chosen: random.Random, longest: int) -> dict[str, Any]:
             {"role": "system", "content": f"Use the tools. <tools>\n{json.dumps(tool)}\n</tools>"},
             {"role": "user", "content": f"Please look up {query}."},
             {"role": "assistant", "content": f"<tool_call>\n{json.dumps(call)}\n</tool_call>"},
-            {
-                "role": "tool",
-                "content": f"<tool_response>\n{json.dumps(found)}\n</tool_response>",
-            },
+            # Without tags: the template adds them, and only the job knows whether they are there.
+            {"role": "tool", "content": json.dumps(found)},
             {"role": "assistant", "content": _text(chosen, answer)},
         ]
     }

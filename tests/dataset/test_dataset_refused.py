@@ -22,7 +22,7 @@ from tests.dataset.standin import PLAIN_CHATML, chat_row, data_file, fetched, mo
 def test_with_fail_every_invalid_row_is_told(
     prepare: Prepare, chatml: ChatFormat, path: Path
 ) -> None:
-    file = data_file(path, *ROWS[:2], BAD, b"{", ROWS[2], chat_row("", ""))
+    file = data_file(path, *ROWS[:2], BAD, b"{", ROWS[2], chat_row("a question", ""))
     with pytest.raises(DataRejected) as error:
         prepare([file], chatml, options())
     assert isinstance(error.value, DataError)

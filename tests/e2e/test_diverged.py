@@ -29,7 +29,7 @@ def test_a_diverged_run_leaves_a_report(
     weights["model.embed_tokens.weight"][token] = float("nan")
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     rows = write_rows(tmp_path / "rows.jsonl", 70).read_text().splitlines()
-    rows[3] = rows[3].replace("Use the tools.", f"Use the tools {RARE}.")
+    rows[20] = rows[20].replace("Use the tools.", f"Use the tools {RARE}.")
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
     storage = open_storage(bucket)
     storage.upload("data/rows.jsonl", tmp_path / "rows.jsonl")
