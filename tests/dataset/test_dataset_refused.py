@@ -94,6 +94,7 @@ def test_with_skip_too_many_invalid_rows_fail(
         (gzip.compress(b"{}"), "name it .jsonl.gz"),
         (BAD + b"\n" + BAD, r"no valid row \(2 invalid\); line 1: messages: is empty"),
     ],
+    ids=["array", "carriage_returns", "gzip", "no_valid_row"],
 )
 def test_with_skip_no_file_is_lost_as_one_row(
     content: bytes, reason: str, tmp_path: Path, path: Path
