@@ -163,9 +163,10 @@ def test_one_that_was_the_best_gives_way_to_a_better_one(bench: Bench) -> None:
 
 def test_one_that_the_record_has_better_ones_than_gives_way(bench: Bench) -> None:
     bench.storage.before = slow = Slow(2)
-    with bench.uploader(pace=LONG) as uploader:
-        uploader.submit(bench.local(1, 0.5))
-        assert uploader.flush(60)
+    with bench.uploader() as before:
+        before.submit(bench.local(1, 0.5))
+        assert before.flush(60)
+    with bench.uploader(pace=LONG) as uploader:  # another: the one before has learned its pace
         uploader.submit(bench.local(2, 0.6))
         assert slow.reached[2].wait(60)
         uploader.submit(bench.local(3))
