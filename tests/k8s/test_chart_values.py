@@ -344,7 +344,7 @@ def test_the_same_values_name_the_same_run_and_others_another() -> None:
 @pytest.mark.parametrize(
     ("given", "left"),
     [
-        ("profile=balanced", {"runAsUser": 10001, "fsGroup": 10001}),  # unless it is asked for
+        ("podSecurityContext={}", {"runAsUser": 10001, "fsGroup": 10001}),  # unless it is asked for
         ("podSecurityContext.runAsUser=null", {"fsGroup": 10001}),
         ("podSecurityContext.fsGroup=null", {"runAsUser": 10001}),
         ("podSecurityContext.fsGroup=0", {"runAsUser": 10001, "fsGroup": 0}),
