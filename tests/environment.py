@@ -1,7 +1,11 @@
-"""The environment of a short run of the tiny model against the real S3 server."""
+"""A short run of the tiny model against the real S3 server: its environment, and commands in it."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from job.storage import open_storage
@@ -33,3 +37,15 @@ def run_env(bucket: str, model: Path, folder: Path, *, rows: int) -> dict[str, s
         "FORGE_WORK_DIR": str(folder / "work"),
         "FORGE_TERMINATION_LOG": str(folder / "termination-log"),
     }
+
+
+def python(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of the job, in an interpreter of its own, and what it said."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,36 +153,16 @@ def test_a_port_that_is_taken(job_env: dict[str, str], tmp_path: Path) -> None:
     assert f"FORGE_METRICS_PORT: port {port} can't be had" in ended.log
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a file system of so many KiB; needs to be root, as CI is."""
-    mounted: list[Path] = []
-
-    def mount(kibibytes: int) -> Path:
-        folder = tmp_path / "small-disk"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kibibytes", [4, 200], ids=["at the start", "at the first checkpoint"])
 def test_a_disk_that_is_full(
     job_env: dict[str, str],
     bucket: str,
     tmp_path: Path,
-    small_disk: Callable[[int], Path],
+    volume: Callable[[str], Path],
     kibibytes: int,
 ) -> None:
-    env = job_env | {"FORGE_WORK_DIR": str(small_disk(kibibytes)), "FORGE_SAVE_STEPS": "2"}
+    env = job_env | {"FORGE_WORK_DIR": str(volume(f"size={kibibytes}k")), "FORGE_SAVE_STEPS": "2"}
     env |= {"FORGE_MAX_STEPS": "8", "TMPDIR": str(tmp_path)}
     ended = run(env, tmp_path / "log")
     assert ended.code == 70, ended.log

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from job.preflight.checks import exit_code, lines
 from job.preflight.doctor import Doctor, doctor
 from job.preflight.doctor.wanted import Wanted
 from job.storage import open_storage
+from tests.environment import python
 from tests.storage.wire import Answer, Call, Interpose, s3_error
 
 NAMES = [
@@ -39,17 +38,6 @@ def env(bucket: str, tmp_path: Path) -> dict[str, str]:
     }
 
 
-def command(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
 def results(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
     checks = {check["name"]: check for check in json.loads(done.stdout)}
     assert list(checks) == NAMES
@@ -57,7 +45,7 @@ def results(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]
 
 
 def test_a_node_that_will_do(env: dict[str, str], bucket: str, tmp_path: Path) -> None:
-    done = command(env, "-X", "importtime", "-m", "job", "doctor", "--json", "--no-gpu")
+    done = python(env, "-X", "importtime", "-m", "job", "doctor", "--json", "--no-gpu")
     found = results(done)
     assert done.returncode == 0, done.stdout
     assert {name: found[name]["result"] for name in NAMES} == dict.fromkeys(NAMES, "ok") | {
@@ -74,7 +62,7 @@ def test_a_node_that_will_do(env: dict[str, str], bucket: str, tmp_path: Path) -
 
 def test_bad_settings_keep_nothing_of_the_node_from_being_checked(env: dict[str, str]) -> None:
     bad = {"FORGE_SEED": "-1", "FORGE_SEDE": "1", "FORGE_WORK_DIR": "/proc/work"}
-    done = command(env | bad, "-m", "job", "doctor", "--json", "--no-gpu")
+    done = python(env | bad, "-m", "job", "doctor", "--json", "--no-gpu")
     assert done.returncode == 78
     found = results(done)
     assert "FORGE_SEED: " in found["settings"]["detail"]
@@ -92,18 +80,18 @@ def test_every_fault_is_told_and_the_first_decides(env: dict[str, str], bucket: 
         "FORGE_OUTPUT_URI": "s3://no-such-bucket/out",
         "FORGE_GRACE_SECONDS": "5",
     }
-    done = command(env | bad, "-m", "job", "doctor", "--no-gpu")
+    done = python(env | bad, "-m", "job", "doctor", "--no-gpu")
     assert done.returncode == 78
     assert re.search(r"^s3 +failed +s3://no-such-bucket.*does not exist", done.stdout, re.MULTILINE)
     assert re.search(r"^data set +failed +data rejected: ", done.stdout, re.MULTILINE)
     assert re.search(r"^grace +warning +5 s are set", done.stdout, re.MULTILINE)
     only_data = {"FORGE_DATASET_URI": f"{bucket}/nothing/"}
-    assert command(env | only_data, "-m", "job", "doctor", "--no-gpu").returncode == 65
+    assert python(env | only_data, "-m", "job", "doctor", "--no-gpu").returncode == 65
 
 
 def test_a_store_that_is_out_of_reach(env: dict[str, str]) -> None:
     gone = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
-    done = command(env | gone, "-m", "job", "doctor", "--json", "--no-gpu")
+    done = python(env | gone, "-m", "job", "doctor", "--json", "--no-gpu")
     assert done.returncode == 69
     found = results(done)
     assert found["clock"]["result"] == "not checked"
@@ -117,9 +105,9 @@ def test_rights_that_are_too_few_to_promote(
         return s3_error(403, "AccessDenied") if "/out/promoted.json" in call.path else None
 
     interpose(none_above_the_run)
-    assert command(env, "-m", "job", "doctor", "--no-gpu").returncode == 0
+    assert python(env, "-m", "job", "doctor", "--no-gpu").returncode == 0
     gate = {"FORGE_GATE_MIN_EXACT": "0.5"}
-    done = command(env | gate, "-m", "job", "doctor", "--json", "--no-gpu")
+    done = python(env | gate, "-m", "job", "doctor", "--json", "--no-gpu")
     assert done.returncode == 77
     assert "promoted.json" in results(done)["s3"]["detail"]
 
@@ -128,7 +116,7 @@ def test_no_secret_is_shown(env: dict[str, str]) -> None:
     secret = "correct-horse-battery"
     given = {"HF_TOKEN": secret, "CC": f"/opt/{secret}/cc", "HF_HOME": f"/proc/{secret}"}
     for arguments in (["--no-gpu"], ["--no-gpu", "--json"]):
-        done = command(env | given, "-m", "job", "doctor", *arguments)
+        done = python(env | given, "-m", "job", "doctor", *arguments)
         assert "/opt/***/cc did not run" in done.stdout
         assert "HF_HOME: /proc/*** can't be written" in done.stdout
         assert secret not in done.stdout + done.stderr
