@@ -85,7 +85,7 @@ def test_one_conditional_write_is_served_at_a_time_and_none_waits_for_a_body() -
 
 
 def test_of_many_swaps_at_once_one_wins(bucket: str) -> None:
-    etag = open_storage(bucket).write("swapped", b"0")
+    etag = open_storage(bucket).write("swapped", b"before all of them")
     together = threading.Barrier(8)
     with ThreadPoolExecutor(8) as pool:
         tries = [pool.submit(_swap, bucket, together, etag, str(i)) for i in range(8)]
