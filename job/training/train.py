@@ -30,6 +30,7 @@ from job.training.observer import Judge, TrainingObserver
 from job.training.randomness import random_state, restore_random_state
 from job.training.resumed import Resume, lost_patience
 from job.training.sameness import refuse_other_inputs
+from job.training.shapes import refuse_other_shapes
 from job.training.state import TrainingState
 
 _log = logging.getLogger(__name__)
@@ -74,9 +75,11 @@ def train(
 
     Raises `Stopped` (after the state was handed to the observer), `Diverged`, `OutOfGpuMemory` at
     micro-batch 1, `MicroBatchTooLarge` where memory runs out later at a larger one, `OutOfDisk`,
-    `FingerprintMismatch` where training was over before what was accepted could have an effect, and
-    whatever the background threads asked to stop for.
+    `FingerprintMismatch` where training was over before what was accepted could have an effect, or
+    where the checkpoint is of another model, and whatever the background threads asked to stop for.
     """
+    if resume is not None:
+        refuse_other_shapes(loaded.model, resume.path)
     hyperparameters = settings.hyperparameters()
     if fit is not None:
         hyperparameters = fit.applied(hyperparameters)

@@ -72,7 +72,8 @@ def test_a_change_that_fails_to_load_leaves_the_run_as_it_was(
     narrow = build_model(tmp_path / "narrow", width=32)
     accepting = {"FORGE_ALLOW_FINGERPRINT_CHANGE": "model,model_revision,template_sha256,rows"}
     failed = run(job_env | {"FORGE_MODEL": str(narrow)} | accepting, tmp_path / "failed.log")
-    assert failed.code == 70, failed.log
+    assert failed.code == 78, failed.log
+    assert "matrices aren't this model's" in failed.log
     after = record_of(bucket)
     assert after.fingerprint == before.fingerprint
     assert not after.current.accepted
