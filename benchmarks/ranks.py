@@ -29,7 +29,7 @@ from benchmarks.output import leave
 from job.config import PREFIX
 from job.lifecycle import StopToken
 from job.ranks import Ranks, own_place
-from job.ranks.launch import Node
+from job.ranks.node import Node
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RANKS: Final = 2

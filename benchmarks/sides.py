@@ -26,7 +26,7 @@ from job.config import PREFIX, Settings
 from job.dataset import ChatFormat, PrepareOptions, fetch, prepare
 from job.demo.s3_server import S3Server
 from job.engines import ReferenceEngine
-from job.ranks.launch import free_port
+from job.ranks.node import free_port
 from job.storage import open_storage
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -68,7 +68,8 @@ def _unforeseen(error: Exception) -> str:
 
 
 def _launched(stop: StopToken) -> int:
-    from job.ranks.launch import launch, wanted
+    from job.ranks.launch import launch
+    from job.ranks.node import wanted
 
     node = wanted(os.environ)
     if node is None:

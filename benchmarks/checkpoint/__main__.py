@@ -28,7 +28,7 @@ from benchmarks.models import demo_model
 from benchmarks.output import leave
 from job.config import PREFIX
 from job.demo.s3_server import S3Server
-from job.ranks.launch import free_port
+from job.ranks.node import free_port
 from job.storage import open_storage
 from tests.ceph import CephServer
 from tests.tiny import write_rows

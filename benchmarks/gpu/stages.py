@@ -15,7 +15,7 @@ from benchmarks.checkpoint import stops
 from benchmarks.gpu.suite import BUCKET, ROOT, Suite, hyperparameters, run_side
 from job.engines import ReferenceEngine
 from job.ledger import RunRecord, read_record
-from job.ranks.launch import free_port
+from job.ranks.node import free_port
 from job.storage import open_storage
 
 SECONDS: Final = 420

@@ -27,7 +27,7 @@ from job.demo.model import prepare_model
 from job.demo.s3_server import S3Server
 from job.errors import JobError, Preempted
 from job.ledger import RunRecord, read_record
-from job.ranks.launch import free_port
+from job.ranks.node import free_port
 from job.storage import open_storage
 
 PREEMPT_AT: Final = 0.5

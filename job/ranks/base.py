@@ -36,7 +36,7 @@ def own_place(environ: Mapping[str, str]) -> Place | None:
         return None
     try:
         rank, size, local_rank, local_size, port = (int(environ[name]) for name in _NAMES)
-        node = int(environ.get("GROUP_RANK") or rank // local_size)
+        node = int(environ.get("GROUP_RANK") or rank // max(1, local_size))
         host = environ["MASTER_ADDR"]
     except (KeyError, ValueError) as error:
         names = ", ".join((*_NAMES, "MASTER_ADDR"))
@@ -44,6 +44,10 @@ def own_place(environ: Mapping[str, str]) -> Place | None:
         raise SettingsError(
             Problem("WORLD_SIZE", f"is set, but not all else: {error}", hint)
         ) from (error)
+    if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
+        found = f"RANK {rank} of WORLD_SIZE {size}, LOCAL_RANK {local_rank} of {local_size}"
+        hint = "a rank is 0 or more, and below its number of processes"
+        raise SettingsError(Problem("RANK", f"there is no such place: {found}", hint))
     return Place(rank, size, local_rank, local_size, node, host, port)
 
 

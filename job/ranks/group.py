@@ -21,6 +21,7 @@ from job.lifecycle import StopToken
 from job.ranks.base import Message, Place
 from job.ranks.ends import AllOver, End, PeerLost, end_of
 from job.ranks.pulse import END, SEEN, Pulse
+from job.ranks.released import release
 
 _log = logging.getLogger(__name__)
 
@@ -130,6 +131,7 @@ class Group:
         self._trains = False
         if self.rank == 0:
             self._pulse.release()
+            release()
         dist.destroy_process_group()
 
     def owners_end(self, seconds: float | None = None) -> End | None:

@@ -15,7 +15,8 @@ import pytest
 
 from job.errors import SettingsError
 from job.ranks import own_place
-from job.ranks.launch import Node, owner_seconds, wanted
+from job.ranks.launch import owner_seconds
+from job.ranks.node import Node, wanted
 from tests.distributed.workers import children
 
 TWO = Node(1, 2, 0, "127.0.0.1", 29500)
@@ -31,7 +32,7 @@ def _launcher(
     code = f"""
         import sys
         from job.ranks import launch
-        from job.ranks.launch import Node
+        from job.ranks.node import Node
         launch._FOLLOW_SECONDS = {follow_seconds}
         print(launch.launch({node!r}, (sys.executable, "-c", {textwrap.dedent(worker)!r})))
     """

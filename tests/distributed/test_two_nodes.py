@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from job.demo.s3_server import S3Server
-from job.ranks.launch import wanted
+from job.ranks.node import wanted
 from job.storage import open_storage
 from tests.distributed.network import Nodes, two_nodes
 from tests.distributed.workers import durable_step, record_of

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from job.config import Settings
-from job.ranks.launch import Node, wanted
+from job.ranks.node import Node, wanted
 from tests.k8s.chart import (
     CHART,
     ROOT,

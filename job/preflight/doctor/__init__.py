@@ -21,7 +21,7 @@ from job.preflight.doctor import limits, node, stores, volumes
 from job.preflight.doctor.needs import Needs
 from job.preflight.doctor.wanted import Wanted
 from job.preflight.output import look_at_output
-from job.ranks.launch import local_processes
+from job.ranks.node import local_processes
 from job.redact import redact
 
 _TITLE = f"{SettingsError.title}: "
