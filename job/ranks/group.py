@@ -33,6 +33,7 @@ _SEEN_SECONDS: Final = 3.0
 """The store lives in rank 0: it stays until the others have read how it ended."""
 _COLLECTIVE_TIMEOUT: Final = timedelta(minutes=60)
 """The pulse finds lost ranks; this only bounds what is alive and hangs."""
+_DISAGREEMENT: Final = "disagreement"
 _BROKEN: Final = re.compile(r"gloo|nccl|peer|socket|connection|timed out", re.IGNORECASE)
 
 Leave = Callable[[BaseException], NoReturn]
@@ -218,6 +219,7 @@ def _met(place: Place, stop: StopToken, deadline: float, while_waiting: Callable
         found = f"{place.host}:{place.port} does not answer"
         try:
             store = _connect(place, is_master=_hosts_store(place))
+            _agree_on_size(store, place)
             with _seat(store, place, stop) as is_ours:
                 if is_ours:
                     return _all_there(store, place, stop, deadline, while_waiting)
@@ -229,6 +231,23 @@ def _met(place: Place, stop: StopToken, deadline: float, while_waiting: Callable
         if time.monotonic() > deadline:
             raise _nobody(found)
         stop.pause(1.0)
+
+
+def _agree_on_size(store: Any, place: Place) -> None:
+    """Before a seat is taken: those who count fewer ranks would begin without the others."""
+    own = f"rank {place.rank} counts {place.size} processes"
+    first = store.compare_set("size", "", own).decode()
+    if first.split(" counts ")[1] != own.split(" counts ")[1]:
+        store.set(_DISAGREEMENT, f"{own}, {first}")
+        raise _other_sizes(store)
+
+
+def _other_sizes(store: Any) -> SettingsError:
+    hint = (
+        "give every node the same PET_NNODES and PET_NPROC_PER_NODE; `auto` counts the GPUs that "
+        "each one sees"
+    )
+    return SettingsError(Problem("WORLD_SIZE", store.get(_DISAGREEMENT).decode(), hint))
 
 
 @contextmanager
@@ -258,6 +277,10 @@ def _all_there(
     keys = [f"joined/{rank}" for rank in range(place.size)]
     while not store.check(keys):
         while_waiting()
+        if store.check([_DISAGREEMENT]):
+            if _hosts_store(place):
+                stop.pause(_SEEN_SECONDS)
+            raise _other_sizes(store)
         if time.monotonic() > deadline:
             missing = [str(n) for n, key in enumerate(keys) if not store.check([key])]
             raise _nobody(f"rank {', '.join(missing)} of {place.size} did not come")
@@ -281,8 +304,9 @@ def _hosts_store(place: Place) -> bool:
 
 
 def _connect(place: Place, *, is_master: bool) -> Any:
+    # Rank 0 is at home: the name may take a while until it can be looked up.
     store = TCPStore(
-        place.host,
+        "localhost" if _hosts_store(place) else place.host,
         place.port,
         None,
         is_master,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from job.errors import Preempted
+from job.errors import Preempted, SettingsError
 from job.lifecycle import StopToken
 from job.ranks import PeerLost, Place
 from job.ranks import group as grouping
@@ -69,3 +70,23 @@ def test_a_seat_that_is_taken_stays_its_holders(store: Any, port: int) -> None:
     with pytest.raises(PeerLost, match="the group has this rank already"):
         _met(port, StopToken(), seconds=0)
     assert store.check(["joined/1"])
+
+
+def test_nodes_that_count_otherwise_are_refused_and_take_no_seat(port: int) -> None:
+    """Those who count fewer would begin without the others, and wait for them in vain."""
+    first = grouping._connect(_place(0, port), is_master=True)
+    grouping._agree_on_size(first, _place(0, port))
+    other = replace(_place(2, port), size=4)
+    with pytest.raises(SettingsError, match="rank 2 counts 4 processes, rank 0 counts 3"):
+        grouping._met(other, StopToken(), time.monotonic() + 60, bool)
+    assert not first.check(["joined/2"])
+    with pytest.raises(SettingsError, match="rank 2 counts 4 processes"):
+        _met(port, StopToken())
+    assert not first.check(["joined/1"])
+
+
+def test_rank_0_waits_for_the_others_though_nobody_knows_its_name_yet(port: int) -> None:
+    """A headless service's name comes with its pods."""
+    owner = replace(_place(0, port), host="nobody.invalid")
+    with pytest.raises(PeerLost, match="rank 1, 2 of 3 did not come"):
+        grouping._met(owner, StopToken(), time.monotonic(), bool)

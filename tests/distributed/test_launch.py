@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import SettingsError
+from job.errors import JobError, SettingsError
 from job.ranks import own_place
 from job.ranks.launch import owner_seconds
 from job.ranks.node import Node, wanted
@@ -49,6 +49,8 @@ def _launcher(
     [
         ((0, 0), "(0, '')"),
         ((75, 70), "(75, '')"),
+        ((70, 75), "(70, '')"),
+        ((69, 75), "(69, '')"),
         ((70, 78), "(78, 'worker 1 ended with 78: its log says why')"),
         ((70, 76), "(76, 'worker 1 ended with 76: its log says why')"),
         ((75, 76), "(76, 'worker 1 ended with 76: its log says why')"),
@@ -58,6 +60,12 @@ def _launcher(
 def test_the_code_that_says_most_is_the_pods(codes: tuple[int, int], expected: str) -> None:
     worker = f"import os, sys; sys.exit({codes!r}[int(os.environ['RANK'])])"
     assert _launcher(worker).communicate(timeout=60)[0].strip() == expected
+
+
+def test_elsewhere_than_at_rank_0_a_stop_that_all_agreed_on_is_what_it_looks_like() -> None:
+    worker = "import os, sys; sys.exit((70, 75)[int(os.environ['LOCAL_RANK'])])"
+    said = _launcher(worker, Node(2, 2, 1, "127.0.0.1", 29500)).communicate(timeout=60)[0]
+    assert said.strip() == "(75, 'worker 1 ended with 75: its log says why')"
 
 
 def test_a_first_worker_that_was_killed_is_spoken_for() -> None:
@@ -158,6 +166,46 @@ def test_rank_0s_time_is_that_of_the_settings(
     for name, value in (SETTINGS | setting).items():
         monkeypatch.setenv(name, value)
     assert owner_seconds() == expected
+
+
+ALONE_SINCE = """
+    import os, signal, sys, time
+    from job.ranks.released import release
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    {said}
+    time.sleep(3)
+"""
+"""Rank 0 needs no more than these seconds for what it does after training."""
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("release()", "(0, '')"),
+        ("", "(70, 'worker 1 was killed by SIGKILL')"),
+        ("release(); os.kill(os.getpid(), 9)", "(70, 'worker 0 was killed by SIGKILL')"),
+        ("release(); sys.exit(80)", "(80, '')"),
+    ],
+)
+def test_once_training_is_over_rank_0_is_the_run(said: str, expected: str) -> None:
+    """Nobody ends its evaluation because another one is gone, and the pod ends as it does."""
+    launcher = _launcher(ALONE_SINCE.format(said=said), follow_seconds=0.2)
+    assert launcher.communicate(timeout=50)[0].strip() == expected
+
+
+def test_a_worker_that_takes_no_notice_of_being_told_is_killed() -> None:
+    """A frozen one would hold its GPU for ever."""
+    worker = """
+        import os, signal, sys, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.environ["RANK"] == "1":
+            time.sleep(1000)
+        sys.exit(70)
+    """
+    launcher = _launcher(worker, follow_seconds=0.2, **SETTINGS, FORGE_GRACE_SECONDS="1")
+    assert launcher.communicate(timeout=50)[0].strip() == "(70, '')"
 
 
 # -- a signal while workers start ---------------------------------------------------------------
@@ -283,7 +331,7 @@ def test_a_worker_finds_its_place_in_what_the_launcher_sets() -> None:
 @pytest.mark.parametrize(
     ("environ", "name"),
     [
-        ({"PET_NNODES": "2"}, "PET_MASTER_ADDR"),
+        ({"PET_NNODES": "2", "PET_NODE_RANK": "0"}, "PET_MASTER_ADDR"),
         ({"PET_NNODES": "1:4"}, "PET_NNODES"),
         ({"PET_NNODES": "0"}, "PET_NNODES"),
         ({"PET_NPROC_PER_NODE": "0"}, "PET_NPROC_PER_NODE"),
@@ -293,6 +341,7 @@ def test_a_worker_finds_its_place_in_what_the_launcher_sets() -> None:
             {"PET_NNODES": "2", "PET_NODE_RANK": "2", "PET_MASTER_ADDR": "x"},
             "PET_NODE_RANK",
         ),
+        ({"PET_NNODES": "2", "PET_MASTER_ADDR": "x"}, "PET_NODE_RANK"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(environ: dict[str, str], name: str) -> None:
@@ -304,3 +353,26 @@ def test_what_makes_no_sense_is_refused_by_name(environ: dict[str, str], name: s
 def test_half_of_torchruns_variables_is_refused() -> None:
     with pytest.raises(SettingsError, match="WORLD_SIZE"):
         own_place({"WORLD_SIZE": "2", "RANK": "0"})
+
+
+@pytest.mark.parametrize(
+    ("rank", "size", "local_rank", "local_size"),
+    [(5, 2, 0, 1), (-1, 2, 0, 1), (0, 0, 0, 0), (0, 2, 0, 0), (0, 2, 1, 1), (0, 2, 0, 4)],
+)
+def test_a_place_that_is_none_is_refused(
+    rank: int, size: int, local_rank: int, local_size: int
+) -> None:
+    environ = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": local_rank}
+    environ |= {"LOCAL_WORLD_SIZE": local_size, "MASTER_PORT": 1}
+    with pytest.raises(SettingsError, match="there is no such place"):
+        own_place({"MASTER_ADDR": "x", **{name: str(value) for name, value in environ.items()}})
+
+
+def test_cards_that_cannot_be_counted_are_not_one_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libcuda.so.1 is broken')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(JobError, match="can't be counted: ImportError: libcuda") as failed:
+        wanted({"PET_NPROC_PER_NODE": "auto"})
+    assert failed.value.exit_code == 70
