@@ -18,7 +18,7 @@
 {{- end }}
 {{- end }}
 
-{{/* As job/values.py has them; the job itself looks at each in full. */}}
+{{/* As job/validators.py has them; the job itself looks at each in full. */}}
 {{- define "forge-job.refuseUris" -}}
 {{- $uris := splitList "," (include "forge-job.value" .Values.datasetUri) -}}
 {{- range $uri := $uris }}
@@ -42,6 +42,9 @@
 - distributed: nodes is {{ .Values.distributed.nodes }} with kind none; set distributed.kind=jobset
 {{- end }}
 {{- if ne .Values.distributed.kind "none" }}
+{{- if eq (include "forge-job.value" .Values.distributed.port) (include "forge-job.value" .Values.metrics.port) }}
+- distributed.port: {{ include "forge-job.value" .Values.distributed.port }} is metrics.port too; the first node listens on both, so give it another one
+{{- end }}
 {{- if and .Values.argo.enabled (not .Values.job.enabled) }}
 - distributed: the Argo template runs one pod; submit the JobSet, or set distributed.kind=none
 {{- end }}
@@ -76,6 +79,8 @@
 {{- $name := .name }}
 {{- if or (hasKey (include "forge-job.ownVariables" $ | fromJson) $name) (and $.Values.huggingFace.existingSecret (eq $name "HF_TOKEN")) }}
 - extraEnv: {{ $name }} is set by a value of the chart already; use that value
+{{- else if regexMatch "^(PET_.*|(LOCAL_|GROUP_|)RANK|(LOCAL_|)WORLD_SIZE|MASTER_(ADDR|PORT))$" $name }}
+- extraEnv: {{ $name }} says which process of a run this is, and the job sets it; use gpu.count, and distributed.nodes
 {{- end }}
 {{- end }}
 {{- end }}
