@@ -26,6 +26,7 @@ from job.config import (
     PREFIX,
     SETTINGS_VARIABLE,
     WITH_CREDENTIALS,
+    Settings,
     load_settings,
     settings_in,
 )
@@ -35,6 +36,7 @@ from job.promotion.gate import gate_of
 MOST_RUNS: Final = 1000
 """What a workflow's object can hold, and more than one means to start by a typing error."""
 _WHERE: Final = "the runs"
+_NO_HASH: Final = "0" * 8
 _EXAMPLE: Final = """write [{"lora_r": 8}, {"lora_r": 16}] or {"lora_r": [8, 16]}"""
 
 
@@ -156,16 +158,29 @@ def _planned(number: int, entry: Mapping[str, Any], common: Mapping[str, str]) -
     if name is not None and not isinstance(name, str):
         raise SettingsError(Problem(where, "its name is no text"))
     prefix = os.environ.get(PREFIX + "RUN_ID") or "run"  # its lack is told already
-    run_id = f"{prefix}-{name or _hash(own)}"
+    given = {**common, **own}
     try:
-        settings = load_settings(**{**common, **own, "run_id": run_id})
+        # Checked with an id of the same form: its hash is of what the settings mean.
+        settings = load_settings(**given | {"run_id": f"{prefix}-{name or _NO_HASH}"})
     except SettingsError as error:
         problems = [Problem(f"{where}, {p.where}", p.found, p.hint) for p in error.problems]
         raise SettingsError(problems) from None
+    run_id = f"{prefix}-{name or _hash(own, settings)}"
     ungated = settings.promote != "never" and not gate_of(settings).is_set
-    given = {**common, **own}
     return Planned(run_id, given, tuple(own), settings.output_uri, never_promoted=ungated)
 
 
-def _hash(settings: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+def _hash(own: Iterable[str], settings: Settings) -> str:
+    """Of the run's own settings in one spelling: `8.0` and ` 1e-4` are no other run than `8` and
+    `0.0001`."""
+    meant = {name: _spelled(getattr(settings, name)) for name in own}
+    return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _spelled(value: object) -> str:
+    """As JSON has a number or a truth value, and a variable all else."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,16 +1,14 @@
 {{/* A pod without a GPU that looks at the machine, the store, the settings and every row of the
-data. Takes root, runId and doctor: whether the machine is looked at, too. */}}
+data. Takes root and runId. */}}
 {{- define "forge-job.validationSpec" -}}
 {{- $root := .root -}}
 {{- include "forge-job.podCommon" $root }}
 {{- include "forge-job.validationScheduling" $root }}
 {{- $resources := $root.Values.validation.resources | default dict | toYaml }}
-{{- if .doctor }}
 initContainers:
   - {{ include "forge-job.container" (merge (dict "name" "doctor" "args" (list "doctor" "--no-gpu")) .) | nindent 4 | trim }}
     resources:
       {{- $resources | nindent 6 }}
-{{- end }}
 containers:
   - {{ include "forge-job.container" (merge (dict "name" "validate" "args" (list "validate")) .) | nindent 4 | trim }}
     resources:

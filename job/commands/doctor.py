@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 
+from job.commands.as_run import log_as_the_run
 from job.commands.output import tell, tell_json
-from job.logs import configure
 from job.preflight.checks import exit_code, lines
 from job.preflight.doctor import doctor
 
 
 def command(arguments: argparse.Namespace) -> int:
-    configure("auto", os.environ.get("FORGE_RUN_ID"))
+    log_as_the_run()
     checks = doctor(gpu=not arguments.no_gpu)
     if arguments.json:
         tell_json([check.as_dict() for check in checks])

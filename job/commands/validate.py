@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 
+from job.commands.as_run import log_as_the_run
 from job.commands.output import complain, tell, tell_json
 from job.config import load_settings
 from job.errors import JobError
-from job.logs import configure
 from job.preflight.validate import refused, render, validate
 
 
 def command(arguments: argparse.Namespace) -> int:
-    configure("auto", os.environ.get("FORGE_RUN_ID"))
+    log_as_the_run()
     try:
         validation = validate(load_settings(), arguments.report_to, arguments.gpu_memory)
     except JobError as error:

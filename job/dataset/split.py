@@ -43,7 +43,7 @@ def split(
     prompts: Hashes, ids: Hashes, contents: Hashes, eval_fraction: float, eval_max_rows: int
 ) -> Split:
     """Hold out about `eval_fraction` of the groups; of their rows the `eval_max_rows` with the
-    lowest places are evaluated.
+    lowest places are evaluated, copies of others only where the limit leaves room for them.
 
     `prompts`, `ids` (0: none) and `contents` are hashes, one a row.
     """
@@ -51,13 +51,21 @@ def split(
     at = places(_named(groups, ids))
     held_out = np.flatnonzero(at < eval_fraction)
     in_order = held_out[np.lexsort((contents[held_out], at[held_out]))]
-    evaluation = in_order[:eval_max_rows]
+    evaluation = _within(eval_max_rows, in_order, contents)
     return Split(
         train=np.flatnonzero(at >= eval_fraction),
         evaluation=evaluation,
         unused=len(held_out) - len(evaluation),
         largest_group=_largest(groups, prompts),
     )
+
+
+def _within(limit: int, in_order: Indices, contents: Hashes) -> Indices:
+    """So many of the rows, in their order: a copy is judged no second time, and would use up the
+    limit in place of a row that is."""
+    held = contents[in_order]
+    copies = np.concatenate([[False], held[1:] == held[:-1]])[: len(held)]
+    return in_order[np.sort(np.argsort(copies, kind="stable")[:limit])]
 
 
 def places(groups: Hashes) -> npt.NDArray[np.float64]:

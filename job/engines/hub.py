@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,15 @@ def _telling(alive: Callable[[], None]) -> type[Any]:
     return Bar
 
 
-def ask(model: ModelName) -> None:
-    """Raise why files may be missing: out of reach, a hub's cache is given as it is."""
+def names(model: ModelName, revision: str | None = None) -> set[str]:
+    """Of the model's files, as the hub has them now and not as a cache does. Raises as `snapshot`
+    does."""
     from huggingface_hub import HfApi
 
     with _hub_errors(model):
-        HfApi().model_info(model.name, revision=model.revision, timeout=30)
+        info = HfApi().model_info(model.name, revision=revision or model.revision, timeout=30)
+    found = (file.rfilename for file in info.siblings or ())
+    return {name for name in found if not any(fnmatch(name, other) for other in _OTHER_FILES)}
 
 
 @contextmanager

@@ -69,6 +69,13 @@ class Mirror:
         largest_first = sorted(found, key=lambda info: -info.size)
         in_parallel([partial(self._fetch_once, info, folder) for info in largest_first])
 
+    def names(self, wanted: Matches) -> set[str]:
+        """Of the files there whose names are `wanted`. Raises `SettingsError` where one that was
+        mirrored is missing."""
+        found = {info.key for info in self._objects if wanted(info.key)}
+        self._refuse_missing(wanted, found)
+        return found
+
     def _fetch_once(self, info: ObjectInfo, folder: Path, cancellation: Cancellation) -> None:
         path, mark = folder / info.key, folder / _MARKS / info.key
         if path.is_file() and mark.is_file() and mark.read_text() == info.etag:

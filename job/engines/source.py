@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,11 +92,26 @@ class ModelSource:
         Raises as `tokenizer_dir` does.
         """
         folder = self._folder((*_MODEL_FILES, *self._code))
-        if missing := _missing_weights(folder):
+        if missing := _missing_weights(folder, _names_in(folder)):
             if self.named.kind == "hub":
-                hub.ask(self.named)
+                # Out of reach, the library gives what its cache has: then that is the fault.
+                hub.names(self.named)
             raise self._not_a_model(f"holds no {missing}")
         return folder
+
+    def refuse_out_of_reach(self) -> None:
+        """Fetch the tokenizer, and look for the weights where they lie, without one of them.
+
+        Raises what `model_dir` would.
+        """
+        folder = self.tokenizer_dir()
+        there = _names_in(folder)
+        if self._mirror is not None:
+            there = self._mirror.names(lambda name: _matches(name, _MODEL_FILES))
+        elif self.named.kind == "hub" and _missing_weights(folder, there):
+            there = hub.names(self.named, self._revision)
+        if missing := _missing_weights(folder, there):
+            raise self._not_a_model(f"holds no {missing}")
 
     def _folder(self, patterns: tuple[str, ...]) -> Path:
         if self.named.kind == "mirror":
@@ -114,12 +129,6 @@ class ModelSource:
         if "model_type" not in read_config(folder):
             raise self._not_a_model("has a config.json that describes no model")
         self._revision = self._revision or _identity(folder)
-        return folder
-
-    def _from_hub(self, patterns: tuple[str, ...]) -> Path:
-        pinned, cache_dir = self._revision, self._cache_dir
-        folder = hub.snapshot(self.named, pinned, patterns, cache_dir, self._alive)
-        self._revision = folder.name
         return folder
 
     def _from_mirror(self, patterns: tuple[str, ...]) -> Path:
@@ -209,13 +218,18 @@ def _identity(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _missing_weights(folder: Path) -> str | None:
-    """The first file of weights that isn't there, by the index where there are several."""
+def _names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_file()}
+
+
+def _missing_weights(folder: Path, there: Collection[str]) -> str | None:
+    """The first file of weights that isn't `there`, by the index where there are several."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
-        return None if any(folder.glob("*.safetensors")) else "*.safetensors weights"
+        found = any(name.endswith(".safetensors") for name in there)
+        return None if found else "*.safetensors weights"
     try:
         shards = set(json.loads(index.read_bytes())["weight_map"].values())
     except (ValueError, LookupError, TypeError, AttributeError):
         return f"sound {index.name}"
-    return next((name for name in sorted(shards) if not (folder / name).is_file()), None)
+    return next((name for name in sorted(shards) if name not in there), None)

@@ -6,10 +6,8 @@ exit code is the one the run would have died with, the list shows what else ther
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,9 +29,10 @@ from job.errors import JobError, Problem, Unavailable, describe
 from job.memory import Shape, foresee
 from job.model import BaseModel, look_at, other_family
 from job.preflight import checks
-from job.preflight.checks import NEEDED_ELSEWHERE, Check, Finding, check
+from job.preflight.checks import NEEDED_ELSEWHERE, Check, Finding, Look, check
 from job.preflight.output import look_at_output
 from job.preflight.resume import Past, past_of, refuse_other_content
+from job.preflight.volume import volume_of
 from job.promotion.gate import gate_of
 from job.storage import open_storage
 
@@ -73,8 +72,10 @@ def validate(
     With `report_to` (`s3://bucket/prefix` or a folder) the data's report, the quarantine and the
     mask preview go there, into `dataset/` as in a run.
     """
-    with tempfile.TemporaryDirectory(prefix="forge-validate-", dir=_volume(settings)) as folder:
-        return _Validator(settings, Path(folder), gpu_memory).run(report_to)
+    volume = volume_of(settings)
+    here = settings.work_dir if volume is not None and volume.result == "ok" else None
+    with tempfile.TemporaryDirectory(prefix="forge-validate-", dir=here) as folder:
+        return _Validator(settings, Path(folder), gpu_memory, volume).run(report_to)
 
 
 def refused(error: JobError) -> Validation:
@@ -90,21 +91,14 @@ def render(validation: Validation) -> str:
     return "\n".join(lines)
 
 
-def _volume(settings: Settings) -> Path | None:
-    """The run's work volume, which is given for such amounts; None where there is none here."""
-    folder = settings.work_dir
-    if folder is None:
-        return None
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder if os.access(folder, os.W_OK | os.X_OK) else None
-
-
 class _Validator:
     """Makes the checks one after another; later ones use what earlier ones found."""
 
-    def __init__(self, settings: Settings, work_dir: Path, gpu_memory: float | None) -> None:
+    def __init__(
+        self, settings: Settings, work_dir: Path, gpu_memory: float | None, volume: Check | None
+    ) -> None:
         self._settings = settings
+        self._volume = volume
         self._gpu_memory = gpu_memory
         self._work_dir = work_dir
         self._files: list[DataFile] = []
@@ -114,8 +108,10 @@ class _Validator:
 
     def run(self, report_to: str | None) -> Validation:
         settled = f"profile {self._settings.profile}, run {self._settings.run_id}"
+        made = [Check("settings", "ok", settled)]
+        made += [self._volume] if self._volume else []
         output = check("storage", partial(look_at_output, self._settings))
-        made = [Check("settings", "ok", settled), output]
+        made.append(output)
         if output.result != "failed":
             made.append(check("record", self._record))
         if not self._past.finished:
@@ -127,10 +123,10 @@ class _Validator:
         return Validation(made, self._report)
 
     def _of_the_next_attempt(self) -> Iterator[Check]:
-        yield check("tokenizer", self._tokenizer, may_be_out_of_reach=True)
+        yield check("tokenizer", partial(_perhaps_elsewhere, self._tokenizer))
         model = self._model
         if model is not None and exports.wanted(self._settings):
-            yield check("exports", partial(self._exports, model), may_be_out_of_reach=True)
+            yield check("exports", partial(_perhaps_elsewhere, partial(self._exports, model)))
         yield check("data set", self._fetched)
         if self._files:
             yield from self._of_the_data()
@@ -205,6 +201,15 @@ class _Validator:
             self._report = rejection.report
             raise
         return self._report.headline()
+
+
+def _perhaps_elsewhere(look: Look) -> str | Finding:
+    """What is out of reach here need not be where the run will be, as seen from a laptop or CI."""
+    try:
+        return look()
+    except Unavailable as error:
+        ends = f"a run that doesn't reach it either ends with {error.exit_code}"
+        return Finding("warning", f"{error}; {ends}")
 
 
 def _uploaded(report: DataReport, uri: str) -> str:

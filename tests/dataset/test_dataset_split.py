@@ -122,7 +122,7 @@ def test_without_ids_no_new_row_moves_another(rows: list[tuple[Hashed, bool]]) -
 
 
 @given(
-    st.lists(hashed, min_size=1, max_size=60, unique=True),
+    st.lists(hashed, min_size=1, max_size=60, unique_by=lambda row: row[2]),
     st.integers(1, 10),
     st.randoms(use_true_random=False),
 )
@@ -137,6 +137,24 @@ def test_the_cap_keeps_the_same_rows_in_any_order(
     shuffled = chance.sample(rows, len(rows))
     again = split_at(shuffled, 0.5, limit)
     assert [shuffled[i] for i in again.evaluation] == [rows[i] for i in capped.evaluation]
+
+
+@given(
+    st.lists(hashed, min_size=1, max_size=30, unique_by=lambda row: row[2]),
+    st.integers(2, 4),
+    st.integers(1, 60),
+)
+def test_copies_take_no_place_from_other_rows(rows: list[Hashed], times: int, limit: int) -> None:
+    held_out = {rows[i] for i in split_at(rows, 0.5).evaluation}
+    result = split_at(rows * times, 0.5, limit)
+    drawn = [(rows * times)[i] for i in result.evaluation]
+    assert len(drawn) == min(limit, len(held_out) * times)
+    assert len(set(drawn)) == min(limit, len(held_out))
+    assert result.unused == len(held_out) * times - len(drawn)
+    alone = [rows[i] for i in split_at(rows, 0.5, limit).evaluation]
+    assert list(dict.fromkeys(drawn)) == alone, (
+        "the rows, and their order, are those without copies"
+    )
 
 
 def test_a_large_group_is_no_more_likely_held_out_than_a_small_one() -> None:

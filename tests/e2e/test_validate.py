@@ -81,7 +81,8 @@ def test_without_a_tokenizer_the_rows_are_still_checked(job_env: dict[str, str])
     env = job_env | {"FORGE_MODEL": "owner/model"}  # a hub that is out of reach here
     done = python(env, "-m", "job", "validate")
     assert done.returncode == 0, done.stdout
-    assert re.search(r"tokenizer +not checked", done.stdout)
+    assert re.search(r"tokenizer +warning +FORGE_MODEL: owner/model can't be fetched", done.stdout)
+    assert "a run that doesn't reach it either ends with 69" in done.stdout
     assert "lengths and masks were not checked" in done.stdout
 
 
@@ -123,6 +124,13 @@ def test_hardly_a_trained_token_is_refused(job_env: dict[str, str]) -> None:
     assert done.returncode == 65
     assert "of the training tokens have a label" in done.stdout
     assert "FORGE_MIN_SUPERVISED_RATIO is 90.000%" in done.stdout
+
+
+def test_it_logs_as_the_run_would(job_env: dict[str, str]) -> None:
+    for log_format in ("text", "json"):
+        done = python(job_env | {"FORGE_LOG_FORMAT": log_format}, "-m", "job", "validate")
+        [line] = [line for line in done.stderr.splitlines() if "the model is " in line]
+        assert line.startswith('{"') is (log_format == "json"), line
 
 
 def test_bad_settings_for_machines(job_env: dict[str, str]) -> None:

@@ -26,7 +26,8 @@ class Hub:
     files: dict[str, bytes] = field(default_factory=dict)
     """Of every repository."""
     error: tuple[int, str] | None = None
-    """Status and X-Error-Code of every answer."""
+    """Status and X-Error-Code of every answer to a path that `error_on` matches."""
+    error_on: str = ""
     hang_up_on: str | None = None
     """The connection is closed on requests whose path matches."""
     fetched: list[str] = field(default_factory=list)
@@ -125,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         if hub.hang_up_on is not None and re.search(hub.hang_up_on, self.path):
             self.close_connection = True
-        elif hub.error is not None:
+        elif hub.error is not None and re.search(hub.error_on, self.path):
             status, code = hub.error
             self._send(status, b"{}", body=body, headers={"X-Error-Code": code})
         elif self.path == "/api/whoami-v2":

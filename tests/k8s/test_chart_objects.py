@@ -34,6 +34,8 @@ def test_the_validation_comes_before_the_release_and_takes_no_gpu() -> None:
     hook = hooks["pre-install,pre-upgrade"]
     container = pod_of(hook)["containers"][0]
     assert container["args"] == ["validate"]
+    # Where the run will be, so a model out of reach is no warning.
+    assert [c["args"] for c in pod_of(hook)["initContainers"]] == [["doctor", "--no-gpu"]]
     assert container["resources"]["limits"] == {"memory": "8Gi"}
 
 

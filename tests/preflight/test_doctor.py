@@ -20,12 +20,12 @@ from tests.storage.wire import Answer, Call, Interpose, s3_error
 
 NAMES = [
     *("settings", "gpu", "driver", "compiler", "folders", "disk", "memory"),
-    *("clock", "s3", "data set", "grace"),
+    *("clock", "s3", "model", "data set", "grace"),
 ]
 
 
 @pytest.fixture
-def env(bucket: str, tmp_path: Path) -> dict[str, str]:
+def env(bucket: str, tiny_model: Path, tmp_path: Path) -> dict[str, str]:
     """Of a run that would work."""
     open_storage(bucket).write("data/rows.jsonl", b"{}\n")
     return {
@@ -33,6 +33,7 @@ def env(bucket: str, tmp_path: Path) -> dict[str, str]:
         "FORGE_DATASET_URI": f"{bucket}/data/",
         "FORGE_OUTPUT_URI": f"{bucket}/out",
         "FORGE_MODEL_FAMILY": "smollm2",
+        "FORGE_MODEL": str(tiny_model),
         "FORGE_WORK_DIR": str(tmp_path / "work"),
         "HOME": str(tmp_path),
     }
@@ -70,7 +71,7 @@ def test_bad_settings_keep_nothing_of_the_node_from_being_checked(env: dict[str,
     assert found["folders"]["result"] == "failed"
     assert "FORGE_WORK_DIR: /proc/work can't be written" in found["folders"]["detail"]
     assert found["memory"]["result"] == "ok"
-    for name in ("disk", "clock", "s3", "data set", "grace"):
+    for name in ("disk", "clock", "s3", "model", "data set", "grace"):
         assert found[name]["result"] == "not checked"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from job.errors import SettingsError
 from job.exports import check
 from job.model import look_at
 from job.preflight.validate import validate
+from job.stages.workdir import work_dir
 from tests.tiny import write_rows
 
 
@@ -77,5 +79,26 @@ def test_it_works_on_the_work_volume(
     assert list(volume.iterdir()) == []
 
 
-def test_a_work_volume_that_only_the_node_has_is_no_fault_here(given: dict[str, Any]) -> None:
-    assert validate(Settings(**given, work_dir=Path("/proc/scratch"))).exit_code == 0
+@pytest.mark.parametrize("place", ["{}/file", "{}/file/x", "/proc/scratch"])
+def test_a_work_volume_that_can_be_nowhere_ends_the_run_and_this(
+    given: dict[str, Any], tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").touch()
+    settings = Settings(**given, work_dir=Path(place.format(tmp_path)))
+    with pytest.raises(SettingsError) as refused, work_dir(settings):
+        pass
+    validation = validate(settings)
+    [made] = [check for check in validation.checks if check.name == "volume"]
+    assert made.exit_code == validation.exit_code == refused.value.exit_code
+    assert f"FORGE_WORK_DIR: {settings.work_dir} can't be written: " in made.detail
+    assert validation.report is not None, "all else is looked at too"
+
+
+def test_a_work_volume_that_only_the_node_has_is_no_fault_here(
+    given: dict[str, Any], volume: Callable[[str], Path]
+) -> None:
+    root = volume("ro")  # as a laptop's is for most of its users
+    validation = validate(Settings(**given, work_dir=root / "scratch"))
+    [made] = [check for check in validation.checks if check.name == "volume"]
+    assert (made.result, validation.exit_code) == ("warning", 0)
+    assert "the pod that trains needs it, not this one" in made.detail

@@ -55,6 +55,23 @@ def test_all_combinations_under_names_that_stay() -> None:
     assert again[0].run_id in {run.run_id for run in runs}, "whatever the order, or what else is"
 
 
+def test_one_value_in_two_spellings_is_one_run() -> None:
+    [plain] = plan('[{"learning_rate": 0.0001, "lora_r": 8}]')
+    assert plain.run_id == "run-1-bc1c3c60", "as ever: it is to be resumed"
+    for text in (
+        '{"learning_rate": " 1e-4", "lora_r": "8"}',
+        '{"learning_rate": 1e-4, "lora_r": 8.0}',
+    ):
+        assert plan(f"[{text}]")[0].run_id == plain.run_id
+    texts = (
+        '{"hub_private": "TRUE", "num_train_epochs": 3}',
+        '{"hub_private": true, "num_train_epochs": "3.0"}',
+    )
+    assert len({plan(f"[{text}]")[0].run_id for text in texts}) == 1
+    with pytest.raises(SettingsError, match="is there 2 times"):
+        plan('{"lora_r": [8, "8.0", 16]}')
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

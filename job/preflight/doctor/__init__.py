@@ -18,6 +18,7 @@ from job.engines import DRIVER
 from job.errors import JobError, SettingsError
 from job.preflight.checks import NEEDED_ELSEWHERE, Check, Finding, Look, check
 from job.preflight.doctor import limits, node, stores, volumes
+from job.preflight.doctor.model import model
 from job.preflight.doctor.needs import Needs
 from job.preflight.doctor.wanted import Wanted
 from job.preflight.output import look_at_output
@@ -101,11 +102,12 @@ class Doctor:
     def _of_the_settings(self) -> list[Check]:
         settings = self.wanted.settings
         if settings is None:
-            names = ("clock", "s3", "data set", "grace")
+            names = ("clock", "s3", "model", "data set", "grace")
             return [Check(name, _UNKNOWN.result, _UNKNOWN.detail) for name in names]
         return [
             _made("clock", lambda: stores.clock(settings.run_uri), may_be_out_of_reach=True),
             _made("s3", lambda: look_at_output(settings)),
+            _made("model", lambda: model(settings, self.wanted)),
             _made("data set", lambda: stores.data(settings.dataset_uri, settings.output_uri)),
             _made("grace", lambda: limits.grace(settings.grace_seconds, self._needs or Needs())),
         ]
