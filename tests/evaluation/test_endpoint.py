@@ -23,6 +23,7 @@ from job.evaluation.document import Turn
 from job.evaluation.endpoint import Endpoint, request_of
 from job.lifecycle import StopToken
 from tests.evaluation.chat import KEY, Server, evaluate, text
+from tests.stages.test_held_out import begin
 from tests.tiny import rows, write_rows
 
 
@@ -92,6 +93,12 @@ def test_the_rows_are_those_that_the_run_holds_out(
         m["content"] for r in server.requests for m in r["messages"] if m["role"] == "user"
     }
     assert asked_for == users
+
+    begin(load_settings(), tmp_path / "run")
+    monkeypatch.setenv("FORGE_EVAL_FRACTION", "0.9")
+    refused = evaluate(server.url)
+    assert refused.returncode == 78
+    assert "FORGE_EVAL_FRACTION: is 0.9, the run r has 0.2" in refused.stderr
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 77), (403, 77), (404, 78), (400, 78)])
