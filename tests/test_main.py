@@ -200,6 +200,30 @@ def test_credentials_in_an_argument_are_refused_and_not_told(command: list[str])
     assert "hunter2" not in ended.err + ended.out
 
 
+def test_mirror_names_its_argument_and_not_a_mirror_as_the_way_out(tmp_path: Path) -> None:
+    ended = job("mirror", "nobody/none", str(tmp_path), HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    assert ended.code == 69
+    assert "mirror <model>: nobody/none can't be fetched" in ended.err
+    assert "run it where the hub can be reached" in ended.err
+    assert "FORGE_MODEL" not in ended.err
+    assert "mirror <model>: /none does not exist" in job("mirror", "/none", str(tmp_path)).err
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        ({}, "none can be promoted"),
+        ({"gate_min_exact": 0.5}, "1 of 2 can't be promoted"),
+    ],
+)
+def test_plan_says_how_many_can_not_be_promoted(own: dict[str, float], told: str) -> None:
+    runs = json.dumps([{"lora_r": 8}, {"lora_r": 16, **own}])
+    given = {"DATASET_URI": "s3://b/d/", "OUTPUT_URI": "s3://b/o", "RUN_ID": "r"}
+    ended = job("plan", runs, "--promote", "best", **{f"FORGE_{k}": v for k, v in given.items()})
+    assert ended.code == 0, ended.err
+    assert told in ended.err
+
+
 def test_status_of_a_run(bucket: str) -> None:
     uri = f"{bucket}/out/run-1"
     Ledger.claim(open_storage(uri), "run-1", version="1", conditional_writes=True)

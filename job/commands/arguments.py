@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -63,15 +64,15 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     add("--model", required=True, help="as the server names it")
     add("--base-model", metavar="NAME", help="to compare with, on the same server")
     add("--dataset", action="append", default=[], metavar="URI", help="instead of the run's rows")
-    add("--max-rows", type=_positive, metavar="N")
+    add("--max-rows", type=_positive, metavar="N", help="the first ones")
     add("--max-tokens", type=_positive, default=512, metavar="N", help="of an answer")
     add("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
     add("--concurrency", type=_positive, default=8, metavar="N")
-    add("--seconds", type=float, default=0.0, metavar="N", help="then what was judged is told")
+    add("--seconds", type=_seconds, default=0.0, metavar="N", help="then nothing more is asked")
     add("--json", action="store_true", help="for machines")
     add("--output", type=Path, metavar="FILE", help="the whole document, as JSON")
-    add("--min-exact", type=float, metavar="SHARE", help="else the exit code is 80")
-    add("--min-gain", type=float, metavar="SHARE", help="over the base, else it is 80")
+    add("--min-exact", type=_share, metavar="SHARE", help="0 to 1, else the exit code is 80")
+    add("--min-gain", type=_gain, metavar="SHARE", help="-1 to 1 over the base, else it is 80")
 
 
 def _place(uri: str) -> str:
@@ -80,8 +81,35 @@ def _place(uri: str) -> str:
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return number
+
+
+def _share(text: str) -> float:
+    return _within(text, 0, 1, "a share from 0 to 1, such as 0.8 for 80%")
+
+
+def _gain(text: str) -> float:
+    return _within(text, -1, 1, "a share from -1 to 1, such as 0.05 for 5% more")
+
+
+def _seconds(text: str) -> float:
+    return _within(text, 0, sys.float_info.max, "a number of seconds, 0 for no end")
+
+
+def _within(text: str, least: float, most: float, wanted: str) -> float:
+    """NaN is within nothing."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
     return number
 
 

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from job.commands.output import deliver
 from job.config import load_settings
-from job.dataset import PrepareOptions, RejectedRow, Row, fetch, prepare, read_rows
+from job.dataset import RejectedRow, Row, fetch, read_rows
 from job.errors import DataError, GateFailed, Problem, SettingsError
+from job.evaluation.asking import Bounds, answers_to
 from job.evaluation.document import Answer, Turn, document, repeated, turns_of
 from job.evaluation.endpoint import Endpoint
 from job.lifecycle import StopToken
 from job.logs import configure
-from job.model import look_at
-from job.promotion.gate import Gate
+from job.promotion.gate import Gate, Names
+from job.redact import Redactor
+from job.stages.held_out import held_out_rows
 
-_log = logging.getLogger(__name__)
-
-_TICK_SECONDS = 0.2
+_NAMES: Final = Names("--min-exact", "--min-gain", "--seconds")
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Asked:
     base_model: str | None = None
     concurrency: int = 8
     seconds: float = 0.0
-    """0 for no bound."""
+    """After which no more turns are asked; 0 for no bound."""
 
 
 def rows_to_judge(dataset: Sequence[str], max_rows: int | None) -> list[Row]:
@@ -59,11 +55,7 @@ def rows_to_judge(dataset: Sequence[str], max_rows: int | None) -> list[Row]:
 
 def _rows(dataset: Sequence[str], folder: Path) -> Iterator[Row]:
     if not dataset:
-        settings = load_settings()
-        model = look_at(settings, folder)
-        options = PrepareOptions.from_settings(settings, model.position_limit)
-        files = fetch(settings.dataset_uri, folder / "data", output_uri=settings.output_uri)
-        yield from prepare(files, model.chat, options, folder / "prepared").evaluation_rows
+        yield from held_out_rows(load_settings(), folder)
         return
     for row in read_rows(fetch(dataset, folder / "data")):
         if isinstance(row, RejectedRow):
@@ -79,24 +71,12 @@ def judge(rows: Sequence[Row], endpoint: Endpoint, asked: Asked, stop: StopToken
     """
     turns, began = turns_of(rows), time.monotonic()
     models = [asked.model] if asked.base_model is None else [asked.model, asked.base_model]
-
-    def over() -> bool:
-        return 0 < asked.seconds <= time.monotonic() - began
+    patience = endpoint.timeout_seconds * len(models)
 
     def ask(turn: Turn) -> list[Answer]:
         return [endpoint.answer(model, turn) for model in models]
 
-    answers: dict[int, list[Answer]] = {}
-    left = iter(enumerate(turns))
-    pending: dict[Future[list[Answer]], int] = {}
-    while not over():
-        for number, turn in islice(left, asked.concurrency - len(pending)):
-            pending[_begun(partial(ask, turn))] = number
-        if not pending:
-            break
-        for future in wait(pending, _TICK_SECONDS, FIRST_COMPLETED).done:
-            answers[pending.pop(future)] = future.result()
-        stop.check()
+    answers = answers_to(turns, ask, Bounds(asked.concurrency, asked.seconds, patience), stop)
     return document(
         turns,
         None if asked.base_model is None else {n: found[1] for n, found in answers.items()},
@@ -107,25 +87,11 @@ def judge(rows: Sequence[Row], endpoint: Endpoint, asked: Asked, stop: StopToken
     )
 
 
-def _begun(work: Callable[[], list[Answer]]) -> Future[list[Answer]]:
-    """In a daemon thread: a pool's threads would keep the process, once it is asked to go or time
-    is over, for as long as a server takes over its answer."""
-    future: Future[list[Answer]] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="evaluate", daemon=True).start()
-    return future
-
-
 def lines(evaluation: dict[str, Any]) -> list[str]:
     """A table for people."""
     same = f"; {n} more are the same" if (n := evaluation["repeated"]) else ""
-    said = [f"{evaluation['rows']} of {evaluation['turns']} turns judged{same}"]
+    over = "; then --seconds was over" if evaluation["stopped_by"] else ""
+    said = [f"{evaluation['rows']} of {evaluation['turns']} turns judged{same}{over}"]
     for measure, found in evaluation["adapter"].items():
         base = evaluation["base"].get(measure)
         before = f"{base['rate']:7.1%} → " if base else ""
@@ -145,7 +111,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 def judged(arguments: argparse.Namespace, stop: StopToken) -> int:
     """As `command`, under somebody else's signals."""
-    gate = Gate(arguments.min_exact, arguments.min_gain)
+    gate = Gate(arguments.min_exact, arguments.min_gain, names=_NAMES)
     if arguments.min_gain is not None and arguments.base_model is None:
         raise SettingsError("--min-gain: there is nothing to gain over without --base-model")
     key = os.environ.get(arguments.api_key_env) if arguments.api_key_env else None
@@ -156,8 +122,10 @@ def judged(arguments: argparse.Namespace, stop: StopToken) -> int:
     limit = arguments.max_tokens
     with closing(Endpoint(arguments.endpoint, key, stop.pause, max_new_tokens=limit)) as endpoint:
         found = judge(rows, endpoint, asked, stop)
+    # A server may quote what it was sent.
+    shown = Redactor({**os.environ, "ENDPOINT_KEY": key or ""}).plain(found)
     as_json = arguments.json or arguments.output
-    deliver((json.dumps(found) if as_json else "\n".join(lines(found))) + "\n", arguments.output)
+    deliver((json.dumps(shown) if as_json else "\n".join(lines(shown))) + "\n", arguments.output)
     if failure := gate.verdict(found):
         raise GateFailed(failure)
     return 0

@@ -13,10 +13,11 @@ def command(arguments: argparse.Namespace) -> int:
     runs = plan(_runs_text(arguments.runs), arguments.promote)
     if arguments.into is not None:
         write(runs, arguments.into)
-    if arguments.promote and any(run.never_promoted for run in runs):
-        complain(
-            "no gate is set (FORGE_GATE_MIN_EXACT, FORGE_GATE_MIN_GAIN): not all can be promoted"
-        )
+    ungated = sum(run.never_promoted for run in runs)
+    if arguments.promote and ungated:
+        which = "none can" if ungated == len(runs) else f"{ungated} of {len(runs)} can't"
+        names = "FORGE_GATE_MIN_EXACT, FORGE_GATE_MIN_GAIN"
+        complain(f"no gate is set ({names}): {which} be promoted")
     items = [run.as_item() for run in runs]
     if arguments.json:
         print(json.dumps(items))  # a workflow's next steps need it as it is

@@ -49,6 +49,8 @@ class Endpoint:
         self._secret = api_key
         self._pause = pause
         self._max_new_tokens = max_new_tokens
+        self.timeout_seconds = timeout_seconds
+        """That one try may wait for the server's next word."""
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         try:
             self._client = httpx.Client(headers=headers, timeout=timeout_seconds)

@@ -25,12 +25,22 @@ _ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
+class Names:
+    """What people have set, as they know it."""
+
+    min_exact: str = "FORGE_GATE_MIN_EXACT"
+    min_gain: str = "FORGE_GATE_MIN_GAIN"
+    seconds: str = "FORGE_EVAL_MAX_SECONDS"
+
+
+@dataclass(frozen=True)
 class Gate:
     """The thresholds; none is set where both are None."""
 
     min_exact: float | None = None
     min_gain: float | None = None
     on: GateOn = "rate"
+    names: Names = Names()
 
     @property
     def is_set(self) -> bool:
@@ -46,16 +56,16 @@ class Gate:
             return None
         exact = evaluation and evaluation["adapter"].get("exact")
         if not evaluation or not exact:
-            return _NOT_APPLICABLE + _nothing_judged(evaluation)
+            return _NOT_APPLICABLE + self._nothing_judged(evaluation)
         failures = []
         if self.min_exact is not None:
             found, said = self._share(exact)
-            if found < self.min_exact - _ROUNDING:
-                failures.append(f"{said}, FORGE_GATE_MIN_EXACT is {self.min_exact:.1%}")
+            if not _reaches(found, self.min_exact):
+                failures.append(f"{said}, {self.names.min_exact} is {self.min_exact:.1%}")
         if self.min_gain is not None:
             found, said = self._gain(evaluation)
-            if found < self.min_gain - _ROUNDING:
-                failures.append(f"{said}, FORGE_GATE_MIN_GAIN is {self.min_gain:+.1%}")
+            if not _reaches(found, self.min_gain):
+                failures.append(f"{said}, {self.names.min_gain} is {self.min_gain:+.1%}")
         return "; ".join(failures) or None
 
     def early_notice(self, held_out_calls: int) -> str | None:
@@ -69,13 +79,18 @@ class Gate:
                 "FORGE_GATE_*)"
             )
         best = self._best(held_out_calls)
-        if self.min_exact is None or best >= self.min_exact - _ROUNDING:
+        if self.min_exact is None or _reaches(best, self.min_exact):
             return None
         return (
             f"FORGE_GATE_MIN_EXACT={self.min_exact:g} asks for more than the lower bound that "
             f"{held_out_calls} held-out tool calls have when all are right, {best:.1%}: no adapter "
             "can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, or FORGE_GATE_ON=rate)"
         )
+
+    def _nothing_judged(self, evaluation: Mapping[str, Any] | None) -> str:
+        if evaluation and evaluation.get("stopped_by") == "seconds":
+            return f"{self.names.seconds} was over before a held-out tool call was judged"
+        return "no held-out tool calls to judge by"
 
     def _best(self, held_out_calls: int) -> float:
         """The share by which an adapter is judged whose every call is right."""
@@ -96,6 +111,11 @@ class Gate:
             return gain, f"gain over the base {gain:+.1%}"
         gain, low = (float(evaluation["gain"]["exact"][name]) for name in ("rate", "low"))
         return low, f"gain over the base {gain:+.1%}, at least {low:+.1%} with 95% confidence"
+
+
+def _reaches(found: float, threshold: float) -> bool:
+    """Said so that what can't be compared, a NaN, does not."""
+    return found >= threshold - _ROUNDING
 
 
 def gate_of(settings: Settings) -> Gate:
@@ -132,9 +152,3 @@ def _other_outcome(gate: Gate, found: str | None, record: RunRecord, recorded: s
         f"the run is finished, and was judged by other values: then {recorded}; now {said}",
         f"go back to {', '.join(old) if was_set else 'no gate'}, or take another FORGE_RUN_ID",
     )
-
-
-def _nothing_judged(evaluation: Mapping[str, Any] | None) -> str:
-    if evaluation and evaluation.get("stopped_by") == "seconds":
-        return "FORGE_EVAL_MAX_SECONDS was over before a held-out tool call was judged"
-    return "no held-out tool calls to judge by"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from job.dataset import ChatFormat, Row
+from tests.evaluation.chat import Server
 from tests.tiny import rows
 
 
@@ -51,3 +53,10 @@ def held_out() -> list[Row]:
         meta = {"scenario": f"kind {i % 2}"}
         made.append(Row("x", i + 1, tuple(messages), meta=meta))
     return made
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()

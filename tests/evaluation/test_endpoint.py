@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,79 +22,9 @@ from job.evaluation import endpoint as endpoint_module
 from job.evaluation.document import Turn
 from job.evaluation.endpoint import Endpoint, request_of
 from job.lifecycle import StopToken
+from tests.evaluation.chat import KEY, Server, evaluate, text
+from tests.stages.test_held_out import begin
 from tests.tiny import rows, write_rows
-
-KEY = "sk-a-key-that-nobody-may-see"
-Reply = Callable[[dict[str, Any], int], tuple[int, Any]]
-
-
-class Server:
-    """Answers with what `reply` says of a request and of how many came before it."""
-
-    def __init__(self) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.connections = 0
-        self.connected = threading.Condition()
-        self.reply: Reply = lambda body, _: (200, text(expected(body)))
-        lock, outer = threading.Lock(), self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"  # connections are kept, as real servers keep them
-
-            def handle(self) -> None:
-                with outer.connected:
-                    outer.connections += 1
-                with suppress(ConnectionError):  # of a process that was killed
-                    super().handle()
-                with outer.connected:
-                    outer.connections -= 1
-                    outer.connected.notify_all()
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    count = len(outer.requests)
-                    outer.requests.append({**body, "path": self.path})
-                    outer.keys.add(self.headers["Authorization"])
-                code, answer = outer.reply(body, count)
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *arguments: Any) -> None:
-                """The tests look at the requests."""
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    yield made
-    made.close()
-
-
-def text(content: str, finish: str = "stop") -> dict[str, Any]:
-    return {"choices": [{"message": {"content": content}, "finish_reason": finish}]}
-
-
-def expected(body: dict[str, Any]) -> str:
-    """Right but for Oslo; the base is always wrong."""
-    question = next(m["content"] for m in body["messages"] if m["role"] == "user")
-    city = question.split(" in ")[1].split(" for ")[0]
-    if city == "Oslo" or body["model"] == "base":
-        return "I don't know."
-    call = {"name": "get_weather", "arguments": {"city": city}}
-    return f"<tool_call>{json.dumps(call)}</tool_call>"
 
 
 def turn() -> Turn:
@@ -109,19 +36,6 @@ def asked(server: Server, waits: list[float] | None = None) -> Any:
     pauses = waits if waits is not None else []
     with closing(Endpoint(server.url, KEY, pauses.append, max_new_tokens=50)) as endpoint:
         return endpoint.answer("m", turn())
-
-
-def evaluate(server_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "job", "evaluate", "--endpoint", server_url, "--model", "m"]
-    env = {**os.environ, "MY_KEY": KEY}
-    return subprocess.run(
-        [*command, "--api-key-env", "MY_KEY", *arguments],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_a_server_isjudged(server: Server, tmp_path: Path) -> None:
@@ -140,10 +54,11 @@ def test_a_server_isjudged(server: Server, tmp_path: Path) -> None:
     assert {request["temperature"] for request in server.requests} == {0}
     assert server.keys == {f"Bearer {KEY}"}
 
-    failed = evaluate(server.url, "--dataset", str(data), "--max-rows", "5", "--min-exact", "1.1")
+    server.reply = lambda _body, _count: (200, text("I don't know."))
+    failed = evaluate(server.url, "--dataset", str(data), "--max-rows", "5", "--min-exact", "1")
     assert failed.returncode == 80
     assert "5 of 5 turns judged" in failed.stdout
-    assert "promotion gate failed" in failed.stderr
+    assert "promotion gate failed: exactly right 0.0%, --min-exact is 100.0%" in failed.stderr
 
 
 def test_no_connection_outlives_the_evaluation(server: Server, tmp_path: Path) -> None:
@@ -178,6 +93,12 @@ def test_the_rows_are_those_that_the_run_holds_out(
         m["content"] for r in server.requests for m in r["messages"] if m["role"] == "user"
     }
     assert asked_for == users
+
+    begin(load_settings(), tmp_path / "run")
+    monkeypatch.setenv("FORGE_EVAL_FRACTION", "0.9")
+    refused = evaluate(server.url)
+    assert refused.returncode == 78
+    assert "FORGE_EVAL_FRACTION: is 0.9, the run r has 0.2" in refused.stderr
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 77), (403, 77), (404, 78), (400, 78)])

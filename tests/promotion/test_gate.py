@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from job.config import Settings
 from job.errors import SettingsError
 from job.evaluation.intervals import wilson
 from job.ledger import RunRecord
-from job.promotion.gate import PASSED, Gate, verdict_of_finished
+from job.promotion.gate import PASSED, Gate, Names, verdict_of_finished
 
 
 def evaluation(base: float, adapter: float) -> dict[str, Any]:
@@ -76,6 +77,21 @@ def test_it_fails_and_says_by_how_much(
     base: float, adapter: float, exact: float | None, gain: float | None, why: str
 ) -> None:
     assert Gate(exact, gain).verdict(evaluation(base, adapter)) == why
+
+
+@pytest.mark.parametrize("gate", [Gate(math.nan), Gate(None, math.nan), Gate(0.5), Gate(None, 0.1)])
+def test_what_is_no_number_is_no_pass(gate: Gate) -> None:
+    found = math.nan if not math.isnan(gate.min_exact or gate.min_gain or 0) else 1.0
+    assert gate.verdict(evaluation(0.0, found)) is not None
+
+
+def test_thresholds_are_named_as_they_were_given() -> None:
+    names = Names("--min-exact", "--min-gain", "--seconds")
+    assert Gate(0.9, 0.5, names=names).verdict(evaluation(0.4, 0.5)) == (
+        "exactly right 50.0%, --min-exact is 90.0%; gain over the base +10.0%, --min-gain is +50.0%"
+    )
+    nothing = {"base": {}, "adapter": {}, "stopped_by": "seconds"}
+    assert "--seconds was over" in str(Gate(0.9, names=names).verdict(nothing))
 
 
 @given(st.integers(1, 100), st.data())
