@@ -62,12 +62,12 @@ class Planned:
 
 def plan(text: str, promote: str | None = None) -> list[Planned]:
     """The runs that `text` means, with the environment's settings below; `promote` is the rule of
-    those that don't name one, where `FORGE_PROMOTE` doesn't either.
+    those that don't name one, whatever `FORGE_PROMOTE` is: that is what a pod has for any run.
 
     Raises `SettingsError` with the problems of all of them.
     """
     common = settings_in(os.environ.get(SETTINGS_VARIABLE) or "{}", SETTINGS_VARIABLE)
-    if promote is not None and not os.environ.get(PREFIX + "PROMOTE"):
+    if promote is not None:
         common = {"promote": promote} | common
     problems, planned = list(_unnamed()), list[Planned]()
     for number, entry in enumerate(_entries(text), start=1):
@@ -91,14 +91,26 @@ def columns(runs: Sequence[Planned]) -> str:
 def ids(runs: Sequence[Planned]) -> str:
     """One a line, for `status --all` below the output that the runs share. Those with another
     output of their own are no part of its table."""
-    output = os.environ.get(PREFIX + "OUTPUT_URI", "").removeprefix("file://").rstrip("/")
+    output = _shared_output()
     return "".join(
         f"{run.run_id}\n" for run in runs if run.output_uri == (output or run.output_uri)
     )
 
 
+def _shared_output() -> str:
+    return os.environ.get(PREFIX + "OUTPUT_URI", "").removeprefix("file://").rstrip("/")
+
+
 def write(runs: Sequence[Planned], folder: Path) -> None:
-    """Files for a workflow's next steps: `runs.json`, `columns` and `ids`."""
+    """Files for a workflow's next steps: `runs.json`, `columns` and `ids`.
+
+    Raises `SettingsError` where they can't be written, and where `ids` would be empty: the summary
+    that the workflow ends with would hold none of its runs.
+    """
+    if not ids(runs):
+        found = f"{_shared_output()}: the summary is of the runs that lie there, and none does"
+        hint = "give here the output that they share, and not as output_uri of the runs"
+        raise SettingsError(Problem(PREFIX + "OUTPUT_URI", found, hint))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "runs.json").write_text(json.dumps([run.as_item() for run in runs]))

@@ -2,7 +2,8 @@
 
 A mirror is an ordinary model folder, so `aws s3 cp --recursive` makes one too. One that
 `forge-job mirror` has filled also has a manifest, written last: size and SHA-256 of every file, and
-where the model came from. Such a mirror is verified as it is fetched.
+where the model came from. Such a mirror is verified as it is fetched, and the manifest says what of
+the prefix is the mirror's: nothing else there is loaded, and nothing else is ever removed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -35,6 +38,8 @@ _log = logging.getLogger(__name__)
 
 _MARKS = ".etags"
 """Beside the files, one mark each, written after its file: weights of one size may differ."""
+_NAMED: Final = 3
+"""So many objects that are none of ours are named, and no more are listed."""
 
 Matches = Callable[[str], bool]
 
@@ -46,7 +51,11 @@ class Mirror:
         self._storage = open_storage(uri.rstrip("/"), observer)
         self._uri = self._storage.uri
         self._manifest, self._identity = self._read_manifest()
-        self._objects = [info for info in self._storage.list() if "/" not in info.key]
+        self._objects = [info for info in self._storage.list() if self._is_part(info.key)]
+
+    def _is_part(self, key: str) -> bool:
+        """What lies beside a mirror's files is no part of the model, whatever it is called."""
+        return "/" not in key if self._manifest is None else key in self._manifest.files
 
     @property
     def identity(self) -> str:
@@ -102,8 +111,8 @@ class Mirror:
         if missing := sorted(name for name in listed if wanted(name) and name not in found):
             raise self._damaged(f"{', '.join(missing[:3])} is missing")
 
-    def _damaged(self, found: str) -> SettingsError:
-        hint = "fill the mirror anew: forge-job mirror <model> " + self._uri
+    def _damaged(self, found: str, first: str = "") -> SettingsError:
+        hint = f"{first}fill the mirror anew: forge-job mirror <model> {self._uri}"
         return SettingsError(Problem("FORGE_MODEL", f"{self._uri}: {found}", hint))
 
     def _read_manifest(self) -> tuple[Manifest | None, str]:
@@ -115,35 +124,72 @@ class Mirror:
         try:
             return parse(data, identity), identity
         except (Rejected, ValidationError) as error:
-            raise self._damaged(f"{MANIFEST_NAME} can't be read") from error
+            # Who wrote it can't be told, so filling the mirror anew would leave it alone.
+            raise self._damaged(f"{MANIFEST_NAME} can't be read", "remove it and ") from error
+
+
+def check_place(uri: str, matches: Matches) -> None:
+    """Whether a mirror may be filled at `uri`, where its files' names are those that `matches`.
+
+    Raises `SettingsError` where other objects lie, and the storage's errors.
+    """
+    _earlier(open_storage(uri.rstrip("/")), matches)
 
 
 def fill(uri: str, folder: Path, source: str, revision: str, names: Sequence[str]) -> Manifest:
     """Upload those files of `folder`, a model called `source` at `revision`; the manifest last.
 
     Files that are there already, as an earlier manifest or an earlier, unfinished try left them,
-    are not sent again. Raises the storage's errors.
+    are not sent again. Raises as `check_place` does.
     """
     storage = open_storage(uri.rstrip("/"))
-    there = {info.key: info for info in storage.list()}
+    earlier = _earlier(storage, set(names).__contains__)
     largest_first = sorted(names, key=lambda name: -(folder / name).stat().st_size)
-    tasks = [partial(_put_once, storage, folder, name, there.get(name)) for name in largest_first]
+    tasks = [partial(_put_once, storage, folder, name) for name in largest_first]
     entries = dict(zip(largest_first, in_parallel(tasks), strict=True))
     manifest = Manifest(
         step=0, files=dict(sorted(entries.items())), source=source, revision=revision
     )
+    # Before the manifest that names them is replaced: a try that is cut off here is made up for.
+    storage.delete(sorted(earlier - entries.keys()))
     storage.write(MANIFEST_NAME, manifest.serialize())
-    # What an earlier model has left would be loaded along with this one.
-    storage.delete([key for key in there if key not in entries and key != MANIFEST_NAME])
     return manifest
 
 
-def _put_once(
-    storage: Storage, folder: Path, name: str, there: ObjectInfo | None, cancellation: Cancellation
-) -> FileEntry:
+def _earlier(storage: Storage, matches: Matches) -> set[str]:
+    """The files of an earlier mirror at this very prefix; none where there was none."""
+    manifest = _manifest_of_mirror(storage)
+    if manifest is not None:
+        return {name for name in manifest.files if "/" not in name and name != MANIFEST_NAME}
+    keys = (info.key for info in storage.list())
+    if foreign := list(islice((key for key in keys if not matches(key)), _NAMED)):
+        raise _occupied(storage.uri, foreign)
+    return set()
+
+
+def _manifest_of_mirror(storage: Storage) -> Manifest | None:
+    """Adapters and checkpoints have a manifest too; only a mirror's says where it came from."""
+    try:
+        data, _ = storage.read(MANIFEST_NAME)
+        manifest = parse(data, hashlib.sha256(data).hexdigest())
+    except (NotFound, Rejected, ValidationError):
+        return None
+    return manifest if {"source", "revision"} <= (manifest.model_extra or {}).keys() else None
+
+
+def _occupied(uri: str, foreign: Sequence[str]) -> SettingsError:
+    found = f"holds what no mirror has left there: {', '.join(foreign)}"
+    hint = (
+        f"name a folder of its own: {uri}/<name>; or remove these first, if an unfinished mirror "
+        "of another model has left them"
+    )
+    return SettingsError(Problem(uri, found, hint))
+
+
+def _put_once(storage: Storage, folder: Path, name: str, cancellation: Cancellation) -> FileEntry:
     path = folder / name
     entry = entry_of(path)
-    if there is None or there.size != entry.size or not _holds(storage, name, entry):
+    if not _holds(storage, name, entry):
         _log.info("uploading %s (%.1f MB)", name, entry.size / 1e6)
         storage.upload(name, path, cancellation=cancellation)
     return entry
@@ -153,6 +199,8 @@ def _holds(storage: Storage, name: str, entry: FileEntry) -> bool:
     """Whether the object is that file, byte by byte: reading it costs less than sending it."""
     digest = hashlib.sha256()
     try:
+        if storage.stat(name).size != entry.size:
+            return False
         with storage.stream(name) as chunks:
             for chunk in chunks:
                 digest.update(chunk)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from job.engines import hub
-from job.engines.mirror import Mirror, fill
+from job.engines.mirror import Mirror, check_place, fill
 from job.errors import Problem, SettingsError
 from job.model_name import ModelName
-from job.storage import Observer, open_storage
+from job.storage import Observer
 
 _TOKENIZER_FILES: Final = (
     "config.json",
@@ -153,7 +153,9 @@ def mirror(name: str, uri: str) -> int:
     if not uri.startswith(("s3://", "/")):
         found, hint = f"{uri} is no place for a mirror", "give s3://bucket/prefix"
         raise SettingsError(Problem("mirror", found, hint))
-    open_storage(uri)  # refuses what is none before the model is brought
+    patterns = (*_MODEL_FILES, *_CODE_FILES, *_CARD_FILES)
+    # Before the model is brought.
+    check_place(uri, lambda key: "/" not in key and _matches(key, patterns))
     with contextlib.ExitStack() as stack:
         work_dir = os.environ.get("FORGE_WORK_DIR") or stack.enter_context(
             tempfile.TemporaryDirectory(prefix="forge-mirror-")
@@ -161,7 +163,6 @@ def mirror(name: str, uri: str) -> int:
         source = ModelSource(name, Path(work_dir), with_code=True)
         source.tokenizer_dir()  # brings the model's card too
         folder = source.model_dir()
-        patterns = (*_MODEL_FILES, *_CODE_FILES, *_CARD_FILES)
         names = [path.name for path in folder.iterdir() if _matches(path.name, patterns)]
         return fill(uri, folder, name, source.revision, names).total_bytes
 

@@ -7,23 +7,33 @@ It is changed by compare-and-swap, after the run's own record says `succeeded`: 
 fenced never gets that far. Which of two runs stays there is `job.promotion.rules`'s to say, by what
 both say of themselves and not by who comes first: of runs that can be compared the same one stays,
 whether they promote at once or in turn. Each run has its say once, which its record then says: who
-goes back to the one before is not overruled by a finished run that is started again.
+goes back to the one before is not overruled by a finished run that is started again. Of a run whose
+adapter was deleted nothing can be served, so it stays in nobody's way.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from job.choices import Promote
-from job.errors import JobError, Problem
+from job.errors import AccessDenied, JobError, Problem
 from job.ledger import RunRecord, settle_promotion
 from job.promotion.gate import PASSED, gate_of
 from job.promotion.rules import standing
-from job.storage import Conflict, NotFound, Storage, open_storage, probe, send_if_unchanged
+from job.storage import (
+    S3_SCHEME,
+    Conflict,
+    NotFound,
+    Storage,
+    open_storage,
+    probe,
+    send_if_unchanged,
+)
 
 if TYPE_CHECKING:
     from job.config import Settings  # `status` does without
@@ -42,7 +52,8 @@ def wants_promotion(record: RunRecord, rule: Promote) -> bool:
 
 def promote(root: Storage, run_uri: str, record: RunRecord, rule: Promote = "newest") -> bool:
     """Name the run's adapter in `root`, the output that runs share. False where there is nothing
-    to promote: the rule is `never`, no gate was set, or what is named there stays by the rule.
+    to promote: the rule is `never`, no gate was set, or what is named there stays by the rule, as
+    long as its adapter exists.
 
     Raises `JobError` if other runs keep winning, and what storage raises.
     """
@@ -52,13 +63,16 @@ def promote(root: Storage, run_uri: str, record: RunRecord, rule: Promote = "new
     conditional: bool | None = None
     for _ in range(_TRIES):
         current, etag = _current(root)
+        gone = False
         if current is not None and (stays := standing(wanted, current, rule)):
-            if current.get("run_uri") != run_uri:
-                _log.info("not promoted: %s/%s %s", root.uri, PROMOTED_KEY, stays)
-            return False
+            gone = current.get("run_uri") != run_uri and _is_gone(root, current)
+            if not gone:
+                if current.get("run_uri") != run_uri:
+                    _log.info("not promoted: %s/%s %s", root.uri, PROMOTED_KEY, stays)
+                return False
         if conditional is None:  # not asked where there is nothing to write
             conditional = probe(root)
-        data = _serialized(wanted, current)
+        data = _serialized(wanted, current, gone=gone)
         try:
             send_if_unchanged(
                 partial(root.write, PROMOTED_KEY, data), etag, conditional=conditional
@@ -97,13 +111,12 @@ def read_promoted(root: Storage) -> dict[str, Any] | None:
 
 
 def promoted_beside(run_uri: str) -> dict[str, Any] | None:
-    """The same, of the output that a run lies in. None also where it can't be read: whoever may
-    read a run need not have rights above it."""
-    try:
-        return read_promoted(open_storage(run_uri.rstrip("/").rpartition("/")[0]))
-    except JobError as error:
-        _log.warning("what is promoted can't be read: %s", error)
+    """The same, of the output that a run lies in. Raises what storage raises, and `AccessDenied`
+    is no surprise: whoever may read a run need not have rights above it."""
+    output = run_uri.rstrip("/").rpartition("/")[0]
+    if output == S3_SCHEME.removesuffix("/"):  # a copy that is all of its bucket
         return None
+    return read_promoted(open_storage(output or "/"))
 
 
 def is_named(promoted: Mapping[str, Any] | None, run_id: str) -> bool:
@@ -126,6 +139,25 @@ def _promotion(run_uri: str, record: RunRecord) -> dict[str, Any]:
     }
 
 
+def _is_gone(root: Storage, promotion: Mapping[str, Any]) -> bool:
+    """Whether the adapter that is named there was deleted, so that it can't be served. Of one that
+    lies elsewhere, or that we may not look at, this can't be told: it is left in its place."""
+    from job.checkpoint.manifest import MANIFEST_NAME  # not on the way to `status`
+
+    named, below = str(promotion.get("adapter_uri")), root.uri.rstrip("/") + "/"
+    if not named.startswith(below):
+        return False
+    try:
+        root.stat(f"{named.removeprefix(below).rstrip('/')}/{MANIFEST_NAME}")
+    except NotFound:
+        where, run_id = f"{root.uri}/{PROMOTED_KEY}", promotion.get("run_id")
+        _log.warning("%s names %s, whose adapter is gone: it counts as nothing", where, run_id)
+        return True
+    except (AccessDenied, ValueError) as error:  # ValueError: it names no object
+        _log.info("whether the adapter of %s is there can't be told: %s", named, error)
+    return False
+
+
 def _current(root: Storage) -> tuple[dict[str, Any] | None, str | None]:
     """What is promoted now. Something that is not ours is as good as nothing, and is replaced."""
     try:
@@ -133,7 +165,7 @@ def _current(root: Storage) -> tuple[dict[str, Any] | None, str | None]:
     except NotFound:
         return None, None
     try:
-        found = json.loads(data)
+        found = json.loads(data, parse_constant=_finite, parse_float=_finite)
     except ValueError:
         found = None
     if not isinstance(found, dict):
@@ -142,9 +174,16 @@ def _current(root: Storage) -> tuple[dict[str, Any] | None, str | None]:
     return found, etag
 
 
-def _serialized(wanted: dict[str, Any], before: dict[str, Any] | None) -> bytes:
+def _finite(text: str) -> float | None:
+    """What is NaN or infinite would be no JSON to others, once it is written as `previous`."""
+    found = float(text)
+    return found if math.isfinite(found) else None
+
+
+def _serialized(wanted: dict[str, Any], before: dict[str, Any] | None, *, gone: bool) -> bytes:
     """With all that the one before said of itself: put back, it counts as it did."""
     previous = {name: before[name] for name in wanted if name in before} if before else None
-    if before and before.get("run_uri") == wanted["run_uri"]:  # its adapter was published anew
+    # One whose adapter was published anew, or is gone, is none that can be gone back to.
+    if before and (gone or before.get("run_uri") == wanted["run_uri"]):
         previous = before.get("previous")
     return (json.dumps({**wanted, "previous": previous}, indent=2) + "\n").encode()

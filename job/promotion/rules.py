@@ -12,6 +12,7 @@ Of equals the one that ended first stays, so nothing is rolled out for no gain.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,10 +70,17 @@ def _measured(promotion: Mapping[str, Any]) -> _Measured | None:
     exact, held_out = promotion.get("exact"), promotion.get("held_out_sha256")
     if not isinstance(exact, Mapping) or not isinstance(held_out, str):
         return None
-    low, of = exact.get("low"), exact.get("of")
-    if not isinstance(low, int | float) or not isinstance(of, int):
+    low, of = _finite(exact.get("low")), exact.get("of")
+    return None if low is None or not isinstance(of, int) else _Measured(low, of, held_out)
+
+
+def _finite(value: object) -> float | None:
+    """No rule can do with NaN, which is neither less nor more, nor with what no float holds."""
+    try:
+        found = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
         return None
-    return _Measured(float(low), of, held_out)
+    return found if math.isfinite(found) else None
 
 
 def _ended(promotion: Mapping[str, Any]) -> str:

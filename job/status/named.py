@@ -14,12 +14,16 @@ def run_ids(text: str, where: str, output_uri: str) -> list[str]:
     """Each once, in their order. `text` is `runs.json` of `plan --into`, of which runs with another
     output than `output_uri` are left out, or ids with white space or commas between them.
 
-    Raises `SettingsError`, which names `where`, with all that are no ids.
+    Raises `SettingsError`, which names `where`, with all that are no ids; and where there is none,
+    since what was to name them is empty then, and a table of nothing looks like a good end.
     """
     if text.lstrip().startswith("["):
         found = _planned(text, where, output_uri)
     else:
         found = [name for name in re.split(r"[\s,]+", text) if name]
+    if not found:
+        hint = f"give ids of runs below {output_uri}; without {where.split()[0]} all are shown"
+        raise SettingsError(Problem(where, "names no run", hint))
     problems = [problem for name in found if (problem := _wrong(name, where))]
     if problems:
         raise SettingsError(problems)

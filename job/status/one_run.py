@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from job.errors import EXIT_CODES, Problem, SettingsError, Unavailable
+from job.errors import EXIT_CODES, AccessDenied, Problem, SettingsError, Unavailable
 from job.ledger import FINISHED, RECORD_KEY, Attempt, RunRecord, read_record, seconds_since
 from job.promotion import is_named, promoted_beside
 from job.promotion.gate import PASSED
@@ -60,9 +60,10 @@ def describe(
     now: datetime | None = None,
     *,
     promoted: Mapping[str, Any] | None = None,
+    unknown: str = "",
 ) -> str:
     """The record of the run at `uri` as a few lines of text; `promoted` is what `promoted.json`
-    beside it holds."""
+    beside it holds, `unknown` why that may not be read."""
     now = now or datetime.now(UTC)
     progress = record.progress
     curve = sparkline([loss for _, loss in progress.losses])
@@ -75,7 +76,7 @@ def describe(
         ("ETA", _duration(progress.eta_seconds) if record.status == "running" else "–"),
         ("durable", _durable(record, now)),
         ("adapter", f"{uri}/{record.adapter.key}" if record.adapter else "not yet"),
-        *([("promoted", _promotion(record, promoted))] if record.status == "succeeded" else []),
+        *([("promoted", _said(record, promoted, unknown))] if record.status == "succeeded" else []),
         *((f"attempt {a.number}", _attempt(a, _runs(a, record))) for a in record.attempts),
     ]
     return "\n".join(printable(f"{name:<{_LABEL_WIDTH - 1}} {value}") for name, value in rows)
@@ -125,14 +126,23 @@ def _watch(
 ) -> None:
     screen = _Screen(out)
     while True:
-        screen.show(_shown(record, storage.uri, as_json=as_json), redraw=not as_json)
-        if _is_over(record):
-            return
+        try:
+            text = _shown(record, storage.uri, as_json=as_json)
+        except Unavailable as error:
+            _say_tried_again(error)
+        else:
+            screen.show(text, redraw=not as_json)
+            if _is_over(record):
+                return
         time.sleep(interval_seconds)
         try:
             record = _read(storage)
         except Unavailable as error:
-            print(f"storage can't be reached, trying again: {error}", file=sys.stderr)
+            _say_tried_again(error)
+
+
+def _say_tried_again(error: Unavailable) -> None:
+    print(f"storage can't be reached, trying again: {error}", file=sys.stderr)
 
 
 class _Screen:
@@ -168,14 +178,24 @@ def _fitted(text: str, size: os.terminal_size) -> str:
 
 
 def _shown(record: RunRecord, uri: str, *, as_json: bool, indent: int | None = None) -> str:
-    promoted = promoted_beside(uri) if record.status == "succeeded" else None
+    promoted, unknown = _promoted(uri) if record.status == "succeeded" else (None, "")
     if not as_json:
-        return describe(record, uri, promoted=promoted)
-    more = {"promoted": is_named(promoted, record.run_id)}
+        return describe(record, uri, promoted=promoted, unknown=unknown)
+    more = {"promoted": None if unknown else is_named(promoted, record.run_id)}
     return record.model_copy(update=more).model_dump_json(indent=indent)
 
 
-def _promotion(record: RunRecord, promoted: Mapping[str, Any] | None) -> str:
+def _promoted(uri: str) -> tuple[dict[str, Any] | None, str]:
+    """And why that is not known: who may read the run need not have rights above it."""
+    try:
+        return promoted_beside(uri), ""
+    except AccessDenied as error:
+        return None, redact(str(error))
+
+
+def _said(record: RunRecord, promoted: Mapping[str, Any] | None, unknown: str) -> str:
+    if unknown:
+        return f"not known: {unknown}"
     if is_named(promoted, record.run_id):
         return "yes"
     if record.results.get("gate") != PASSED:

@@ -15,6 +15,7 @@ from job.ledger import RunRecord, gpu_hours, read_record, seconds_since
 from job.profiles import PROFILES, resolved
 from job.redact import redact
 from job.storage import Patience, Storage
+from job.storage.keys import checked_key
 
 READERS: Final = 32
 """Records that are read at once: as many as the client keeps connections."""
@@ -50,8 +51,8 @@ class Row:
     age_seconds: float | None = None
     silent: bool = False
     """It says that it runs, and has missed three heartbeats."""
-    promoted: bool = False
-    """It is the one that the output's `promoted.json` names."""
+    promoted: bool | None = False
+    """It is the one that the output's `promoted.json` names; None: that may not be read."""
     settings: dict[str, Any] = field(default_factory=dict)
     """As they took effect: what was left to the profile has the profile's value."""
 
@@ -64,8 +65,8 @@ def scan(
     runs: Sequence[str] | None = None,
 ) -> Iterator[Row | None]:
     """A row for each folder directly below the root whose name begins with `prefix`, in the order
-    of their names; None for a folder that holds no run. With `runs`, a row for each of these ids
-    and no other, and nothing is listed.
+    of their names; None for a folder that holds no run, as those of an odd name do. With `runs`, a
+    row for each of these ids and no other, and nothing is listed.
 
     A record that can't be used is a row that says so. Raises `Unavailable` where storage can't be
     reached, since a summary that leaves runs out would be wrong, and what a listing raises.
@@ -86,7 +87,9 @@ def scan(
 
 
 def _row(storage: Storage, folder: str, now: datetime) -> Row | None:
-    run_id = folder.rstrip("/")
+    run_id = folder.removesuffix("/")
+    if not _can_be_read(run_id):
+        return None
     try:
         # Its own: patience remembers since when the outage lasts, and is for one thread.
         found = Patience(PATIENCE_SECONDS)(read_record, storage, folder)
@@ -100,6 +103,15 @@ def _row(storage: Storage, folder: str, now: datetime) -> Row | None:
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         # It has the record's shape and not its meaning, such as a time that is none.
         return Row(run_id, UNREADABLE, redact(f"{type(error).__name__}: {error}"))
+
+
+def _can_be_read(name: str) -> bool:
+    """S3 has folders without a name, and some called '..': no run writes there."""
+    try:
+        checked_key(name)
+    except ValueError:
+        return False
+    return True
 
 
 def effective(settings: Mapping[str, Any]) -> dict[str, Any]:

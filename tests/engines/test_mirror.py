@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from job.engines import ModelSource
 from job.engines.source import mirror
 from job.errors import SettingsError
 from job.storage import open_storage
+from job.storage.s3 import S3Storage
 
 FILES = {
     "config.json": json.dumps({"model_type": "llama"}).encode(),
@@ -127,6 +129,110 @@ def test_what_is_there_already_is_not_sent_again(folder: Path, uri: str) -> None
     assert {info.key: info.etag for info in storage.list()} == {
         key: info.etag for key, info in before.items()
     }
+
+
+# -- what is not the mirror's ---------------------------------------------------------------------
+
+
+@pytest.fixture(params=["s3", "local"])
+def place(request: pytest.FixtureRequest, bucket: str, tmp_path: Path) -> str:
+    """Where several things lie, none of them a mirror's."""
+    return f"{bucket}/all" if request.param == "s3" else str(tmp_path / "all")
+
+
+@pytest.mark.parametrize("key", ["llama/config.json", "train.jsonl", "runs/a/run.json"])
+def test_what_lies_there_is_named_and_left_alone(folder: Path, place: str, key: str) -> None:
+    open_storage(place).write(key, b"theirs")
+    with pytest.raises(SettingsError) as refused:
+        mirror(str(folder), place)
+    assert f"holds what no mirror has left there: {key} (" in str(refused.value)
+    assert f"name a folder of its own: {place}/<name>" in str(refused.value)
+    assert keys(place) == [key]
+
+
+def test_it_is_refused_before_the_model_is_brought(place: str) -> None:
+    open_storage(place).write("train.jsonl", b"theirs")
+    with pytest.raises(SettingsError, match="holds what no mirror has left there"):
+        mirror("/no/such/model", place)
+
+
+def test_an_adapters_manifest_names_nothing_that_a_mirror_may_remove(
+    folder: Path, place: str
+) -> None:
+    """It has the form of a mirror's."""
+    storage = open_storage(place)
+    entry = {"size": 1, "sha256": "0" * 64}
+    manifest = {"step": 9, "files": {"adapter_model.safetensors": entry}}
+    storage.write("adapter_model.safetensors", b"a")
+    storage.write("manifest.json", json.dumps(manifest).encode())
+    before = keys(place)
+    with pytest.raises(SettingsError, match=r"left there: manifest\.json"):
+        mirror(str(folder), place)
+    assert keys(place) == before
+
+
+def test_weights_that_no_mirror_has_named_are_left_alone(folder: Path, place: str) -> None:
+    """Such as those of another model whose first mirror was cut off."""
+    open_storage(place).write("odd.safetensors", b"theirs")
+    with pytest.raises(SettingsError, match=r"left there: odd\.safetensors"):
+        mirror(str(folder), place)
+    assert keys(place) == ["odd.safetensors"]
+
+
+def test_filled_again_a_mirror_removes_its_own_files_only(
+    folder: Path, place: str, tmp_path: Path
+) -> None:
+    mirror(str(folder), place)
+    storage = open_storage(place)
+    theirs = ["llama/config.json", "runs/a/run.json", "theirs.safetensors", "train.jsonl"]
+    for key in theirs:
+        storage.write(key, b"theirs")
+    (folder / "modeling_odd.py").unlink()
+    mirror(str(folder), place)
+    own = {"manifest.json", *MIRRORED} - {"modeling_odd.py"}
+    assert keys(place) == sorted([*theirs, *own])
+
+
+def test_what_lies_beside_a_mirrors_files_is_not_loaded(
+    folder: Path, uri: str, tmp_path: Path
+) -> None:
+    mirror(str(folder), uri)
+    open_storage(uri).write("theirs.safetensors", b"theirs")
+    found = ModelSource(uri, tmp_path / "cache").model_dir()
+    assert (found / "model-1-of-2.safetensors").is_file()
+    assert not (found / "theirs.safetensors").exists()
+
+
+def test_a_manifest_that_is_none_is_to_be_removed_first(
+    folder: Path, uri: str, tmp_path: Path
+) -> None:
+    mirror(str(folder), uri)
+    open_storage(uri).write("manifest.json", b"{}")
+    with pytest.raises(SettingsError, match=r"remove it and fill the mirror anew"):
+        ModelSource(uri, tmp_path / "cache").tokenizer_dir()
+    with pytest.raises(SettingsError, match=r"left there: manifest\.json"):
+        mirror(str(folder), uri)
+    open_storage(uri).delete(["manifest.json"])
+    mirror(str(folder), uri)
+    ModelSource(uri, tmp_path / "cache").model_dir()
+
+
+def test_a_mirror_that_is_cut_off_still_knows_what_it_has_left(
+    folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the new manifest the old one names all there is; after it nothing else is there."""
+    mirror(str(folder), uri)
+    written, ordinary = list[list[str]](), S3Storage.write
+
+    def write(storage: S3Storage, key: str, data: bytes, **conditions: Any) -> str:
+        written.append([key, *keys(uri)])
+        return ordinary(storage, key, data, **conditions)
+
+    monkeypatch.setattr(S3Storage, "write", write)
+    (folder / "modeling_odd.py").unlink()
+    mirror(str(folder), uri)
+    left = {"manifest.json", *MIRRORED} - {"modeling_odd.py"}
+    assert written == [["manifest.json", *sorted(left)]]
 
 
 def test_the_command(folder: Path, uri: str, aws_env: dict[str, str], tmp_path: Path) -> None:

@@ -209,8 +209,10 @@ def _arguments(task: Manifest, parameters: dict[str, str], **others: str) -> dic
 class _Workflow:
     """The steps of a submission, as far as they are commands of this project."""
 
-    def __init__(self, form: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        sets = (f'scratch.mountPath="{scratch}"',)
+    def __init__(
+        self, form: str, scratch: Path, monkeypatch: pytest.MonkeyPatch, *more: str
+    ) -> None:
+        sets = (f'scratch.mountPath="{scratch}"', *more)
         own, self.templates = of_many(form, "argo", *sets)
         self.form, self._patch = form, monkeypatch
         self._defaults = {p["name"]: p.get("value") for p in own["spec"]["arguments"]["parameters"]}
@@ -292,6 +294,21 @@ def test_a_fleets_runs_each_have_their_data(
     assert (oslo.dataset_uri, oslo.promote) == (("s3://b/oslo/",), "never")
     assert lima.dataset_uri == ("s3://b/lima/", "s3://b/x.jsonl")
     assert (lima.output_uri, lima.promote, lima.profile) == ("s3://b/of-lima", "newest", "fast_dev")
+
+
+@pytest.mark.parametrize(("form", "rule"), [("sweep", "best"), ("fleet", "never")])
+def test_the_rule_of_many_runs_is_no_matter_of_the_release(
+    form: str, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own is for single runs: adapters of a fleet, each of other data, would follow one another
+    in promoted.json."""
+    workflow = _Workflow(form, tmp_path, monkeypatch, 'settings.promote="newest"')
+    single = tasks_of(workflow.templates["weather/run"])["train"]["template"]
+    container = workflow.templates[f"weather/{single}"]["container"]
+    assert env_of(container)["FORGE_PROMOTE"] == "newest"
+    runs = '[{"name": "a"}, {"name": "b", "promote": "newest"}]'
+    assert [s.promote for s in workflow.submitted(runs=runs)] == [rule, "newest"]
+    assert workflow.submitted(runs='[{"name": "a"}]', promote="best")[0].promote == "best"
 
 
 def test_a_misspelled_setting_costs_no_gpu(

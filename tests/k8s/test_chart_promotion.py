@@ -70,6 +70,14 @@ def test_argo_calls_the_promotion_of_a_run_that_is_promoted_and_of_no_other(
     assert _fires(promote, Path(printed["path"]).read_text()) is fires
 
 
+def test_argo_calls_no_promotion_of_a_run_of_which_it_is_not_known() -> None:
+    """The role of the step may read no `promoted.json`."""
+    found = example("argo-cluster-wide")
+    workflow = next(m for m in found if m["metadata"]["name"] == "weather")
+    promote = tasks_of(template_of(workflow, "run"))["promote"]
+    assert not _fires(promote, json.dumps({"promoted": None, "results": {"gate": PASSED}}))
+
+
 # -- the promotion of one of many --------------------------------------------------------------
 
 

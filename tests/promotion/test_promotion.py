@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from job.checkpoint.manifest import MANIFEST_NAME
 from job.config import Settings
-from job.errors import AccessDenied, JobError
+from job.errors import AccessDenied, JobError, Unavailable
 from job.evaluation.intervals import wilson
 from job.ledger import RECORD_KEY, Adapter, Attempt, Holder, Ledger, RunRecord, read_record
 from job.promotion import (
@@ -46,6 +47,12 @@ def a_record(
         results={"gate": gate, "evaluation": judged},
         attempts=[Attempt(number=1, holder=holder, ended_at=ended_at)],
     )
+
+
+def adapter_of(root: Storage, run_id: str) -> str:
+    """As far as promotion looks at one; the run's URI."""
+    root.write(f"{run_id}/adapter/{MANIFEST_NAME}", b"{}")
+    return f"{root.uri}/{run_id}"
 
 
 def promoted(root: Storage) -> dict[str, Any]:
@@ -102,7 +109,8 @@ def test_what_is_not_ours_is_replaced(directory: Storage, content: bytes) -> Non
 def test_the_newest_of_many_at_once_stays(bucket: str) -> None:
     def one(number: int) -> bool:
         record = a_record(f"run-{number}", f"2026-11-26T10:00:{number:02}+00:00")
-        return promote(open_storage(f"{bucket}/runs"), f"{bucket}/runs/run-{number}", record)
+        root = open_storage(f"{bucket}/runs")
+        return promote(root, adapter_of(root, record.run_id), record)
 
     with ThreadPoolExecutor(6) as pool:
         won = list(pool.map(one, range(6)))
@@ -175,6 +183,17 @@ def test_a_promotion_without_a_measure_loses(directory: Storage, measure: dict[s
     assert promote(directory, "u/b", a_record("b", "2026-11-26T10:00", right=1), "best")
 
 
+@pytest.mark.parametrize("low", ["NaN", "Infinity", "1e999", "1" + "0" * 400, '"0.9"', "null"])
+def test_a_measure_that_is_no_number_loses(directory: Storage, low: str) -> None:
+    """Nothing is above NaN, and no float holds the largest of them."""
+    by_hand = (
+        f'{{"run_id": "a", "exact": {{"low": {low}, "of": 10}}, "held_out_sha256": "the same"}}'
+    )
+    directory.write(PROMOTED_KEY, by_hand.encode())
+    assert promote(directory, "u/b", a_record("b", "2026-11-26T10:00", right=1), "best")
+    json.loads(directory.read(PROMOTED_KEY)[0], parse_constant=pytest.fail)
+
+
 def test_a_run_without_a_measure_never_replaces_one_that_has_one(directory: Storage) -> None:
     unmeasured = a_record("a", "2026-11-26T10:00", held_out_sha256=None)
     assert promote(directory, "u/a", unmeasured, "best"), "there was none"
@@ -228,7 +247,8 @@ def test_the_best_of_many_at_once_stays(bucket: str) -> None:
 
             def one(right: int, root: str = root) -> bool:
                 record = a_record(f"run-{right}", f"2026-11-26T10:{60 - right}", right=right, of=20)
-                return promote(open_storage(root), f"{root}/run-{right}", record, "best")
+                storage = open_storage(root)
+                return promote(storage, adapter_of(storage, record.run_id), record, "best")
 
             won = dict(zip(scores, pool.map(one, scores), strict=True))
             assert won[15], "the best one"
@@ -237,12 +257,65 @@ def test_the_best_of_many_at_once_stays(bucket: str) -> None:
             assert found == read_promoted(open_storage(root))
 
 
+# -- whose adapter was deleted --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["newest", "best"])
+def test_a_run_whose_adapter_was_deleted_is_in_nobodys_way(
+    storage: Storage, rule: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`best` would otherwise wait for ever for a better one, and serving with it."""
+    before = a_record("before", "2026-11-26T08:00", right=6)
+    deleted = a_record("deleted", "2026-11-26T12:00", right=9)
+    for record in (before, deleted):
+        assert promote(storage, adapter_of(storage, record.run_id), record, rule)
+    weaker = a_record("weaker", "2026-11-26T11:00", right=7)
+    uri = adapter_of(storage, "weaker")
+    assert not promote(storage, uri, weaker, rule)
+
+    storage.delete([info.key for info in storage.list("deleted/")])
+
+    assert promote(storage, uri, weaker, rule)
+    assert "names deleted, whose adapter is gone: it counts as nothing" in caplog.text
+    found = promoted(storage)
+    assert (found["run_id"], found["previous"]["run_id"]) == ("weaker", "before")
+    assert not promote(storage, adapter_of(storage, "worst"), before, rule), "this one is there"
+
+
+@pytest.mark.parametrize("uri", ["s3://elsewhere/runs/a/adapter", "{root}/../a/", None])
+def test_one_that_cannot_be_looked_for_stays(directory: Storage, uri: str | None) -> None:
+    assert promote(directory, "u/a", a_record("a", "2026-11-26T12:00"))
+    named = promoted(directory) | {"adapter_uri": uri and uri.format(root=directory.uri)}
+    directory.write(PROMOTED_KEY, json.dumps(named).encode())
+    assert not promote(directory, "u/b", a_record("b", "2026-11-26T11:00"))
+
+
+@pytest.mark.parametrize(("answer", "error"), [(403, None), (503, Unavailable)])
+def test_what_is_not_told_of_an_adapter_does_not_replace_it(
+    bucket: str, interpose: Interpose, answer: int, error: type[JobError] | None
+) -> None:
+    """Of its own right a run needs none on another one's folder."""
+    root = open_storage(f"{bucket}/runs")
+    assert promote(root, adapter_of(root, "a"), a_record("a", "2026-11-26T12:00"))
+    root.delete([f"a/adapter/{MANIFEST_NAME}"])
+
+    def refuse(call: Call) -> Answer | None:
+        asked = "/a/adapter/" in call.path or "list-type" in call.path
+        return s3_error(answer, "AccessDenied" if answer == 403 else "SlowDown") if asked else None
+
+    interpose(refuse)
+    with pytest.raises(error) if error else nullcontext():
+        root = open_storage(f"{bucket}/runs")
+        assert not promote(root, f"{root.uri}/b", a_record("b", "2026-11-26T11:00"))
+    assert promoted(root)["run_id"] == "a"
+
+
 # -- once a run -----------------------------------------------------------------------------------
 
 
 def ended_run(root: Storage, run_id: str, ended_at: str) -> Storage:
     """A run below `root` whose attempt was killed after its last swap, before it promoted."""
-    run = open_storage(f"{root.uri}/{run_id}")
+    run = open_storage(adapter_of(root, run_id))
     run.write(RECORD_KEY, a_record(run_id, ended_at).model_dump_json().encode())
     return run
 

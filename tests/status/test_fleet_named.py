@@ -92,7 +92,20 @@ def test_if_none_began_there_is_a_table_all_the_same(
 ) -> None:
     lines = table_of(capsys, directory.uri, "--run-ids", "a\nb", "--columns", "lora_r")
     assert lines[-1] == "2 runs: 2 not started; 0.0 GPU hours"
-    assert table_of(capsys, directory.uri, "--run-ids", "")[-1] == "0 runs: none; 0.0 GPU hours"
+
+
+def test_where_no_run_is_named_that_is_no_good_end(
+    directory: Storage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as where a script's variable is empty, or all runs of a plan lie in other outputs."""
+    store(directory, a_record("a"))
+    file = tmp_path / "runs.json"
+    for text in ("", "[]", '[{"run-id": "b", "settings": "{\\"output_uri\\": \\"/other\\"}"}]'):
+        file.write_text(text)
+        assert main(["status", directory.uri, "--all", "--runs", str(file)]) == 78
+        assert f"--runs {file}: names no run" in capsys.readouterr().err
+    assert main(["status", directory.uri, "--all", "--run-ids", " \n"]) == 78
+    assert "--run-ids: names no run" in capsys.readouterr().err
 
 
 def test_from_stdin(

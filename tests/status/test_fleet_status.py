@@ -18,6 +18,7 @@ from job.status.all_runs import fleet_status
 from job.status.records import scan
 from job.status.table import Selection
 from job.storage import Storage, open_storage
+from job.storage.s3 import S3Storage
 from tests.storage.wire import Answer, Call, Interpose, s3_error
 
 
@@ -251,3 +252,65 @@ def test_only_the_runs_of_one_sweep(directory: Storage, capsys: pytest.CaptureFi
     assert [row["run_id"] for row in rows] == ["sweep-1-a", "sweep-1-b"]
     assert main([*arguments, "sweep-3-"]) == 78
     assert "there are no runs sweep-3-… here" in capsys.readouterr().err
+
+
+# -- which run is promoted ------------------------------------------------------------------------
+
+
+def test_a_promoted_run_that_is_gone_is_told(
+    directory: Storage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(directory, a_record("a"))
+    store(directory, a_record("b"))
+    directory.write("promoted.json", b'{"run_id": "a-gone"}')
+    told = "promoted.json names a-gone, which is not here"
+    assert shown(directory)[-1] == told
+    assert main(["status", directory.uri, "--all", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert (len(printed.out.splitlines()), printed.err.strip()) == (2, told)
+    for options, expected in (
+        (["--prefix", "a"], True),
+        (["--prefix", "b"], False),
+        (["--run-ids", "a,a-gone"], True),
+        (["--run-ids", "a"], False),
+    ):
+        assert main(["status", directory.uri, "--all", *options]) == 0
+        assert (told in capsys.readouterr().out) is expected, options
+    store(directory, a_record("a-gone"))
+    assert told not in shown(directory)
+
+
+def test_a_promoted_run_that_cannot_be_read_says_why(directory: Storage) -> None:
+    directory.write("a/run.json", b"no json")
+    directory.write("promoted.json", b'{"run_id": "a"}')
+    [line] = [line for line in shown(directory) if line.startswith("a ")]
+    assert "promoted; is not a record of a run" in line
+
+
+def test_which_run_is_promoted_may_not_be_known(
+    bucket: str, interpose: Interpose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(call: Call) -> Answer | None:
+        refused = call.path.endswith("/promoted.json")
+        return s3_error(403, "AccessDenied") if refused else None
+
+    store(open_storage(f"{bucket}/runs"), a_record("a"))
+    interpose(refuse)
+    told = "which run is promoted is not known: "
+    assert shown(open_storage(f"{bucket}/runs"))[-1].startswith(told)
+    assert main(["status", f"{bucket}/runs", "--all", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["promoted"] is None
+    assert told in printed.err
+
+
+def test_a_folder_with_the_name_of_none_is_no_row(bucket: str) -> None:
+    """What a tool wrote with a slash too many, or a path that it did not resolve."""
+    root = open_storage(bucket)
+    assert isinstance(root, S3Storage)
+    store(open_storage(f"{bucket}/runs"), a_record("a"))
+    for key in ("runs//run.json", "runs//x", "runs/../run.json", "runs/./run.json"):
+        root.client.put_object(Bucket=root.name, Key=root.prefix + key, Body=b"{}")
+    lines = shown(open_storage(f"{bucket}/runs"))
+    assert [line.split()[0] for line in lines[1:-2]] == ["a"]
+    assert lines[-1].endswith("; 3 other folders hold no run")

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import JobError, SettingsError
+from job.errors import JobError, SettingsError, Unavailable
 from job.ledger import RECORD_KEY, Adapter, Attempt, Checkpoint, Holder, Progress, RunRecord, Status
 from job.status import describe, sparkline, status
 from job.storage import open_storage
+from tests.storage.wire import Answer, Call, Interpose, s3_error
 
 URI = "s3://bucket/out/run-1"
 ROOT = Path(__file__).resolve().parents[2]
@@ -335,6 +336,75 @@ def test_whether_a_run_is_promoted(tmp_path: Path) -> None:
         out = io.StringIO()
         status(f"{tmp_path}/{name}", as_json=True, out=out)
         assert json.loads(out.getvalue())["promoted"] is expected
+
+
+def a_succeeded_run(bucket: str) -> str:
+    record = a_record()
+    record.status, record.results = "succeeded", {"gate": "passed"}
+    store(f"{bucket}/out/run-1", record)
+    open_storage(f"{bucket}/out").write("promoted.json", b'{"run_id": "run-1"}')
+    return f"{bucket}/out/run-1"
+
+
+def test_what_may_not_be_read_is_not_known(bucket: str, interpose: Interpose) -> None:
+    """Who calls a hook must not take it for a no."""
+    uri = a_succeeded_run(bucket)
+
+    def refuse(call: Call) -> Answer | None:
+        return s3_error(403, "AccessDenied") if "/promoted.json" in call.path else None
+
+    interpose(refuse)
+    text, as_json = io.StringIO(), io.StringIO()
+    status(uri, out=text)
+    [line] = [s for s in text.getvalue().splitlines() if s.startswith("promoted")]
+    assert line.startswith(f"promoted    not known: {bucket}/out/promoted.json: ")
+    status(uri, as_json=True, out=as_json)
+    assert json.loads(as_json.getvalue())["promoted"] is None
+
+
+def test_an_outage_is_no_run_that_is_not_promoted(bucket: str, interpose: Interpose) -> None:
+    uri = a_succeeded_run(bucket)
+
+    def refuse(call: Call) -> Answer | None:
+        return s3_error(503, "SlowDown") if "/promoted.json" in call.path else None
+
+    interpose(refuse)
+    with pytest.raises(Unavailable):
+        status(uri, as_json=True, out=io.StringIO())
+
+
+def test_watch_waits_for_what_is_promoted(
+    bucket: str, interpose: Interpose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = a_succeeded_run(bucket)
+    told = threading.Event()
+
+    class Errors(io.StringIO):
+        def write(self, text: str) -> int:
+            if "storage can't be reached, trying again" in text:
+                told.set()
+            return super().write(text)
+
+    def refuse(call: Call) -> Answer | None:
+        down = not told.is_set() and "/promoted.json" in call.path
+        return s3_error(503, "SlowDown") if down else None
+
+    interpose(refuse)
+    monkeypatch.setattr(sys, "stderr", Errors())
+    out = io.StringIO()
+    assert status(uri, watch=True, out=out, interval_seconds=0.01) == 0
+    assert told.is_set()
+    assert "promoted    yes" in out.getvalue().splitlines()
+
+
+def test_a_run_in_the_root_of_its_bucket_has_nothing_beside_it(bucket: str) -> None:
+    """A copy, for one that somebody wants to keep."""
+    record = a_record()
+    record.status = "succeeded"
+    store(bucket, record)
+    out = io.StringIO()
+    status(bucket, as_json=True, out=out)
+    assert json.loads(out.getvalue())["promoted"] is False
 
 
 @pytest.mark.parametrize("module", ["job.status", "job.status.all_runs"])

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,11 +108,19 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
-def test_the_environments_rule_goes_before_the_default_one(env: pytest.MonkeyPatch) -> None:
-    env.setenv("FORGE_PROMOTE", "never")
-    [run, own] = plan('[{"seed": 1}, {"seed": 2, "promote": "newest"}]', promote="best")
-    assert "promote" not in run.settings
-    assert own.settings["promote"] == "newest"
+def test_the_rule_that_was_asked_for_goes_before_the_environments(env: pytest.MonkeyPatch) -> None:
+    """A fleet's `never` would be lost to what the chart says of single runs."""
+    env.setenv("FORGE_PROMOTE", "newest")
+    runs = plan('[{"seed": 1}, {"seed": 2, "promote": "best"}]', promote="never")
+    found = []
+    for item in (run.as_item() for run in runs):  # as a template fills them in
+        env.setenv("FORGE_SETTINGS", item["settings"])
+        found.append(load_settings().promote)
+    assert found == ["never", "best"]
+    env.setenv("FORGE_SETTINGS", '{"promote": "best"}')
+    assert plan('[{"seed": 1}]', promote="never")[0].settings["promote"] == "best"
+    env.delenv("FORGE_SETTINGS")
+    assert "promote" not in plan('[{"seed": 1}]')[0].settings
 
 
 def test_what_all_ids_begin_with_is_missed_once(env: pytest.MonkeyPatch) -> None:
@@ -202,6 +211,31 @@ def test_ids_are_those_of_the_common_output(env: pytest.MonkeyPatch) -> None:
     env.delenv("FORGE_OUTPUT_URI")
     each = '[{"name": "a", "output_uri": "s3://b/x"}, {"name": "b", "output_uri": "s3://b/y"}]'
     assert ids(plan(each)) == "run-1-a\nrun-1-b\n"
+
+
+@pytest.mark.parametrize(
+    ("runs", "common"),
+    [
+        ([{"seed": 1}, {"seed": 2}], {"output_uri": "s3://b/y"}),
+        ([{"seed": 1, "output_uri": "s3://b/y"}, {"seed": 2, "output_uri": "s3://b/z"}], {}),
+    ],
+)
+def test_a_workflow_whose_summary_would_be_empty_is_refused(
+    runs: list[dict[str, Any]],
+    common: dict[str, str],
+    env: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    env.setenv("FORGE_OUTPUT_URI", "s3://b/x")
+    env.setenv("FORGE_SETTINGS", json.dumps(common))
+    assert main(["plan", json.dumps(runs), "--into", str(tmp_path / "plan")]) == 78
+    assert "FORGE_OUTPUT_URI: s3://b/x: the summary is of the runs" in capsys.readouterr().err
+    assert not (tmp_path / "plan").exists()
+    assert main(["plan", json.dumps(runs), "--json"]) == 0, "there is no summary"
+    env.delenv("FORGE_OUTPUT_URI")
+    assert main(["plan", json.dumps(runs), "--into", str(tmp_path / "plan")]) == 0
+    assert len((tmp_path / "plan" / "ids").read_text().split()) == 2
 
 
 def test_what_may_hold_a_password_is_no_column() -> None:
