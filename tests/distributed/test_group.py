@@ -78,7 +78,7 @@ def test_nodes_that_count_otherwise_are_refused_and_take_no_seat(port: int) -> N
     grouping._agree_on_size(first, _place(0, port))
     other = replace(_place(2, port), size=4)
     with pytest.raises(SettingsError, match="rank 2 counts 4 processes, rank 0 counts 3"):
-        grouping._met(other, StopToken(), time.monotonic() + 60, bool)
+        grouping._met(other, StopToken(), time.monotonic() + 60, lambda: None)
     assert not first.check(["joined/2"])
     with pytest.raises(SettingsError, match="rank 2 counts 4 processes"):
         _met(port, StopToken())
@@ -89,4 +89,4 @@ def test_rank_0_waits_for_the_others_though_nobody_knows_its_name_yet(port: int)
     """A headless service's name comes with its pods."""
     owner = replace(_place(0, port), host="nobody.invalid")
     with pytest.raises(PeerLost, match="rank 1, 2 of 3 did not come"):
-        grouping._met(owner, StopToken(), time.monotonic(), bool)
+        grouping._met(owner, StopToken(), time.monotonic(), lambda: None)

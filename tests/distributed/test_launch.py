@@ -204,7 +204,7 @@ def test_a_worker_that_takes_no_notice_of_being_told_is_killed() -> None:
             time.sleep(1000)
         sys.exit(70)
     """
-    launcher = _launcher(worker, follow_seconds=0.2, **SETTINGS, FORGE_GRACE_SECONDS="1")
+    launcher = _launcher(worker, TWO, 0.2, **SETTINGS, FORGE_GRACE_SECONDS="1")
     assert launcher.communicate(timeout=50)[0].strip() == "(70, '')"
 
 
