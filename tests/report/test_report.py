@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from job.dataset.review.preview import PreviewConversation, views
 from job.ledger import (
     Attempt,
     Checkpoint,
@@ -301,6 +302,14 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     for content in report.values():
         assert b"hub-token-1" not in content
         assert b"hunter2" not in content
+
+
+def test_secrets_in_the_fields_of_a_sample_are_masked() -> None:
+    secret = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hI6"
+    row = PreviewConversation("a:1", "train", 9, 3, (), {secret: "x"})
+    page = a_report(samples=views([row]))["report.html"].decode()
+    assert "<dt>***</dt>" in page
+    assert secret not in page
 
 
 def test_an_evaluation_with_unknown_measures_and_null_rates() -> None:
