@@ -68,6 +68,7 @@ def _document(
                 **span.attempt.model_dump(mode="json"),
                 "seconds": round(span.seconds, 1),
                 "seconds_at_least": span.at_least,
+                "lost_at_least": span.lost_at_least,
             }
             for span in spans(record)
         ],
@@ -113,7 +114,9 @@ def _cost(
     record: RunRecord, gpu_hour_price: float | None, step_seconds: float | None
 ) -> dict[str, Any]:
     """`wasted_hours`, by the clock, went into steps that were trained twice, after a kill or a
-    preemption. Each GPU of an attempt is paid for all of its time; `gpus` had the last one."""
+    preemption; killed attempts may have lost more steps than their heartbeats had told of
+    (`wasted_at_least`). Each GPU of an attempt is paid for all of its time; `gpus` had the last
+    one."""
     hours = gpu_hours(record)
     lost_steps = sum(attempt.lost_steps for attempt in record.attempts)
     seconds = 0.0 if not lost_steps else step_seconds
@@ -126,6 +129,7 @@ def _cost(
         "price_per_gpu_hour": gpu_hour_price,
         "amount": None if gpu_hour_price is None else round(hours * gpu_hour_price, 4),
         "wasted_steps": lost_steps,
+        "wasted_at_least": any(span.lost_at_least for span in spans(record)),
         "wasted_hours": None if wasted is None else round(wasted, 4),
         "wasted_amount": None
         if gpu_hour_price is None or wasted_gpu_hours is None

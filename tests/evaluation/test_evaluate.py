@@ -20,7 +20,6 @@ from job.evaluation.generate import batches, generate, generating
 from job.lifecycle import StopToken
 from tests.evaluation.conftest import Loaded
 
-
 NOT_ASKED: Any = None
 """The score of an answer that holds no secret, where answers are kept."""
 
