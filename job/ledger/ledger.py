@@ -147,7 +147,13 @@ class Ledger:
         return self.update(lambda _record: None)
 
     def heartbeat(self, progress: Progress) -> None:
-        self.update(lambda record: setattr(record, "progress", progress))
+        """A finished run keeps the progress that it ended with."""
+
+        def change(record: RunRecord) -> None:
+            if record.status not in FINISHED:
+                record.progress = progress
+
+        self.update(change)
 
     def close(
         self, status: Status, exit_code: int, reason: str, progress: Progress | None = None
