@@ -100,7 +100,7 @@ def totals(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row, columns: Sequence[str]) -> list[str]:
     steps = "–" if row.step is None else f"{row.step}/{row.max_steps or '?'}"
-    reason = "promoted" if row.promoted else row.reason
+    reason = "promoted" if row.promoted else printable(row.reason)
     if len(reason) > _REASON_WIDTH:
         reason = reason[: _REASON_WIDTH - 1] + "…"
     cells = [row.run_id, row.status, steps, _number(row.loss, ".4f"), _number(row.exact, ".1%")]

@@ -195,6 +195,13 @@ def test_names_from_storage_cannot_write_on_the_terminal(directory: Storage) -> 
     assert "\x1b" not in "\n".join(shown(directory))
 
 
+def test_a_reason_of_several_lines_is_one(directory: Storage) -> None:
+    record = a_record("a", "failed")
+    record.current.reason = "2 problems:\n  - a: b\n  - c: d"
+    store(directory, record)
+    assert shown(directory)[1].endswith("2 problems: - a: b - c: d")
+
+
 def test_no_run_at_all_is_exit_78(directory: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     directory.write("something/else", b"")
     assert main(["status", directory.uri, "--all"]) == 78
