@@ -230,12 +230,16 @@ class RunRecord(_Part):
 
     @property
     def processes(self) -> int:
-        """That train together now, each on a GPU of its own."""
+        """That train together now, each on a GPU of its own if there is any."""
         return self.processes_of(self.current) if self.attempts else 1
 
     def processes_of(self, attempt: Attempt) -> int:
         """As the attempt says; before it could, as the fingerprint does, or one."""
         return int(attempt.processes or self.fingerprint.get("world_size") or 1)
+
+    def gpus_of(self, attempt: Attempt) -> int:
+        """None where the model was loaded on a CPU; before it is loaded nobody knows."""
+        return 0 if self.model.get("device") == "cpu" else self.processes_of(attempt)
 
     @property
     def had_card(self) -> bool:

@@ -38,7 +38,7 @@ def held_seconds(record: RunRecord, *, before_attempt: int | None = None) -> flo
 
 
 def gpu_hours(record: RunRecord) -> float:
-    """Of all attempts, each with the GPUs that it had."""
+    """Of all attempts, each with the GPUs that it had; 0 for a run on a CPU."""
     return sum(span.seconds * span.gpus for span in spans(record)) / 3600
 
 
@@ -48,7 +48,7 @@ def _span(before: Attempt | None, attempt: Attempt, record: RunRecord) -> Span:
     lost_at_least = attempt.lost_at_least
     if lost_at_least is None:  # older versions did not note it
         lost_at_least = before is not None and before.ended_at is None
-    return Span(attempt, seconds, at_least, record.processes_of(attempt), lost_at_least)
+    return Span(attempt, seconds, at_least, record.gpus_of(attempt), lost_at_least)
 
 
 def _end_of(attempt: Attempt, record: RunRecord) -> tuple[str, bool]:

@@ -193,6 +193,7 @@ def test_time_and_money_are_those_of_all_attempts(report: dict[str, bytes]) -> N
     assert document["cost"] == {
         "gpus": 1,
         "gpu_hours": 0.5,
+        "held_hours": 0.5,
         "at_least": True,
         "price_per_gpu_hour": 2.0,
         "amount": 1.0,
@@ -264,6 +265,16 @@ def test_what_is_known_of_lost_steps_is_said_as_such() -> None:
     report = a_report(record)
     assert json.loads(report["report.json"])["cost"]["wasted_at_least"] is False
     assert "trained twice 1 steps" in " ".join(Page(report["report.html"]).text.split())
+
+
+def test_a_run_on_a_cpu_has_no_gpu_to_pay_for() -> None:
+    report = a_report(a_record(model={"device": "cpu"}))
+    cost = json.loads(report["report.json"])["cost"]
+    assert (cost["gpus"], cost["gpu_hours"], cost["held_hours"]) == (0, 0, 0.5)
+    assert (cost["amount"], cost["wasted_amount"]) == (None, None)
+    text = " ".join(Page(report["report.html"]).text.split())
+    assert "hours ≥ 0.50 without a GPU" in text
+    assert "GPU hours" not in text
 
 
 def test_no_price_no_money() -> None:

@@ -164,6 +164,13 @@ def test_hours_are_those_of_the_gpus_that_each_attempt_had(directory: Storage) -
     assert row.gpu_hours == pytest.approx(9, rel=0.01)
 
 
+def test_a_run_on_a_cpu_has_no_gpu_hours(directory: Storage) -> None:
+    store(directory, a_record("a", "succeeded", model={"device": "cpu"}))
+    (row,) = scan(directory)
+    assert row is not None
+    assert row.gpu_hours == 0
+
+
 def test_a_run_without_a_heartbeat_is_told(directory: Storage) -> None:
     store(directory, a_record("a", updated_at=ago(91)))
     store(directory, a_record("b", updated_at=ago(80)))
