@@ -48,9 +48,17 @@ class JobError(Exception):
     exit_code: int = 70
     title: str = "unexpected error"
 
-    def __init__(self, problems: str | Problem | Iterable[Problem]) -> None:
+    def __init__(self, problems: str | Problem | Iterable[Problem], remedy: str = "") -> None:
+        """`remedy` is what mends all problems together, where that is one thing."""
         self.problems = _as_problems(problems)
-        super().__init__(describe(self.problems))
+        self.remedy = remedy
+        super().__init__(describe(self.problems) + self._way_out())
+
+    def _way_out(self) -> str:
+        if not self.remedy:
+            return ""
+        end = "\n" if len(self.problems) > 1 else " "
+        return f";{end}to mend it: {self.remedy}"
 
 
 class DataError(JobError):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, TextIO
 
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 """Of a curve, lowest first."""
+_LINE_END: Final = re.compile(r"[ \t\r]*\n[ \t\r\n]*")
 _PLAIN: Final = str.maketrans(BLOCKS + "–…", "_.:-=+*#" + "-~")
 
 
 def printable(text: str) -> str:
     """One line with what would move the cursor or colour the screen written out: names and reasons
-    come from whoever could write to the bucket."""
+    come from whoever could write to the bucket. A reason of several lines has blanks between them,
+    as in the termination message."""
+    text = _LINE_END.sub(" ", text)
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 

@@ -105,6 +105,13 @@ def test_an_error_is_made_of_a_sentence_a_problem_or_several() -> None:
     assert str(error) == "2 problems:\n  - a: b\n  - c: d (e)"
 
 
+def test_what_mends_all_of_them_is_no_problem_of_its_own() -> None:
+    one, two = Problem("a", "b"), Problem("c", "d", "e")
+    assert str(JobError(one, "undo it")) == "a: b; to mend it: undo it"
+    lines = str(JobError([one, two], "undo it")).splitlines()
+    assert lines == ["2 problems:", "  - a: b", "  - c: d (e);", "to mend it: undo it"]
+
+
 def test_very_many_problems_are_cut() -> None:
     problems = [Problem(f"f:{n}", "bad") for n in range(60)]
     lines = describe(problems).splitlines()

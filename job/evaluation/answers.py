@@ -1,7 +1,8 @@
 """The answers of an evaluation under way, kept where the next attempt finds them.
 
 One object, `evaluation/answers.jsonl` of the run: a line that says what they depend on, and one for
-each turn. Answers of other weights, prompts or limits are as good as none.
+each turn. Answers of other weights, prompts or limits are as good as none. Secrets are masked: an
+answer that had one is kept with its score, which the next attempt could not find again.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
 
+from job.dataset.rows.secrets import mask_secrets
+from job.evaluation.calls import Score
 from job.evaluation.document import Answer
 
 _log = logging.getLogger(__name__)
@@ -54,6 +57,8 @@ class Answers:
     """Base's and adapter's answers by the turn's number, and what they have cost so far."""
 
     key: str
+    judge: Callable[[int, Answer], Score]
+    """The score of an answer to the turn of a number."""
     base: dict[int, Answer] = field(default_factory=dict)
     adapter: dict[int, Answer] = field(default_factory=dict)
     earlier_seconds: float = 0.0
@@ -62,12 +67,12 @@ class Answers:
     _saved: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def resumed(cls, key: str, keeper: Keeper) -> Answers:
+    def resumed(cls, key: str, keeper: Keeper, judge: Callable[[int, Answer], Score]) -> Answers:
         """Go on from what is kept, if it is of the same key."""
+        found = cls(key, judge)
         content = keeper.read()
-        found = _parsed(content, key) if content else None
-        if found is None:
-            return cls(key)
+        if not content or not found._parse(content):
+            return cls(key, judge)
         _log.info("%d held-out turns were answered by an earlier attempt", len(found.adapter))
         return found
 
@@ -90,23 +95,33 @@ class Answers:
     def _serialized(self) -> bytes:
         lines: list[dict[str, Any]] = [{"key": self.key, "seconds": self.seconds}]
         for number in sorted(self.base.keys() & self.adapter.keys()):
-            base, adapter = self.base[number], self.adapter[number]
-            texts = {"base": [base.text, base.cut_off], "adapter": [adapter.text, adapter.cut_off]}
-            lines.append({"turn": number, **texts})
+            models = {"base": self.base[number], "adapter": self.adapter[number]}
+            kept = {model: self._kept(number, answer) for model, answer in models.items()}
+            lines.append({"turn": number, **kept})
         return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
+    def _kept(self, number: int, answer: Answer) -> list[Any]:
+        masked, score = mask_secrets(answer.text), answer.judged
+        if score is None and masked != answer.text:
+            score = self.judge(number, answer)
+        return [masked, answer.cut_off, *([asdict(score)] if score else [])]
 
-def _parsed(content: bytes, key: str) -> Answers | None:
-    try:
-        head, *lines = [json.loads(line) for line in content.splitlines()]
-        if head["key"] != key:
-            _log.info("the answers of an earlier attempt are of other weights or prompts")
-            return None
-        found = Answers(key, earlier_seconds=float(head["seconds"]))
-        for line in lines:
-            base, adapter = Answer(*line["base"]), Answer(*line["adapter"])
-            found.add([int(line["turn"])], [base], [adapter])
-    except (ValueError, TypeError, KeyError) as error:
-        _log.warning("the answers of an earlier attempt can't be read: %s", error)
-        return None
-    return found
+    def _parse(self, content: bytes) -> bool:
+        """Take up what `_serialized` made of others, if they are of the same key."""
+        try:
+            head, *lines = [json.loads(line) for line in content.splitlines()]
+            if head["key"] != self.key:
+                _log.info("the answers of an earlier attempt are of other weights or prompts")
+                return False
+            self.earlier_seconds = float(head["seconds"])
+            for line in lines:
+                base, adapter = _answer(*line["base"]), _answer(*line["adapter"])
+                self.add([int(line["turn"])], [base], [adapter])
+        except (ValueError, TypeError, KeyError) as error:
+            _log.warning("the answers of an earlier attempt can't be read: %s", error)
+            return False
+        return True
+
+
+def _answer(text: str, cut_off: bool, score: dict[str, Any] | None = None) -> Answer:
+    return Answer(text, cut_off, None if score is None else Score(**score))

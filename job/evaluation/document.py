@@ -9,7 +9,7 @@
      "held_out_sha256": of the judged turns and how they are judged,
      "stopped_by": None or "seconds", "seconds": …}
 
-Free of torch: answers may come from a server as well.
+Secrets in texts and names are masked. Free of torch: answers may come from a server as well.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from job.choices import TextMatch
 from job.dataset import Message, Row, ToolReader, declared, distinct_turns
+from job.dataset.rows.secrets import mask_secrets
 from job.evaluation.calls import (
     Score,
     expected_calls,
@@ -62,6 +63,8 @@ class Answer:
     """Tool calls as Hermes writes them."""
     cut_off: bool = False
     """It reached the limit of tokens before it ended."""
+    judged: Score | None = None
+    """Its score, where that can't be told from the text any more, as secrets in it are masked."""
 
 
 def turns_of(rows: Sequence[Row]) -> list[Turn]:
@@ -90,16 +93,7 @@ def document(
     reader = ToolReader()
 
     def scores(answers: Mapping[int, Answer]) -> list[Score]:
-        return [
-            score(
-                turn.expected,
-                answers[number].text,
-                declared(turn.row, reader),
-                cut_off=answers[number].cut_off,
-                text_match=text_match,
-            )
-            for number, turn in zip(numbers, judged, strict=True)
-        ]
+        return [judge(turns[number], answers[number], text_match, reader) for number in numbers]
 
     after = scores(adapter)
     before = None if base is None else scores(base)
@@ -120,6 +114,17 @@ def document(
         "stopped_by": stopped_by,
         "seconds": round(seconds, 3),
     }
+
+
+def judge(turn: Turn, answer: Answer, text_match: TextMatch, reader: ToolReader) -> Score:
+    """The score of an answer; `reader` is shared by the turns of an evaluation."""
+    return answer.judged or score(
+        turn.expected,
+        answer.text,
+        declared(turn.row, reader),
+        cut_off=answer.cut_off,
+        text_match=text_match,
+    )
 
 
 def _digest(turns: Sequence[Turn], text_match: TextMatch) -> str:
@@ -167,4 +172,6 @@ def _last_text(messages: Sequence[Message]) -> str:
 
 
 def _short(text: str) -> str:
+    """As it may be shown. Masked first: half a secret is not known for one."""
+    text = mask_secrets(text)
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"

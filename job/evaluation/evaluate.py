@@ -9,10 +9,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from job.choices import TextMatch
-from job.dataset import ChatFormat, Row
+from job.dataset import ChatFormat, Row, ToolReader
 from job.errors import Preempted
 from job.evaluation.answers import SAVE_SECONDS, Answers, Keeper, Nowhere, key_of
-from job.evaluation.document import Answer, Turn, document, repeated, text_of, turns_of
+from job.evaluation.document import (
+    Answer,
+    Turn,
+    document,
+    judge,
+    repeated,
+    text_of,
+    turns_of,
+)
 from job.evaluation.generate import (
     MAX_NEW_TOKENS,
     base_model,
@@ -48,9 +56,9 @@ class Plan:
         self.max_new_tokens = _longest_answer(tokenizer, turns)
         self.batches = batches([len(ids) for ids in self.tokens], self.max_new_tokens)
 
-    def key(self, model: Any, made_with: str) -> str:
+    def key(self, model: Any, made_with: str, text_match: TextMatch) -> str:
         tokens = hashlib.sha256(repr(self.tokens).encode()).hexdigest()
-        return key_of(weights_sha256(model), tokens, self.max_new_tokens, made_with)
+        return key_of(weights_sha256(model), tokens, self.max_new_tokens, made_with, text_match)
 
     def answered(self, batch: Sequence[int], answers: Sequence[Answer]) -> list[Answer]:
         return [
@@ -85,7 +93,12 @@ def evaluate(
         return None
     keeper = keeper or Nowhere()
     plan = Plan(tokenizer, chat, turns)
-    answers = Answers.resumed(plan.key(model, made_with), keeper)
+    reader = ToolReader()
+    answers = Answers.resumed(
+        plan.key(model, made_with, bounds.text_match),
+        keeper,
+        lambda number, answer: judge(turns[number], answer, bounds.text_match, reader),
+    )
     same = repeated(rows, turns)
     more = f" ({same} more are the same as one of them)" if same else ""
     _log.info("generating %d held-out turns with base model and adapter%s", len(turns), more)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, TypeAlias
 
 from job.dataset import Row
+from job.dataset.rows.secrets import mask_secrets
 from job.evaluation.calls import Score, expected_calls
 
 Table: TypeAlias = dict[str, dict[str, int | None]]
@@ -36,7 +37,9 @@ def by_scenario(
 
 
 def label(name: str) -> str:
-    """A name from the data as it can be shown anywhere: printable, of one line, not long."""
+    """A name from the data as it can be shown anywhere: printable, of one line, not long, without
+    secrets."""
+    name = mask_secrets(name)
     cut = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut).strip()
     return shown or "(no name)"

@@ -90,8 +90,8 @@ def refuse_too_late(differences: Sequence[Difference], step: int) -> None:
     late = [found for found in differences if found.needs_a_step]
     if late:
         way = "use the old values, or another FORGE_RUN_ID for a new run"
-        mend = Problem("to mend it", f"training was over at step {step}: {way}")
-        raise FingerprintMismatch([*(found.problem for found in late), mend])
+        remedy = f"training was over at step {step}: {way}"
+        raise FingerprintMismatch([found.problem for found in late], remedy)
 
 
 def covers(fields: Iterable[str], name: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from job.errors import FingerprintMismatch, Problem
+from job.errors import FingerprintMismatch
 from job.ledger.difference import Difference, covers
 
 _VERSIONS = "versions."
@@ -53,7 +53,7 @@ def compare(
 
     `accepted` names fields (or their dotted parents) whose change is allowed, if the checkpoints
     can be loaded under it; with `data` goes `rows`. Returns the tolerated differences. Raises
-    `FingerprintMismatch` with one problem for each refused one, and how to mend it: a `finished`
+    `FingerprintMismatch` with one problem for each refused one, and a remedy: a `finished`
     run has nothing left that could take a change up. Fields that only `recorded` or only `current`
     knows are differences too.
     """
@@ -69,19 +69,18 @@ def compare(
         (tolerated if free else refused).append(found)
     if refused:
         raise FingerprintMismatch(
-            [*(found.problem for found in refused), _remedy(refused, finished)]
+            [found.problem for found in refused], remedy=_remedy(refused, finished)
         )
     return tolerated
 
 
-def _remedy(refused: list[Difference], finished: bool) -> Problem:
+def _remedy(refused: list[Difference], finished: bool) -> str:
     way = "use the old values, or another FORGE_RUN_ID for a new run"
     if finished:
-        return Problem("to mend it", f"the run is finished: {way}")
+        return f"the run is finished: {way}"
     names = [found.name for found in refused]
     settled = {_SETTLES[name] for name in names if name in _SETTLES}
     fields = ",".join(f.name for f in refused if f.name not in settled and f.loads)
     if not fields:
-        return Problem("to mend it", way)
-    accept = f"or accept the change: FORGE_ALLOW_FINGERPRINT_CHANGE={fields}"
-    return Problem("to mend it", way, accept)
+        return way
+    return f"{way} (or accept the change: FORGE_ALLOW_FINGERPRINT_CHANGE={fields})"

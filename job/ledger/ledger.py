@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from job.errors import Fenced, JobError, Problem
-from job.ledger.record import FINISHED, Attempt, Holder, Progress, RunRecord, Status, now
+from job.ledger.record import FINISHED, TRAINED, Attempt, Holder, Progress, RunRecord, Status, now
 from job.storage.base import Conflict, NotFound, Storage, Unanswered
 
 RECORD_KEY = "run.json"
@@ -147,7 +147,13 @@ class Ledger:
         return self.update(lambda _record: None)
 
     def heartbeat(self, progress: Progress) -> None:
-        self.update(lambda record: setattr(record, "progress", progress))
+        """A finished run keeps the progress that it ended with."""
+
+        def change(record: RunRecord) -> None:
+            if record.status not in FINISHED:
+                record.progress = progress
+
+        self.update(change)
 
     def close(
         self, status: Status, exit_code: int, reason: str, progress: Progress | None = None
@@ -223,7 +229,8 @@ def _open_attempt(
 ) -> None:
     durable = record.durable_step
     lost = max(0, record.progress.step - durable)
-    if record.attempts and record.current.ended_at is None:
+    killed = bool(record.attempts) and record.current.ended_at is None
+    if killed:
         # It was killed without a chance to say how far it got, and when.
         record.current.last_seen_at = record.updated_at
         record.current.to_step = max(record.current.from_step, durable)
@@ -247,6 +254,8 @@ def _open_attempt(
             from_step=durable,
             to_step=durable,
             lost_steps=lost,
+            lost_at_least=killed and before.phase not in TRAINED,
+            began=False,
         )
     )
 

@@ -17,6 +17,9 @@ Status = Literal["running", "preempted", "succeeded", "gate_failed", "failed"]
 FINISHED: tuple[Status, ...] = ("succeeded", "gate_failed")
 """Nothing is left to do: a new attempt verifies and ends with the run's verdict."""
 
+TRAINED = ("evaluation", "publishing", "finished")
+"""Phases of `Progress` in which no step is made any more."""
+
 _SILENT_BEATS = 3
 """Heartbeats that a running attempt may miss before it is called silent."""
 _DEFAULT_HEARTBEAT_SECONDS = 30.0
@@ -150,6 +153,11 @@ class Attempt(_Part):
     lost_steps: int = 0
     """Steps trained before that were not durable, or whose checkpoint was rejected, and are trained
     again."""
+    lost_at_least: bool | None = None
+    """There may be more of them: the attempt before was killed, and its last heartbeat is all that
+    is known. None in a record of an earlier release."""
+    began: bool | None = None
+    """It came as far as training, with what it goes on from loaded. None as above."""
     exit_code: int | None = None
     """None while it runs, and for ever if it was killed without a chance to say so."""
     reason: str = ""
@@ -167,6 +175,12 @@ class Attempt(_Part):
     """By one of them a validation loss is of something else: none before it says anything."""
     advanced: bool = False
     """It kept what no step shows: answers of the evaluation, or an export."""
+
+    @property
+    def resumed(self) -> bool:
+        """It trained on from a checkpoint: one that was refused before, as by another fingerprint,
+        did not. Of an earlier release's nobody knows, so it counts."""
+        return self.from_step > 0 and self.began is not False
 
     @property
     def progressed(self) -> bool:
@@ -216,12 +230,16 @@ class RunRecord(_Part):
 
     @property
     def processes(self) -> int:
-        """That train together now, each on a GPU of its own."""
+        """That train together now, each on a GPU of its own if there is any."""
         return self.processes_of(self.current) if self.attempts else 1
 
     def processes_of(self, attempt: Attempt) -> int:
         """As the attempt says; before it could, as the fingerprint does, or one."""
         return int(attempt.processes or self.fingerprint.get("world_size") or 1)
+
+    def gpus_of(self, attempt: Attempt) -> int:
+        """None where the model was loaded on a CPU; before it is loaded nobody knows."""
+        return 0 if self.model.get("device") == "cpu" else self.processes_of(attempt)
 
     @property
     def had_card(self) -> bool:
@@ -236,7 +254,7 @@ class RunRecord(_Part):
     @property
     def resumed_at(self) -> list[int]:
         """The steps that attempts went on from, oldest first."""
-        return [attempt.from_step for attempt in self.attempts if attempt.from_step]
+        return [attempt.from_step for attempt in self.attempts if attempt.resumed]
 
     @property
     def current(self) -> Attempt:

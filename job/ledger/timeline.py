@@ -18,11 +18,14 @@ class Span:
     """The attempt was killed: it held its pod for longer than can be known."""
     gpus: int
     """That it held all the time."""
+    lost_at_least: bool
+    """Of its `lost_steps`: the attempt before was killed, and had told of no more."""
 
 
 def spans(record: RunRecord) -> list[Span]:
     """One for each attempt, oldest first."""
-    return [_span(attempt, record) for attempt in record.attempts]
+    before = [None, *record.attempts]
+    return [_span(*pair, record) for pair in zip(before, record.attempts, strict=False)]
 
 
 def held_seconds(record: RunRecord, *, before_attempt: int | None = None) -> float:
@@ -35,14 +38,17 @@ def held_seconds(record: RunRecord, *, before_attempt: int | None = None) -> flo
 
 
 def gpu_hours(record: RunRecord) -> float:
-    """Of all attempts, each with the GPUs that it had."""
+    """Of all attempts, each with the GPUs that it had; 0 for a run on a CPU."""
     return sum(span.seconds * span.gpus for span in spans(record)) / 3600
 
 
-def _span(attempt: Attempt, record: RunRecord) -> Span:
+def _span(before: Attempt | None, attempt: Attempt, record: RunRecord) -> Span:
     end, at_least = _end_of(attempt, record)
     seconds = _between(attempt.started_at, end)
-    return Span(attempt, seconds, at_least, record.processes_of(attempt))
+    lost_at_least = attempt.lost_at_least
+    if lost_at_least is None:  # older versions did not note it
+        lost_at_least = before is not None and before.ended_at is None
+    return Span(attempt, seconds, at_least, record.gpus_of(attempt), lost_at_least)
 
 
 def _end_of(attempt: Attempt, record: RunRecord) -> tuple[str, bool]:

@@ -125,10 +125,10 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[RunState], float]], ...]] = (
         lambda s: s.totals.supervised_tokens,
     ),
     ("samples", "Conversations trained on.", lambda s: s.totals.samples),
-    ("resumes", "Attempts that went on from a checkpoint.", lambda s: s.resumes),
+    ("resumes", "Attempts that trained on from a checkpoint.", lambda s: s.resumes),
     (
         "wasted_steps",
-        "Steps trained twice, as they were not durable when an attempt ended.",
+        "Steps trained twice, as far as an attempt could tell before its end or its kill.",
         lambda s: s.wasted_steps,
     ),
 )

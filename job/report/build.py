@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from job.ledger import RunRecord, gpu_hours, spans
+from job.ledger import RunRecord, gpu_hours, held_seconds, spans
 from job.plots import not_finite
 from job.redact import Redactor
 from job.report.page import render
@@ -68,6 +68,7 @@ def _document(
                 **span.attempt.model_dump(mode="json"),
                 "seconds": round(span.seconds, 1),
                 "seconds_at_least": span.at_least,
+                "lost_at_least": span.lost_at_least,
             }
             for span in spans(record)
         ],
@@ -113,23 +114,28 @@ def _cost(
     record: RunRecord, gpu_hour_price: float | None, step_seconds: float | None
 ) -> dict[str, Any]:
     """`wasted_hours`, by the clock, went into steps that were trained twice, after a kill or a
-    preemption. Each GPU of an attempt is paid for all of its time; `gpus` had the last one."""
-    hours = gpu_hours(record)
+    preemption; killed attempts may have lost more steps than their heartbeats had told of
+    (`wasted_at_least`). Each GPU of an attempt is paid for all of its time; `gpus` had the last
+    one. A run on a CPU has no GPU to pay for."""
+    hours, gpus = gpu_hours(record), record.gpus_of(record.current) if record.attempts else 0
+    priced = gpu_hour_price if gpus else None
     lost_steps = sum(attempt.lost_steps for attempt in record.attempts)
     seconds = 0.0 if not lost_steps else step_seconds
     wasted = None if seconds is None else lost_steps * seconds / 3600
     wasted_gpu_hours = None if seconds is None else _lost_gpu_steps(record) * seconds / 3600
     return {
-        "gpus": record.processes,
+        "gpus": gpus,
         "gpu_hours": round(hours, 4),
+        "held_hours": round(held_seconds(record) / 3600, 4),
         "at_least": any(span.at_least for span in spans(record)),
         "price_per_gpu_hour": gpu_hour_price,
-        "amount": None if gpu_hour_price is None else round(hours * gpu_hour_price, 4),
+        "amount": None if priced is None else round(hours * priced, 4),
         "wasted_steps": lost_steps,
+        "wasted_at_least": any(span.lost_at_least for span in spans(record)),
         "wasted_hours": None if wasted is None else round(wasted, 4),
         "wasted_amount": None
-        if gpu_hour_price is None or wasted_gpu_hours is None
-        else round(wasted_gpu_hours * gpu_hour_price, 4),
+        if priced is None or wasted_gpu_hours is None
+        else round(wasted_gpu_hours * priced, 4),
     }
 
 

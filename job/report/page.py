@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from job.dataset.review.visible import visible
+from job.dataset.rows.secrets import mask_secrets
 from job.evaluation.measures import LABELS
 from job.ledger import flatten, versions
 from job.pages import environment
@@ -38,7 +39,7 @@ def render(
         "duration": _duration,
         "percent": _percent,
         "moment": _moment,
-        "shown": lambda value: visible(str(value)),
+        "shown": lambda value: visible(mask_secrets(str(value))),
     }
     evaluation = document["evaluation"] or {}
     logged = sum("loss" in entry for entry in history)

@@ -57,9 +57,11 @@ def close_attempt(
         metrics.ending(getattr(error, "exit_code", JobError.exit_code))
         if isinstance(error, Fenced):
             return error  # the record belongs to somebody else now
-        metrics.phase("preempted" if isinstance(error, Preempted) else "failed")
         if ledger.record.status in FINISHED:
-            return error  # a failed gate, or a promotion that is the next attempt's to make
+            # A failed gate, or a promotion that is the next attempt's to make: the code says so.
+            metrics.phase("finished")
+            return error
+        metrics.phase("preempted" if isinstance(error, Preempted) else "failed")
         if isinstance(error, Preempted):
             _save_what_there_is(ledger, uploader, metrics, stop)
         elif not isinstance(error, _NO_WAY_THERE):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from job.checkpoint import Change, CheckpointUploader, Grace, Local
-from job.ledger import Ledger, MicroBatch, held_seconds
+from job.ledger import Ledger, MicroBatch, RunRecord, held_seconds
 from job.logs import LogContext, ProgressBar
 from job.memory import GIB
 from job.metrics import Metrics, Totals
@@ -66,7 +66,7 @@ class Monitor:
         self._max_steps = 0
         self._bar: ProgressBar | None = None
         self._last_line = 0.0
-        self._once_begun: list[Change] = []
+        self._once_begun: list[Change] = [_note_that_it_began]
         self.history: Sequence[Mapping[str, Any]] = ()
         """The Trainer's log over all attempts, for the report of a run that fails."""
 
@@ -102,7 +102,7 @@ class Monitor:
             step,
             Totals(state.tokens, state.supervised_tokens, state.samples, state.train_seconds),
             held_seconds=held_seconds(record, before_attempt=record.attempt),
-            resumes=sum(attempt.from_step > 0 for attempt in record.attempts),
+            resumes=sum(attempt.resumed for attempt in record.attempts[:-1]) + (step > 0),
             wasted_steps=sum(attempt.lost_steps for attempt in record.attempts),
             losses=record.progress.losses,
         )
@@ -181,3 +181,7 @@ class Monitor:
             self._last_line = now
             fields = {"loss": loss, "learning_rate": logs.get("learning_rate")}
             _log.info("step %d/%d loss %.4f", step, self._max_steps, loss, extra={"fields": fields})
+
+
+def _note_that_it_began(record: RunRecord) -> None:
+    record.current.began = True

@@ -100,7 +100,8 @@ def totals(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row, columns: Sequence[str]) -> list[str]:
     steps = "–" if row.step is None else f"{row.step}/{row.max_steps or '?'}"
-    reason = "; ".join(filter(None, ("promoted" if row.promoted else "", row.reason)))
+    told = ("promoted" if row.promoted else "", printable(row.reason))
+    reason = "; ".join(filter(None, told))
     if len(reason) > _REASON_WIDTH:
         reason = reason[: _REASON_WIDTH - 1] + "…"
     cells = [row.run_id, row.status, steps, _number(row.loss, ".4f"), _number(row.exact, ".1%")]

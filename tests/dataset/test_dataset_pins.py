@@ -167,7 +167,7 @@ def test_all_that_changed_is_told_at_once_with_both_sides(
 
     assert isinstance(caught.value, DataError)
     assert caught.value.exit_code == 65
-    changed, cut, removed, mend = (str(problem) for problem in caught.value.problems)
+    changed, cut, removed = (str(problem) for problem in caught.value.problems)
     assert changed == (
         f"{bucket}/data/a.jsonl: was changed: ETag {etag} -> {storage.stat('data/a.jsonl').etag}, "
         f"SHA-256 {before} -> {after}"
@@ -180,8 +180,8 @@ def test_all_that_changed_is_told_at_once_with_both_sides(
         f"{bucket}/data/d.jsonl: was removed; it had {len(LINE)} bytes, ETag {etag}, "
         f"SHA-256 {before}"
     )
-    assert mend == (
-        "to mend it: restore the objects as they were, or set another FORGE_RUN_ID for a new run "
+    assert caught.value.remedy == (
+        "restore the objects as they were, or set another FORGE_RUN_ID for a new run "
         "(or train on what is there now: FORGE_ALLOW_FINGERPRINT_CHANGE=data)"
     )
 
@@ -221,7 +221,7 @@ def test_other_bytes_under_the_same_etag(
 
     with interposed(s3_server, lie) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        with pytest.raises(DataChanged, match=r"a\.jsonl: was changed: SHA-256 \w+ -> \w+\n"):
+        with pytest.raises(DataChanged, match=r"a\.jsonl: was changed: SHA-256 \w+ -> \w+;"):
             fetch([pin.uri], fresh_dir, None, [pin])
 
 

@@ -142,3 +142,9 @@ def test_two_threads_count_as_one() -> None:
     assert tally.refused == 4000
     [(kind, counted)] = tally.warnings.items()
     assert (kind, counted.count) == ("messages.content: holds …", 4000)
+
+
+def test_no_secret_is_in_the_kind_of_a_warning() -> None:
+    tally, secret = Tally(), "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hI6"
+    tally.warn(Row("f", 1, ()), RowProblem(f"arguments.{secret}", "is in no schema"))
+    assert list(tally.warnings) == ["arguments.***: is in no schema"]

@@ -1,11 +1,16 @@
-"""When figures of two evaluations can be compared: `held_out_sha256`."""
+"""What the document says: which figures can be compared (`held_out_sha256`), and no secrets."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from job.dataset import Row
-from job.evaluation.document import Answer, document, repeated, turns_of
+from job.dataset import Row, ToolReader
+from job.evaluation.answers import Answers
+from job.evaluation.document import Answer, document, judge, repeated, turns_of
+from tests.evaluation.test_evaluate import Kept
+
+SECRET = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hI6"
 
 
 def a_row(question: str, uri: str = "a.jsonl", line: int = 1, **more: Any) -> Row:
@@ -79,3 +84,52 @@ def test_ids_of_calls_make_no_other_turn() -> None:
         return row
 
     assert len(turns_of([called("a"), called("b")])) == 2
+
+
+def with_secrets() -> list[Row]:
+    """Turns that can't be judged by masked texts: a call's token has to fit a pattern."""
+    token = {"type": "string", "pattern": "^ghp_"}
+    parameters = {"type": "object", "properties": {"token": token}}
+    tool = {"type": "function", "function": {"name": "login", "parameters": parameters}}
+    return [
+        a_row(f"Is {SECRET} mine?", tools=[tool], meta={"scenario": SECRET}),
+        a_row("Is it?", tools=[tool]),
+    ]
+
+
+def called(token: str) -> str:
+    call = {"name": "login", "arguments": {"token": token}}
+    return f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+
+
+def test_no_secret_is_shown() -> None:
+    rows = with_secrets()
+    rows[1].messages = (rows[1].messages[0], {"role": "assistant", "content": called(SECRET)})
+    long = "x" * 3990 + " " + SECRET  # cut at 4000 characters it would not be known for a secret
+    answers = {0: Answer(f"Yes, {SECRET}"), 1: Answer(long)}
+    found = document(turns_of(rows), answers, answers)
+    assert SECRET[:8] not in json.dumps(found)
+    shown = next(each for each in found["examples"] if each["tool"] is None)
+    assert (shown["prompt"], shown["adapter"]) == ("Is *** mine?", "Yes, ***")
+
+
+def test_answers_with_secrets_are_kept_masked_and_judged_as_they_were() -> None:
+    rows = with_secrets()
+    rows[1].messages = (rows[1].messages[0], {"role": "assistant", "content": called(SECRET)})
+    turns, reader, kept = turns_of(rows), ToolReader(), Kept()
+
+    def scored(number: int, answer: Answer) -> Any:
+        return judge(turns[number], answer, "off", reader)
+
+    first = Answers("key", scored)
+    wrong = Answer(called(SECRET[:-1] + "7"), cut_off=True)
+    first.add([0, 1], [Answer("No."), wrong], [Answer(SECRET), Answer(called(SECRET))])
+    whole = document(turns, first.base, first.adapter)
+    for _ in range(2):  # what was kept of what was kept is the same
+        first.save(kept)
+        assert kept.content is not None
+        assert SECRET[:8].encode() not in kept.content
+        first = Answers.resumed("key", kept, scored)
+        assert document(turns, first.base, first.adapter) == whole
+    assert whole["adapter"]["exact"]["rate"] == whole["adapter"]["valid_arguments"]["rate"] == 1
+    assert whole["base"]["exact"]["rate"] == 0

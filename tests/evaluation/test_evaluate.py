@@ -20,6 +20,9 @@ from job.evaluation.generate import batches, generate, generating
 from job.lifecycle import StopToken
 from tests.evaluation.conftest import Loaded
 
+NOT_ASKED: Any = None
+"""The score of an answer that holds no secret, where answers are kept."""
+
 
 class Kept:
     """A keeper in memory."""
@@ -135,7 +138,8 @@ def test_answers_of_other_weights_are_not_taken(
 def test_what_is_kept_and_is_damaged_is_nothing(content: bytes) -> None:
     kept = Kept()
     kept.content = content
-    assert answers_module.Answers.resumed("key", kept).adapter == {}
+    resumed = answers_module.Answers.resumed("key", kept, lambda _number, _answer: NOT_ASKED)
+    assert resumed.adapter == {}
 
 
 @pytest.mark.parametrize("seconds", [1e-9, 0.04])

@@ -54,6 +54,7 @@ def test_thousands_of_names_are_summed_up() -> None:
         ("x\udc80\u202ey", "x\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}y"),
         ("", "(no name)"),
         ("é" * 200, "é" * 79 + "…"),
+        ("x" * 60 + " ghp_" + "aB3dE6gH9j" * 4, "x" * 60 + " ***"),
     ],
 )
 def test_names_can_be_shown(name: str, shown: str) -> None:

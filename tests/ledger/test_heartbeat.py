@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from job.errors import AccessDenied, Fenced, Unavailable
-from job.ledger import RECORD_KEY, Heartbeat, Ledger, Progress, read_record
+from job.ledger import FINISHED, RECORD_KEY, Heartbeat, Ledger, Progress, Status, read_record
 from job.lifecycle import StopToken
 from job.storage import Storage
 from tests.ledger.wrapped import Failing, Hanging, Wrapped, wait_until
@@ -43,6 +43,17 @@ def test_it_beats(storage: Storage) -> None:
     with Heartbeat(ledger, Counting(), stop, BEAT):
         wait_until(lambda: stored_step(storage) >= 3)
     assert not stop.requested
+
+
+@pytest.mark.parametrize("status", FINISHED)
+def test_it_leaves_a_finished_run_as_it_ended(storage: Storage, status: Status) -> None:
+    ledger, progress = claim(storage), Counting()
+    ledger.close(status, 0, "finished", Progress(phase="finished", step=0))
+    with Heartbeat(ledger, progress, StopToken(), BEAT):
+        wait_until(lambda: progress.asked >= 3)
+    found = read_record(storage)
+    assert found is not None
+    assert found[0].progress.phase == "finished"
 
 
 def test_it_ends_with_its_block(directory: Storage) -> None:

@@ -67,7 +67,7 @@ def test_a_claim_after_a_kill_takes_over_at_the_last_durable_step(storage: Stora
     assert killed.last_seen_at == last_heartbeat
     assert current.last_seen_at is None
     assert (current.number, current.from_step, current.to_step) == (2, 50, 50)
-    assert current.lost_steps == 7
+    assert (current.lost_steps, current.lost_at_least) == (7, True)
     progress = record.progress
     assert (progress.phase, progress.step, progress.max_steps) == ("starting", 50, 100)
     assert (progress.loss, progress.eval_loss) == (None, 0.5)
@@ -81,6 +81,28 @@ def test_a_claim_before_training_began_again_loses_nothing_more(storage: Storage
     claim(storage)
     third = claim(storage)
     assert [attempt.lost_steps for attempt in third.record.attempts] == [0, 7, 0]
+
+
+@pytest.mark.parametrize(
+    ("phase", "closed", "at_least"),
+    [
+        ("training", False, True),
+        ("model", False, True),  # a heartbeat ago
+        ("evaluation", False, False),
+        ("publishing", False, False),
+        ("training", True, False),
+    ],
+)
+def test_steps_after_the_last_heartbeat_of_a_killed_attempt_are_not_none(
+    directory: Storage, phase: str, closed: bool, at_least: bool
+) -> None:
+    first, progress = claim(directory), Progress(phase=phase, step=50, max_steps=100)
+    commit(first, 50)
+    first.heartbeat(progress)
+    if closed:
+        first.close("preempted", 75, "SIGTERM", progress)
+    current = claim(directory).record.current
+    assert (current.lost_steps, current.lost_at_least) == (0, at_least)
 
 
 def test_a_claim_keeps_the_losses_up_to_the_last_durable_step(storage: Storage) -> None:

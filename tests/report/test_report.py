@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from job.dataset.review.preview import PreviewConversation, views
 from job.ledger import (
     Attempt,
     Checkpoint,
@@ -192,10 +193,12 @@ def test_time_and_money_are_those_of_all_attempts(report: dict[str, bytes]) -> N
     assert document["cost"] == {
         "gpus": 1,
         "gpu_hours": 0.5,
+        "held_hours": 0.5,
         "at_least": True,
         "price_per_gpu_hour": 2.0,
         "amount": 1.0,
         "wasted_steps": 1,
+        "wasted_at_least": True,
         "wasted_hours": 0.0001,
         "wasted_amount": 0.0003,
     }
@@ -237,6 +240,41 @@ def test_a_killed_attempt_held_its_pod_until_its_last_heartbeat() -> None:
     ).isoformat()
     record.checkpoints = [c for c in record.checkpoints if c.attempt != killed.number]
     assert held_seconds(record) == 600 + 2400 + 300
+
+
+@pytest.mark.parametrize("noted", [True, None])
+def test_nobody_knows_what_a_killed_attempt_did_after_its_last_heartbeat(
+    noted: bool | None,
+) -> None:
+    """Also where the record is of a release that did not note it."""
+    record = a_record()
+    record.attempts[2].lost_steps, record.attempts[2].lost_at_least = 0, noted
+    report = a_report(record)
+    document = json.loads(report["report.json"])
+    cost = document["cost"]
+    assert (cost["wasted_steps"], cost["wasted_at_least"]) == (0, True)
+    assert [a["lost_at_least"] for a in document["attempts"]] == [False, False, True]
+    text = " ".join(Page(report["report.html"]).text.split())
+    assert "trained twice ≥ 0 steps what killed attempts did" in text
+    assert "2 to 4 ≥ 0" in text
+
+
+def test_what_is_known_of_lost_steps_is_said_as_such() -> None:
+    record = a_record()
+    record.attempts[1].ended_at = "2026-11-20T12:40:00.000+00:00"
+    report = a_report(record)
+    assert json.loads(report["report.json"])["cost"]["wasted_at_least"] is False
+    assert "trained twice 1 steps" in " ".join(Page(report["report.html"]).text.split())
+
+
+def test_a_run_on_a_cpu_has_no_gpu_to_pay_for() -> None:
+    report = a_report(a_record(model={"device": "cpu"}))
+    cost = json.loads(report["report.json"])["cost"]
+    assert (cost["gpus"], cost["gpu_hours"], cost["held_hours"]) == (0, 0, 0.5)
+    assert (cost["amount"], cost["wasted_amount"]) == (None, None)
+    text = " ".join(Page(report["report.html"]).text.split())
+    assert "hours ≥ 0.50 without a GPU" in text
+    assert "GPU hours" not in text
 
 
 def test_no_price_no_money() -> None:
@@ -301,6 +339,14 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     for content in report.values():
         assert b"hub-token-1" not in content
         assert b"hunter2" not in content
+
+
+def test_secrets_in_the_fields_of_a_sample_are_masked() -> None:
+    secret = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hI6"
+    row = PreviewConversation("a:1", "train", 9, 3, (), {secret: "x"})
+    page = a_report(samples=views([row]))["report.html"].decode()
+    assert "<dt>***</dt>" in page
+    assert secret not in page
 
 
 def test_an_evaluation_with_unknown_measures_and_null_rates() -> None:

@@ -213,6 +213,7 @@ def test_a_failed_gate_was_recorded_with_its_candidate(attempt: Attempt) -> None
     before = attempt.storage.read(RECORD_KEY)
     attempt.close(GateFailed("exactly right 40.0%"))
     assert attempt.storage.read(RECORD_KEY) == before
+    assert (attempt.metrics.state.phase, attempt.metrics.state.exit_code) == ("finished", 80)
 
 
 # -- failed ---------------------------------------------------------------------------------------

@@ -165,6 +165,13 @@ def test_hours_are_those_of_the_gpus_that_each_attempt_had(directory: Storage) -
     assert row.gpu_hours == pytest.approx(9, rel=0.01)
 
 
+def test_a_run_on_a_cpu_has_no_gpu_hours(directory: Storage) -> None:
+    store(directory, a_record("a", "succeeded", model={"device": "cpu"}))
+    (row,) = scan(directory)
+    assert row is not None
+    assert row.gpu_hours == 0
+
+
 def test_a_run_without_a_heartbeat_is_told(directory: Storage) -> None:
     store(directory, a_record("a", updated_at=ago(91)))
     store(directory, a_record("b", updated_at=ago(80)))
@@ -194,6 +201,13 @@ def test_a_record_that_only_looks_like_one_is_a_row_and_no_crash(
 def test_names_from_storage_cannot_write_on_the_terminal(directory: Storage) -> None:
     store(directory, a_record("a\x1b[2J", "failed"))
     assert "\x1b" not in "\n".join(shown(directory))
+
+
+def test_a_reason_of_several_lines_is_one(directory: Storage) -> None:
+    record = a_record("a", "failed")
+    record.current.reason = "2 problems:\n  - a: b\n  - c: d"
+    store(directory, record)
+    assert shown(directory)[1].endswith("2 problems: - a: b - c: d")
 
 
 def test_no_run_at_all_is_exit_78(directory: Storage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,6 +126,13 @@ def test_what_a_record_holds_can_not_move_the_cursor() -> None:
     assert "secret" not in text
 
 
+def test_a_reason_of_several_lines_is_one() -> None:
+    record = a_record()
+    record.attempts[0].reason = "2 problems:\n  - a: b\r\n  - c: d"
+    lines = describe(record, URI, NOW).splitlines()
+    assert any(line.endswith("exit 75: 2 problems: - a: b - c: d") for line in lines)
+
+
 def test_status_of_a_run_on_s3(bucket: str) -> None:
     store(f"{bucket}/out/run-1", a_record())
     out = io.StringIO()

@@ -80,7 +80,7 @@ class Tally:
 
     def warn(self, row: Row, warning: RowProblem) -> None:
         """Told, and trained on all the same."""
-        detail = f"{warning.path}: {warning.reason}"
+        detail = mask_secrets(f"{warning.path}: {warning.reason}")
         kind = _SPECIFIC.sub("…", _NUMBERED.sub("", detail))
         with self._lock:
             if kind not in self.warnings and len(self.warnings) == _KINDS:

@@ -19,10 +19,9 @@ from job.storage import Conflict, NotFound
 
 log = logging.getLogger(__name__)
 
-_MEND = Problem(
-    "to mend it",
-    "restore the objects as they were, or set another FORGE_RUN_ID for a new run",
-    "or train on what is there now: FORGE_ALLOW_FINGERPRINT_CHANGE=data",
+_REMEDY = (
+    "restore the objects as they were, or set another FORGE_RUN_ID for a new run "
+    "(or train on what is there now: FORGE_ALLOW_FINGERPRINT_CHANGE=data)"
 )
 _DIGITS = 12
 """Of a SHA-256, in a message."""
@@ -53,7 +52,7 @@ def fetch_pinned(
                 else:
                     problems.append(outcome)
         if problems:
-            raise DataChanged([*problems, _MEND])
+            raise DataChanged(problems, _REMEDY)
     return [files[pin.uri] for pin in pins]
 
 
