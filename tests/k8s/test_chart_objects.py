@@ -131,11 +131,7 @@ def test_the_alert_on_jobs_comes_only_where_something_tells_of_them() -> None:
         return {group["name"]: group["rules"][0]["expr"] for group in spec["groups"]}
 
     assert set(groups("metrics.prometheusRule.kubeStateMetrics=false")) == {"forge-job"}
-    of_jobs = groups()["forge-job-jobs"]
-    # `weather-balanced-1a2b3c4d` and, of a JobSet, `weather-…-node-0`
-    assert of_jobs.count('namespace="ml",job_name=~"weather.*"') == 2
-    named = groups('fullnameOverride="other"')["forge-job-jobs"]
-    assert named.count('job_name=~"other.*"') == 2
+    assert set(groups()) == {"forge-job", "forge-job-jobs"}
 
 
 def test_the_alerts_are_the_same_in_every_release() -> None:
