@@ -1,7 +1,7 @@
 {{/* What the names of this release's Jobs match, as a regular expression within a string of PromQL.
-A Job that an upgrade left alone has another hash or profile than now; no entry at all, where `runs`
-is new. One that was called by a runId or after an entry which the values hold no more isn't known: a
-release `team` can't tell it from those of a release `team-weather`. */}}
+Any profile and hash, as Jobs of earlier upgrades go on; and none of the entries, as `runs` may be
+newer than they are. Those of an entry or a runId that the values hold no more are left out: `team`
+can't tell them from the Jobs of a release `team-weather`. */}}
 {{- define "forge-job.jobNames" -}}
 {{- $entries := list -}}
 {{- range .Values.runs }}{{ $entries = append $entries (regexQuoteMeta .name) }}{{ end -}}
