@@ -13,15 +13,14 @@ import os
 import sys
 import tempfile
 import time
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.fleet.figures import markdown, per_event, summed
+from benchmarks.fleet.place import fresh_root
 from benchmarks.fleet.requests import Requests
 from benchmarks.fleet.simulated import (
     Plan,
@@ -33,9 +32,8 @@ from benchmarks.fleet.simulated import (
 )
 from benchmarks.machine import machine_now, versions
 from benchmarks.output import leave
-from job.demo.s3_server import S3Server
 from job.status.records import scan
-from job.storage import S3_SCHEME, open_storage
+from job.storage import open_storage
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _REQUEST_SECONDS: Final = 0.01
@@ -45,13 +43,15 @@ _REQUESTS_A_SAVE: Final = 10
 _LOAD: Final = 0.7
 """Of the processors, on average: what is left takes the storm and the restarts."""
 _SHORTEST_INTERVAL: Final = 12.0
-_PRICE: Final = "US dollars for 1,000 requests, an assumption: see your store's price list"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 1 where a check failed."""
     arguments = _arguments(argv)
-    with tempfile.TemporaryDirectory(prefix="fleet-bench-") as name, _root(arguments) as root:
+    with (
+        tempfile.TemporaryDirectory(prefix="fleet-bench-") as name,
+        fresh_root(arguments.output) as root,
+    ):
         result: dict[str, Any] = {
             "date": datetime.now(UTC).date().isoformat(),
             "machine": machine_now(),
@@ -106,24 +106,6 @@ def _summary(uri: str) -> dict[str, Any]:
     return {"runs": statuses, "seconds": seconds, "requests": requests.by_class()}
 
 
-@contextmanager
-def _root(arguments: argparse.Namespace) -> Iterator[str]:
-    """A fresh place, on the embedded server or below `--output`; emptied in the latter case."""
-    name = f"fleet-{uuid.uuid4().hex[:8]}"
-    if arguments.output:
-        root = f"{arguments.output.rstrip('/')}/{name}"
-        try:
-            yield root
-        finally:
-            storage = open_storage(root)
-            storage.delete([info.key for info in storage.list()])
-        return
-    with S3Server() as server:
-        os.environ.update(server.env)
-        server.create_bucket(name)
-        yield f"{S3_SCHEME}{name}"
-
-
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=500)
@@ -135,8 +117,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--storm", type=float, default=20.0, help="seconds of 503 SlowDown")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--limit", type=float, default=900.0, help="seconds, then it is given up")
-    parser.add_argument("--put-price", type=float, default=0.005, help=f"{_PRICE}, PUT and LIST")
-    parser.add_argument("--get-price", type=float, default=0.0004, help=f"{_PRICE}, GET and HEAD")
     parser.add_argument("--output", help="s3://bucket/prefix of a store of your own")
     default = ROOT / "benchmarks" / "results" / "fleet.json"
     parser.add_argument("--out", type=Path, default=default)

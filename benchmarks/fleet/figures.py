@@ -14,9 +14,6 @@ from job.ledger import Ledger, Progress
 from job.lifecycle import StopToken
 from job.storage import open_storage, probe
 
-HEARTBEAT_SECONDS: Final = 30.0
-SAVE_SECONDS: Final = 600.0
-"""The job's defaults, for the figures of an hour."""
 TENTHS: Final = 10
 
 
@@ -91,37 +88,16 @@ def _spread(counts: Sequence[int]) -> str:
     return f"{', '.join(map(str, counts))} (the fullest tenth has {share:.0%})"
 
 
-def hourly(events: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
-    """Requests of a run in an hour, with the job's default intervals and without preemptions."""
-    total: Counter[str] = Counter()
-    for event, times in (("heartbeat", 3600 / HEARTBEAT_SECONDS), (_SAVE, 3600 / SAVE_SECONDS)):
-        for name, count in events[event].items():
-            total[name] += round(count * times)
-    return dict(sorted(total.items()))
-
-
-_SAVE: Final = "checkpoint of 3 files, with the end of an older one"
-
-
-def price(requests: Mapping[str, float], per_put: float, per_get: float) -> float:
-    """Of requests, in the currency of the prices, which are for 1,000: of PUT and LIST, and of GET
-    and HEAD. DELETE is free."""
-    dear = requests.get("PUT", 0) + requests.get("LIST", 0) + requests.get("other", 0)
-    cheap = requests.get("GET", 0) + requests.get("HEAD", 0)
-    return (dear * per_put + cheap * per_get) / 1000
-
-
 def markdown(result: Mapping[str, Any]) -> str:
     """The result for people."""
     fleet, setup, summary = result["fleet"], result["setup"], result["summary"]
-    hour = hourly(result["per_event"])
     names = ("PUT", "GET", "HEAD", "LIST", "DELETE", "other")
-    rows = [*result["per_event"].items(), ("**an hour of a run** (calculated)", hour)]
-    rows += [
+    rows = [
+        *result["per_event"].items(),
         ("**this fleet, all of it**", fleet["requests"]),
         ("`status --all`", summary["requests"]),
     ]
-    storm, prices = fleet["storm_requests_by_second"], (setup["put_price"], setup["get_price"])
+    storm = fleet["storm_requests_by_second"]
     return "\n".join(
         [
             f"# {setup['runs']} runs at once, {result['store']} store",
@@ -156,10 +132,6 @@ def markdown(result: Mapping[str, Any]) -> str:
             (
                 f"- Series of a run: {result['series_per_run']}; of all: "
                 f"{result['series_per_run'] * setup['runs']}."
-            ),
-            (
-                f"- Requests of a run cost ${price(hour, *prices):.4f} an hour (calculated, at an "
-                f"assumed ${prices[0]:g} for 1,000 PUT or LIST and ${prices[1]:g} for 1,000 GET)."
             ),
             "",
             f"| Requests | {' | '.join(names)} |",

@@ -16,8 +16,11 @@ from job.storage.s3 import S3Storage
 _SLOW_DOWN: Final = (
     b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 )
-_CLASSES: Final = {
+CLASSES: Final = {
     "PutObject": "PUT",
+    "CreateMultipartUpload": "PUT",
+    "UploadPart": "PUT",
+    "CompleteMultipartUpload": "PUT",
     "GetObject": "GET",
     "HeadObject": "HEAD",
     "ListObjectsV2": "LIST",
@@ -25,6 +28,7 @@ _CLASSES: Final = {
     "DeleteObjects": "DELETE",
     "DeleteObject": "DELETE",
 }
+"""Operation → what stores have a price for: POST costs what PUT does."""
 
 
 class _Body:
@@ -59,7 +63,7 @@ class Requests:
         moment = time.time()
         begin, end = self._storm()
         stormy = begin <= moment < end
-        name = _CLASSES.get(event_name.rpartition(".")[2], "other")
+        name = CLASSES.get(event_name.rpartition(".")[2], "other")
         with self._lock:
             self.sent[int(moment), name, stormy] += 1
         if not stormy:

@@ -25,7 +25,7 @@ from job.checkpoint import CheckpointUploader, Committed, Local, restore_newest
 from job.ledger import Heartbeat, Ledger, Progress, RunRecord, read_record
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Metrics
-from job.storage import NotFound, Observer, Patience, Storage, open_storage, probe, s3
+from job.storage import NotFound, Observer, Patience, Storage, open_storage, probe, s3_connection
 from job.storage.s3_client import open_client
 
 KEEP: Final = 2
@@ -142,7 +142,7 @@ def _one_client_a_run() -> None:
             made[where] = make(where, observer)
         return made[where]
 
-    vars(s3)["open_client"] = client_of
+    vars(s3_connection)["open_client"] = client_of
 
 
 def series_of_a_run() -> int:

@@ -104,7 +104,9 @@ podSpecPatch: {{ include "forge-job.argoPatch" . | quote }}
 {{- end }}
 
 {{/* Of every step but the one that trains: the network policy selects its pod, it opens the bucket,
-for which some clouds give an identity by a label only, and it needs no node with a GPU. */}}
+for which some clouds give an identity by a label only, it needs no node with a GPU, and a store that
+is throttled or a node that goes away must not fail the workflow, whose training may be done.
+No retryPolicy, as in the one that trains. -1 is for a pod without a code. */}}
 {{- define "forge-job.argoWithoutGpu" -}}
 metadata:
   labels:
@@ -114,6 +116,15 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- include "forge-job.validationScheduling" . }}
+retryStrategy:
+  limit: "5"
+  expression: >-
+    lastRetry.status == 'Error' ||
+    asInt(lastRetry.exitCode) in [-1, 69, 70, 137, 143]
+  # A quarter of an hour in all.
+  backoff:
+    duration: 30s
+    factor: "2"
 {{- end }}
 
 {{/* The step that reads a run's record. Takes root and, where a workflow has one of them, exported:

@@ -12,7 +12,7 @@ activeDeadlineSeconds: {{ include "forge-job.deadline" .root }}
 ttlSecondsAfterFinished: {{ include "forge-job.value" .root.Values.job.ttlSecondsAfterFinished }}
 podReplacementPolicy: Failed
 podFailurePolicy:
-  {{- include "forge-job.failurePolicy" . | nindent 2 }}
+  {{- include "forge-job.failurePolicy" "job" | nindent 2 }}
 template:
   metadata:
     labels:
@@ -32,7 +32,8 @@ template:
         {{- include "forge-job.trainingExtras" .root | nindent 8 }}
 {{- end }}
 
-{{/* The table of exit codes (README.md, job/errors.py): a test compares the three. */}}
+{{/* The table of exit codes (README.md, job/errors.py): a test compares the three. Takes the name of
+the container. */}}
 {{- define "forge-job.failurePolicy" -}}
 rules:
   # Preempted by the cluster, or fenced by a newer attempt: replaced, and not counted.
@@ -42,13 +43,13 @@ rules:
         status: "True"
   - action: Ignore
     onExitCodes:
-      containerName: job
+      containerName: {{ . }}
       operator: In
       values: [75, 76]
   # No retry can mend these; the termination message says what can.
   - action: FailJob
     onExitCodes:
-      containerName: job
+      containerName: {{ . }}
       operator: In
       values: [65, 71, 77, 78, 80, 81]
 {{- end }}

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.fleet import calculated
 from benchmarks.fleet.__main__ import _arguments, main
-from benchmarks.fleet.figures import by_tenth, hourly, price
+from benchmarks.fleet.calculated import Inputs, Measured
+from benchmarks.fleet.figures import by_tenth
+from benchmarks.fleet.whole import main as whole
 
 
 def test_nothing_committed_is_lost_by_a_small_fleet(
@@ -36,11 +39,57 @@ def test_nothing_committed_is_lost_by_a_small_fleet(
     assert "Violations: 0" in out.with_suffix(".md").read_text()
 
 
+@pytest.mark.slow
+def test_every_request_of_a_real_run_is_counted(
+    aws_env: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run.json"
+    assert whole(["--output", f"{bucket}/x", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    first, second = result["attempts"]
+    assert first["files"] == second["files"] == [12]
+    assert (first["checkpoints"], second["checkpoints"]) == (5, 4)
+    for attempt in (first, second):
+        least = attempt["checkpoints"] * (12 + 2)
+        assert least <= attempt["stages"]["checkpoints"]["PUT"] <= least + 4, "it tidies up, too"
+    assert second["stages"]["restore"] == {"GET": 12 + 1}
+    assert {"start", "data", "model", "end"} <= first["stages"].keys()
+    assert {"evaluation", "publishing", "end"} <= second["stages"].keys()
+    assert result["file_in_parts"]["upload"] == {"PUT": calculated.up(3 * 2**24)}
+    assert result["file_in_parts"]["download"] == {"GET": calculated.down(3 * 2**24)}
+    assert "| attempt 2: restore | 0 | 13 |" in out.with_suffix(".md").read_text()
+
+
+SAVE = {"PUT": 5, "LIST": 1, "DELETE": 1}
+
+
 def test_an_hour_and_its_price() -> None:
-    save = "checkpoint of 3 files, with the end of an older one"
-    hour = hourly({"heartbeat": {"PUT": 1}, save: {"PUT": 5, "LIST": 1, "DELETE": 1}})
+    events = {
+        "heartbeat": {"PUT": 1},
+        "checkpoint of 3 files, with the end of an older one": SAVE,
+    }
+    measured = Measured({}, events)
+    slow = Inputs(step_seconds=12, files=3, large_mb=(), put_price=0.01, get_price=0.1)
+    hour = calculated.hourly(measured, slow)
     assert hour == {"DELETE": 6, "LIST": 6, "PUT": 150}
-    assert price({**hour, "GET": 10}, 0.01, 0.1) == pytest.approx((156 * 0.01 + 10 * 0.1) / 1000)
+    found = calculated.price({**hour, "GET": 10}, slow)
+    assert found == pytest.approx((156 * 0.01 + 10 * 0.1) / 1000)
+    real = Inputs(step_seconds=12, large_mb=(168.0, 10.0))
+    assert calculated.checkpoint(measured, real)["PUT"] == 11 + (11 + 2) + 2, "parts of 16 MiB"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "saves"),
+    [
+        (Inputs(step_seconds=1), 72),
+        (Inputs(step_seconds=12), 6),
+        (Inputs(step_seconds=24), 6),  # at 600 s, and at the 50th step
+        (Inputs(step_seconds=18), 8),  # at 600 s, and 300 s later at the 50th step
+        (Inputs(step_seconds=12, eval_steps=25), 18),
+    ],
+)
+def test_a_checkpoint_is_due_by_steps_or_by_time(inputs: Inputs, saves: float) -> None:
+    assert calculated.saves_an_hour(inputs) == pytest.approx(saves)
 
 
 def test_heartbeats_fall_into_tenths_of_their_interval() -> None:

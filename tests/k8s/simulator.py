@@ -92,7 +92,7 @@ def run_job(job: Manifest, folder: Path, disturbances: list[Disturbance | None])
 
 def _run_pod(job: Manifest, log: Path, disturbance: Disturbance | None) -> Pod:
     container = pod_of(job)["containers"][0]
-    grace = pod_of(job)["terminationGracePeriodSeconds"]
+    grace = pod_of(job).get("terminationGracePeriodSeconds", 30)
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "job", *container["args"]],

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from job.errors import NoProgress
+from job.errors import EXIT_CODES, NoProgress
 from job.ledger import Ledger, give_up_without_progress
 from job.storage import open_storage
 from tests.k8s.chart import Manifest, env_of, example, only, pod_of
 from tests.k8s.custom import check
-from tests.k8s.workflows import made_of_inputs, template_of
+from tests.k8s.workflows import HOOK, made_of_inputs, template_of
 
 
 @pytest.fixture(params=["argo", "argo-cluster-wide"])
@@ -55,8 +55,6 @@ def test_argos_steps_are_the_jobs(workflow: Manifest) -> None:
 
 
 def test_argo_retries_what_the_policy_does_not_end(workflow: Manifest) -> None:
-    from job.errors import EXIT_CODES
-
     strategy = template_of(workflow, "train")["retryStrategy"]
     assert "retryPolicy" not in strategy
     [listed] = re.findall(r"\[([-\d, ]+)\]", strategy["expression"])
@@ -66,9 +64,11 @@ def test_argo_retries_what_the_policy_does_not_end(workflow: Manifest) -> None:
     assert {-1, 69, 70, 75, 137, 143} == codes, "76: a newer attempt has the run"
 
 
-def _retried(workflow: Manifest, code: int, message: str = "", status: str = "Failed") -> bool:
+def _retried(
+    workflow: Manifest, code: int, message: str = "", status: str = "Failed", step: str = "train"
+) -> bool:
     """What the expression says, which is also Python but for three words."""
-    text = template_of(workflow, "train")["retryStrategy"]["expression"]
+    text = template_of(workflow, step)["retryStrategy"]["expression"]
     text = re.sub(r"!\(([\w.]+) contains ('\w+')\)", r"\2 not in \1", text)
     text = text.replace("||", "or").replace("&&", "and").replace("asInt", "int")
     last = SimpleNamespace(status=status, exitCode=str(code), message=message)
@@ -104,6 +104,26 @@ def test_argo_does_not_retry_a_run_that_gave_up(workflow: Manifest, tmp_path: Pa
 def test_argo_retries_a_pod_that_the_kubelet_rejected(workflow: Manifest, message: str) -> None:
     """No container of it has begun: it is `Failed`, and -1 stands for the code that there isn't."""
     assert _retried(workflow, -1, message)
+
+
+CPU_STEPS = {("", "validate"), ("", "verdict"), ("-sweep", "plan"), ("-sweep", "summary"),
+             ("-fleet", "plan"), ("-fleet", "summary"), ("-fleet", "verdict")}  # fmt: skip
+
+
+@pytest.mark.parametrize(("of", "step"), sorted(CPU_STEPS))
+def test_a_throttled_store_or_a_lost_node_fails_no_workflow(of: str, step: str) -> None:
+    """Of the steps without a GPU too: the training before or after one of them is worth more."""
+    found = {m["metadata"]["name"]: m for m in example("argo", HOOK)}[f"weather{of}"]
+    for code in (-1, 69, 70, 137, 143):
+        assert _retried(found, code, step=step)
+    assert _retried(found, -1, "pod deleted", status="Error", step=step)
+    for code, (_, policy) in EXIT_CODES.items():
+        assert not (policy == "FailJob" and _retried(found, code, step=step)), "can't mend itself"
+    strategy = template_of(found, step)["retryStrategy"]
+    assert "retryPolicy" not in strategy, "it would outrank the expression"
+    backoff = strategy["backoff"]
+    first, factor = int(backoff["duration"].removesuffix("s")), int(backoff["factor"])
+    assert sum(first * factor**n for n in range(int(strategy["limit"]))) >= 15 * 60
 
 
 def test_argo_retries_as_long_as_a_job_replaces_its_pods(workflow: Manifest) -> None:
@@ -196,6 +216,7 @@ def test_every_step_has_the_identity() -> None:
         "validate", "train", "verdict", "plan", "summary"
     }  # fmt: skip
     for name, step in steps.items():
+        assert "retryStrategy" in step, name
         labels = step["metadata"]["labels"]
         assert labels["azure.workload.identity/use"] == "true", name
 

@@ -133,7 +133,7 @@ def test_a_real_api_server_would_take_the_job(manifests: list[Manifest]) -> None
             for condition in rule.get("onPodConditions", ()):
                 assert condition["status"] == "True"
         resources = pod["containers"][0]["resources"]
-        extended = {k for k in resources["limits"] if "/" in k}
+        extended = {k for k in resources.get("limits", ()) if "/" in k}
         for name in extended:
             assert resources["limits"][name] == resources["requests"][name]
             assert int(resources["limits"][name]) >= 1

@@ -10,7 +10,7 @@ import pytest
 
 from job.ledger import read_record
 from job.storage import open_storage
-from tests.k8s.chart import Manifest, env_of, only, pod_of
+from tests.k8s.chart import Manifest, all_of, env_of, only, pod_of, render
 from tests.k8s.simulator import Disturbance, Progress, run_job, run_to_the_end
 
 Release = Callable[..., list[Manifest]]
@@ -69,6 +69,34 @@ def test_pods_that_keep_failing_fail_the_job(release: Release, tmp_path: Path) -
     done = run_job(job, tmp_path, [])
     assert (done.condition, done.actions) == ("Failed", ["Count", "Count"])
     assert {pod.exit_code for pod in done.pods} == {69}
+
+
+def _hook(release: Release, values: Path) -> Manifest:
+    release()
+    manifests = render(values, options=("--set=validation.preInstall=true",))
+    [hook] = [m for m in all_of(manifests, "Job") if m["metadata"]["name"].endswith("-validate")]
+    return hook
+
+
+def test_the_hook_is_tried_again_while_the_store_is_away(release: Release, tmp_path: Path) -> None:
+    hook = _hook(release, tmp_path / "values.yaml")
+    hook["spec"]["backoffLimit"] = 1
+    pod_of(hook)["containers"][0]["env"].append(
+        {"name": "AWS_ENDPOINT_URL_S3", "value": "http://127.0.0.1:1"}
+    )
+    done = run_job(hook, tmp_path, [])
+    assert (done.condition, done.actions) == ("Failed", ["Count", "Count"])
+    assert {pod.exit_code for pod in done.pods} == {69}
+
+
+def test_the_hook_fails_a_release_with_bad_rows_at_once(
+    release: Release, bucket: str, tmp_path: Path
+) -> None:
+    hook = _hook(release, tmp_path / "values.yaml")
+    open_storage(bucket).write("data/rows.jsonl", b'{"messages": []}\n')
+    done = run_job(hook, tmp_path, [])
+    assert (done.condition, done.actions) == ("Failed", ["FailJob"])
+    assert done.pods[0].exit_code == 65
 
 
 def test_the_releases_own_test_passes_and_finds_bad_rows(release: Release, bucket: str) -> None:
