@@ -44,6 +44,7 @@ _AS_TEXT: Final = {"type": "string", "pattern": r"^-?[0-9]*\.?[0-9]+([eE][+-]?[0
 """`--set` hands fractions over as text."""
 
 _OF_A_RUN: Final = (
+    "runId",
     "datasetUri",
     "outputUri",
     "profile",
@@ -80,8 +81,9 @@ _RULES: Final[Mapping[str, dict[str, Any]]] = {
     "distributed.kind": {"enum": ["none", "jobset", "trainjob"]},
     "distributed.nodes": {"minimum": 1},
     "distributed.port": {"minimum": 1024, "maximum": 65535},
-    "terminationGracePeriodSeconds": {"minimum": 15},
+    "terminationGracePeriodSeconds": {"minimum": 0},
     "metrics.port": {"minimum": 1024, "maximum": 65535},
+    "job.command": {"enum": ["run", "doctor"]},
     "job.backoffLimit": {"minimum": 0},
     "job.activeDeadlineSeconds": {"minimum": 0},
     "job.ttlSecondsAfterFinished": {"minimum": 0},

@@ -35,11 +35,11 @@ _DISTRIBUTED: Final = f"""{_MADE} Two nodes with four cards each
 _KINDS: Final = {"jobset": ("JobSet",), "trainjob": ("TrainingRuntime", "TrainJob")}
 """What `distributed.kind` renders, in the order in which it has to be applied."""
 _PROFILE: Final = f"{_MADE} The values come from run.yaml: `kubectl apply -k` the folder.\n"
-_ARGO: Final = f"""{_MADE} Fill in the image; docs/kubernetes.md shows how
-# it is submitted.
+_ARGO: Final = f"""{_MADE} Fill in the image, and make the Secret
+# {_SECRET}; docs/kubernetes.md shows how, and how it is submitted.
 """
 _MANY: Final = f"""{_MADE} It needs workflowtemplate.yaml beside it. Fill in
-# the image; docs/fleets.md shows how it is submitted.
+# the image, and make the Secret {_SECRET}; docs/fleets.md shows how it is submitted.
 """
 _FLEET: Final = f"""{_MADE} The Jobs of helm/examples/fleet.yaml, a run each.
 # Fill in the image, and make the Secret {_SECRET} (docs/kubernetes.md) and, where there is Kueue,

@@ -1,14 +1,38 @@
 #!/usr/bin/env bash
 # wait_for_job.sh <namespace> <job> <seconds>: ends with the run. Its exit status is 0 where the Job
 # is complete, else the exit code of its last pod (README.md lists them; 1 where it has none), 124
-# after so long, or kubectl's own where that has failed twenty times in a row: for five minutes.
+# after so long, or kubectl's own where that has failed twenty times in a row: for five minutes. It
+# is 1 also where the API server has refused every pod for as long, but for a quota, which gets free.
 set -euo pipefail
-namespace=$1 job=$2 deadline=$((SECONDS + $3)) failures=0 status=0
+namespace=$1 job=$2 deadline=$((SECONDS + $3)) failures=0 status=0 refusals=0
 
-# What has become true of the Job, between spaces.
+# What has become true of the Job, between spaces, and how many pods of each kind it has had.
 conditions() {
+  local pods='{.status.active}{.status.succeeded}{.status.failed}'
   kubectl --namespace "$namespace" get job "$job" --request-timeout 30s --output \
-    'jsonpath= {.status.conditions[?(@.status=="True")].type} '
+    "jsonpath= {.status.conditions[?(@.status==\"True\")].type} pods=$pods "
+}
+
+# Why the Job's controller could make no pod: an account that isn't there, a policy. Whoever may
+# not read events waits on.
+refusal() {
+  local of="involvedObject.kind=Job,involvedObject.name=$job,reason=FailedCreate"
+  kubectl --namespace "$namespace" get events --request-timeout 30s --field-selector "$of" \
+    --sort-by=.lastTimestamp --output 'jsonpath={.items[-1:].message}' 2>/dev/null || true
+}
+
+# Counts how often in a row there was no pod, and a reason for that.
+look_for_a_pod() {
+  local why
+  why=$(refusal)
+  if [[ -z $why || $why == *'exceeded quota'* ]]; then
+    refusals=0
+    return
+  fi
+  refusals=$((refusals + 1))
+  ((refusals < 20)) && return
+  echo "no pod could be made, mend this and the Job goes on by itself: $why" >&2
+  exit 1
 }
 
 # Of the container that trains, which Kubeflow Trainer calls `node`: others may have been injected,
@@ -46,6 +70,8 @@ while ((SECONDS < deadline)); do
       [ "${code:-0}" != 0 ] || code=1
       exit "$code"
       ;;
+    *' pods= ') look_for_a_pod ;;
+    *) refusals=0 ;;
   esac
   sleep "${WAIT_SECONDS:-15}"
 done

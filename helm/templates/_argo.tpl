@@ -87,7 +87,7 @@ templateRef:
 
 {{/* What a template has no field of its own for. */}}
 {{- define "forge-job.argoPatch" -}}
-{{- $grace := include "forge-job.value" .Values.terminationGracePeriodSeconds | int -}}
+{{- $grace := include "forge-job.grace" . | int -}}
 {{ dict "terminationGracePeriodSeconds" $grace "enableServiceLinks" false | toJson }}
 {{- end }}
 

@@ -26,7 +26,7 @@ million would be written as 1e+06, which is no whole number to the job. */}}
   "FORGE_OUTPUT_URI" $values.outputUri
   "FORGE_PROFILE" $values.profile
   "FORGE_MODEL_FAMILY" $values.modelFamily
-  "FORGE_GRACE_SECONDS" (include "forge-job.value" $values.terminationGracePeriodSeconds)
+  "FORGE_GRACE_SECONDS" (include "forge-job.grace" .root)
   "FORGE_METRICS_PORT" (include "forge-job.value" $values.metrics.port)
   "FORGE_WORK_DIR" $values.scratch.mountPath
   "FORGE_IMAGE" (include "forge-job.image" .root)

@@ -6,6 +6,12 @@ chart would change for its own sake. */}}
 {{ include "forge-job.value" .Values.job.activeDeadlineSeconds | int | default (mul $days 86400) }}
 {{- end }}
 
+{{/* A checkpoint of rank 128 has gigabytes, which take longer to save. */}}
+{{- define "forge-job.grace" -}}
+{{- $seconds := get (dict "fast_dev" 60 "balanced" 60 "max_quality" 120) .Values.profile -}}
+{{ include "forge-job.value" .Values.terminationGracePeriodSeconds | int | default $seconds }}
+{{- end }}
+
 {{- define "forge-job.jobSpec" -}}
 backoffLimit: {{ include "forge-job.value" .root.Values.job.backoffLimit }}
 activeDeadlineSeconds: {{ include "forge-job.deadline" .root }}
@@ -22,14 +28,19 @@ template:
       {{- . | nindent 6 }}
     {{- end }}
   spec:
-    terminationGracePeriodSeconds: {{ include "forge-job.value" .root.Values.terminationGracePeriodSeconds }}
+    terminationGracePeriodSeconds: {{ include "forge-job.grace" .root }}
     {{- include "forge-job.podCommon" .root | nindent 4 }}
     {{- with include "forge-job.scheduling" .root | trim }}
     {{- . | nindent 4 }}
     {{- end }}
     containers:
-      - {{ include "forge-job.container" (merge (dict "name" "job" "args" (list "run")) .) | nindent 8 | trim }}
+      - {{ include "forge-job.container" (merge (dict "name" "job" "args" (list .root.Values.job.command)) .) | nindent 8 | trim }}
+        {{- if eq .root.Values.job.command "run" }}
         {{- include "forge-job.trainingExtras" .root | nindent 8 }}
+        {{- else }}
+        resources:
+          {{- include "forge-job.resources" .root | nindent 10 }}
+        {{- end }}
 {{- end }}
 
 {{/* The table of exit codes (README.md, job/errors.py): a test compares the three. Takes the name of

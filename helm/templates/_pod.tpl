@@ -6,7 +6,7 @@
 {{ .Values.scratch.size | default (get (dict "fast_dev" "50Gi" "balanced" "50Gi" "max_quality" "80Gi") .Values.profile) }}
 {{- end }}
 
-{{/* A process for each card: 4 GB more for it by job/doctor/needs.py, of which this is twice. The
+{{/* A process for each card: 4 GB more for it by job/preflight/doctor/needs.py, of which this is twice. The
 model's file is in memory once for all of them. What the values say of a limit or of a request goes
 for the other, too, as the API takes no request above its limit. */}}
 {{- define "forge-job.resources" -}}

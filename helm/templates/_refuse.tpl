@@ -110,6 +110,20 @@
 {{- end }}
 {{- end }}
 
+{{/* Any value is in the hash that names a run, this one too. A workflow is told its run's id. */}}
+{{- define "forge-job.refuseFingerprintChange" -}}
+{{- if and .Values.job.enabled .Values.settings.allowFingerprintChange (not .Values.runId) }}
+- settings.allowFingerprintChange: is for a run that goes on, and without runId it makes another run, which begins anew; set {{ empty .entry | ternary "runId" "the entry's runId" }} to the id of the run that is meant, and delete its Job first
+{{- end }}
+{{- end }}
+
+{{- define "forge-job.refuseGrace" -}}
+{{- $seconds := include "forge-job.value" .Values.terminationGracePeriodSeconds | int }}
+{{- if and $seconds (lt $seconds 15) }}
+- terminationGracePeriodSeconds: {{ $seconds }} is too short to save in; give 15 or more, or 0 for what the profile needs
+{{- end }}
+{{- end }}
+
 {{- define "forge-job.refuseHardware" -}}
 {{- if and (not .Values.gpu.enabled) (ne (.Values.settings.engine | default "auto") "reference") }}
 - gpu.enabled: only a run with settings.engine=reference can do without a GPU
@@ -167,6 +181,7 @@
 {{- list
   (include "forge-job.refuseUris" .)
   (include "forge-job.refuseNames" .)
+  (include "forge-job.refuseFingerprintChange" .)
   (include "forge-job.refuseVolumes" .)
   (include "forge-job.refuseHardware" .)
   (include "forge-job.refuseResources" .)
@@ -184,7 +199,7 @@
 
 {{- define "forge-job.refuse" -}}
 {{- $problems := list -}}
-{{- range $part := list "Fullname" "Runs" "Argo" "Validation" -}}
+{{- range $part := list "Fullname" "Runs" "Grace" "Argo" "Validation" -}}
 {{- $problems = append $problems (include (printf "forge-job.refuse%s" $part) $ | trim) -}}
 {{- end -}}
 {{- $all := dict "root" . -}}

@@ -37,13 +37,20 @@ return text):
 
 {{- define "forge-job.refuseRuns" -}}
 {{- if and .Values.runs .Values.runId }}
-- runId: is one name for {{ len .Values.runs }} runs; leave it out, the runs are named after their entries
+- runId: is one name for {{ len .Values.runs }} runs; leave it out, the runs are named after their entries, or give it to the one entry that goes on as that run
 {{- end }}
 {{- $seen := dict -}}
+{{- $ids := dict -}}
 {{- range .Values.runs }}
 {{- if hasKey $seen .name }}
 - runs: {{ .name }} is there twice; give each entry a name of its own
 {{- end }}
 {{- $_ := set $seen .name true }}
+{{- with .runId }}
+{{- if hasKey $ids . }}
+- runs: the runId {{ . }} is there twice; two Jobs of one run end each other
+{{- end }}
+{{- $_ := set $ids . true }}
+{{- end }}
 {{- end }}
 {{- end }}

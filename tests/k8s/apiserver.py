@@ -1,4 +1,4 @@
-"""As much of an API server as `kubectl get` asks: one Job and its pods, over HTTP."""
+"""As much of an API server as `kubectl get` asks: one Job, its pods and events, over HTTP."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from urllib.parse import parse_qs, urlparse
 from tests.k8s.chart import Manifest, tool
 
 
-def _resources(version: str, name: str, kind: str) -> Manifest:
-    found = {"name": name, "singularName": kind.lower(), "namespaced": True, "kind": kind}
+def _resources(version: str, **kinds: str) -> Manifest:
+    found = [
+        {"name": name, "singularName": kind.lower(), "namespaced": True, "kind": kind}
+        for name, kind in kinds.items()
+    ]
     listed = {"kind": "APIResourceList", "groupVersion": version}
-    return listed | {"resources": [found | {"verbs": ["get", "list"]}]}
+    return listed | {"resources": [one | {"verbs": ["get", "list"]} for one in found]}
 
 
 _BATCH = {"groupVersion": "batch/v1", "version": "v1"}
@@ -27,8 +30,8 @@ _GROUP = {"name": "batch", "versions": [_BATCH], "preferredVersion": _BATCH}
 _DISCOVERY: dict[str, Manifest] = {
     "/api": {"kind": "APIVersions", "versions": ["v1"]},
     "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_GROUP]},
-    "/api/v1": _resources("v1", "pods", "Pod"),
-    "/apis/batch/v1": _resources("batch/v1", "jobs", "Job"),
+    "/api/v1": _resources("v1", pods="Pod", events="Event"),
+    "/apis/batch/v1": _resources("batch/v1", jobs="Job"),
 }
 
 
@@ -38,6 +41,11 @@ class Cluster:
 
     job: Manifest
     pods: list[Manifest] = field(default_factory=list)
+    events: list[Manifest] = field(default_factory=list)
+    ends_after: int | None = None
+    """After how many requests the Job is complete."""
+    hidden: bool = False
+    """Whether who asks may not read events."""
     deny: list[bool] = field(default_factory=list)
     """Which of the next requests for the Job find that the credentials have expired."""
     asked: list[str] = field(default_factory=list)
@@ -49,11 +57,27 @@ class Cluster:
             return 200, _DISCOVERY[path]
         self.asked.append(target)
         if path == f"/apis/batch/v1/namespaces/ml/jobs/{self.job['metadata']['name']}":
-            return self._denied() if self.deny and self.deny.pop(0) else (200, self.job)
+            return self._denied() if self.deny and self.deny.pop(0) else (200, self._job())
         if path == "/api/v1/namespaces/ml/pods":
             [selector] = parse_qs(urlparse(target).query)["labelSelector"]
             return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._selected(selector)}
+        if path == "/api/v1/namespaces/ml/events":
+            return self._events(parse_qs(urlparse(target).query)["fieldSelector"][0])
         return 404, _status(404, "NotFound", f"{path} not found")
+
+    def _events(self, selector: str) -> tuple[int, Manifest]:
+        if self.hidden:
+            return 403, _status(403, "Forbidden", "events is forbidden")
+        wanted = [part.partition("=")[::2] for part in selector.split(",")]
+        found = [e for e in self.events if all(_field(e, f) == value for f, value in wanted)]
+        return 200, {"kind": "EventList", "apiVersion": "v1", "items": found}
+
+    def _job(self) -> Manifest:
+        if self.ends_after is not None:
+            self.ends_after -= 1
+            if self.ends_after < 0:
+                return job_of(self.job["metadata"]["name"], "Complete")
+        return self.job
 
     def _denied(self) -> tuple[int, Manifest]:
         return 401, _status(401, "Unauthorized", "Unauthorized")
@@ -63,16 +87,30 @@ class Cluster:
         return [pod for pod in self.pods if pod["metadata"]["labels"].get(name) == value]
 
 
+def _field(tree: Any, path: str) -> Any:
+    for key in path.split("."):
+        tree = tree[key]
+    return tree
+
+
 def _status(code: int, reason: str, message: str) -> Manifest:
     failed = {"kind": "Status", "apiVersion": "v1", "status": "Failure"}
     return failed | {"code": code, "reason": reason, "message": message}
 
 
-def job_of(name: str, *conditions: str) -> Manifest:
-    """A Job of which these are true."""
+def job_of(name: str, *conditions: str, **pods: int) -> Manifest:
+    """A Job of which these are true, and that has so many `active` or `failed` pods."""
     found = [{"type": condition, "status": "True"} for condition in conditions]
     head = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "ml"}}
-    return head | {"status": {"conditions": found}}
+    return head | {"status": {"conditions": found, **pods}}
+
+
+def event_of(job: str, minute: int, message: str, reason: str = "FailedCreate") -> Manifest:
+    """What the Job's controller said of it."""
+    metadata = {"name": f"{job}.{minute}", "namespace": "ml"}
+    head = {"apiVersion": "v1", "kind": "Event", "metadata": metadata, "reason": reason}
+    about = {"involvedObject": {"kind": "Job", "name": job, "namespace": "ml"}}
+    return head | about | {"message": message, "lastTimestamp": f"2026-11-27T10:{minute:02d}:00Z"}
 
 
 def pod_of(job: str, minute: int, codes: Mapping[str, int]) -> Manifest:

@@ -52,6 +52,7 @@ LANDS: dict[str, tuple[Any, str, Any]] = {
     "dataset.configMap": ("d", f"{TEMPLATE}.volumes.2.configMap.name", "d"),
     "dataset.volume": ({"emptyDir": {}}, f"{TEMPLATE}.volumes.2.emptyDir", {}),
     "modelVolume.source": ({"emptyDir": {}}, f"{TEMPLATE}.volumes.2.emptyDir", {}),
+    "job.command": ("doctor", f"{JOB}.args.0", "doctor"),
     "job.backoffLimit": (3, "spec.backoffLimit", 3),
     "job.activeDeadlineSeconds": (77, "spec.activeDeadlineSeconds", 77),
     "job.ttlSecondsAfterFinished": (5, "spec.ttlSecondsAfterFinished", 5),
@@ -285,7 +286,8 @@ def test_every_setting_is_a_value() -> None:
     for name in below:
         kind = schema["properties"]["settings"]["properties"][name]
         given = _sample(kind)
-        env = env_of(_container(f"settings.{name}={json.dumps(given)}"))
+        # Only a run that is named may accept a change.
+        env = env_of(_container('runId="named"', f"settings.{name}={json.dumps(given)}"))
         [field] = [f for f in Settings.model_fields if camel_case(f) == name]
         written = ",".join(given) if isinstance(given, list) else str(given)
         written = written.lower() if isinstance(given, bool) else written
@@ -328,6 +330,15 @@ def test_the_grace_period_is_one_value() -> None:
     pod = pod_of(only(example("first-run", "terminationGracePeriodSeconds=77"), "Job"))
     assert pod["terminationGracePeriodSeconds"] == 77
     assert env_of(pod["containers"][0])["FORGE_GRACE_SECONDS"] == "77"
+
+
+@pytest.mark.parametrize(
+    ("profile", "seconds"), [("fast_dev", 60), ("balanced", 60), ("max_quality", 120)]
+)
+def test_without_one_a_pod_has_the_grace_of_its_profile(profile: str, seconds: int) -> None:
+    pod = pod_of(only(example("first-run", f'profile="{profile}"'), "Job"))
+    assert pod["terminationGracePeriodSeconds"] == seconds
+    assert env_of(pod["containers"][0])["FORGE_GRACE_SECONDS"] == str(seconds)
 
 
 def test_the_same_values_name_the_same_run_and_others_another() -> None:

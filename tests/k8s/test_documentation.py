@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from job.card.card import CURVE_NAME
 from job.commands.arguments import parser
 from job.errors import EXIT_CODES
 from job.version import __version__
@@ -20,6 +21,7 @@ from tests.k8s.chart import ROOT, Manifest, only, pod_of, run
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 FLEETS = (ROOT / "docs" / "fleets.md").read_text()
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 PAGES = PAGE + FLEETS + "".join((ROOT / d / "README.md").read_text() for d in ("helm", "."))
 
 
@@ -34,11 +36,15 @@ def _commands(program: str) -> list[str]:
 
 @pytest.mark.parametrize("command", _commands("helm"))
 def test_a_helm_command_renders(command: str) -> None:
-    words = shlex.split(re.sub(r"<\w+>", "x", command))
-    if words[1] == "test":
-        assert words[2:3] in ([], ["weather"]), "the release that the page installs"
+    words = shlex.split(re.sub(r"<[\w ]+>", "x", command))
+    if words[1] in ("test", "uninstall", "get"):
+        named = [w for w in words[2:] if w in ("weather", "doctor")]
+        assert named or words[1:] == ["test"], "the releases that the page installs"
         return
-    assert words[1] == "install"
+    if words[1] == "upgrade":
+        words += ["--values", "tests/k8s/values/first-run.yaml"]
+        words.remove("--reset-then-reuse-values")
+    assert words[1] in ("install", "upgrade")
     rendered = run("helm", "template", *words[2:])
     assert rendered.returncode == 0, rendered.stderr
     assert [m for m in yaml.safe_load_all(rendered.stdout) if m]
@@ -111,7 +117,7 @@ def test_labels_that_a_command_selects_by_are_the_jobs() -> None:
     ],
 )
 def test_a_command_of_ours_is_one(command: str) -> None:
-    spelled = re.sub(r"<[\w ]+>|FILE", "x", command).replace("GB", "24")
+    spelled = re.sub(r"<[\w ]+>|FILE", "x", command).replace("GB", "24").replace("SHARE", "0.8")
     words = shlex.split(re.sub(r"[\[\]]", "", spelled))
     if words[0] == "docker":
         words = words[words.index(f"registry.example.com/forge-job:{__version__}-cpu") :]
@@ -142,8 +148,37 @@ def test_every_exit_code_that_ends_in_trouble_has_a_line() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", PAGE + FLEETS):
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", PAGE + FLEETS + RUNBOOK):
         assert (ROOT / "docs" / link).exists(), link
+    inside = re.findall(r"\]\((?:kubernetes[.]md)?#([^)]*)\)", PAGE + FLEETS)
+    inside += re.findall(r"\]\((?:kubernetes[.]md)#([^)]*)\)", RUNBOOK)
+    headings = {h.lower().replace(" ", "-") for h in re.findall(r"(?m)^#+ (.*)$", PAGE + FLEETS)}
+    assert set(inside) <= headings
+
+
+def test_a_run_that_has_ended_for_good_is_not_said_to_be_started_again() -> None:
+    """The same id again ends with 80 at once; after 81 it goes on to the same end."""
+    failed = RUNBOOK[RUNBOOK.index("## ForgeJobFailed") : RUNBOOK.index("## ForgeJobLossNotFinite")]
+    again = re.search(r"Job has ended\. ([\d, and]+): mend [^;]*with the same id", failed)
+    another = re.search(r"([\d, and]+): start another run", failed)
+    assert again
+    assert another
+    ended = {int(code) for code in re.findall(r"\d+", again[1] + another[1])}
+    assert ended == {code for code, (_, policy) in EXIT_CODES.items() if policy == "FailJob"}
+    assert re.findall(r"\d+", another[1]) == ["80", "81"]
+
+
+def test_what_a_command_needs_is_asked_for_before_it() -> None:
+    """The files of Argo name no registry, and a Secret that nobody has made yet."""
+    for page in (PAGE, FLEETS):
+        before = page[: page.index("kubectl apply -n ml -f k8s/argo/workflowtemplate.yaml")]
+        told = before[before.rindex("\n## ") :]
+        assert "<registry>" in told
+        assert "Secret" in told
+
+
+def test_the_adapters_page_lists_what_a_card_shows() -> None:
+    assert f"`{CURVE_NAME}`" in (ROOT / "docs" / "adapter.md").read_text()
 
 
 def policies() -> list[dict[str, Any]]:

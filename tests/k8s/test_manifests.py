@@ -145,7 +145,8 @@ def test_the_nightly_workflow_names_parameters_that_there_are() -> None:
     template = only(_load(K8S / "argo" / "workflowtemplate.yaml"), "WorkflowTemplate")
     assert cron["workflowTemplateRef"]["name"] == template["metadata"]["name"]
     known = {p["name"] for p in template["spec"]["arguments"]["parameters"]}
-    assert {p["name"] for p in cron["arguments"]["parameters"]} <= known
+    given = {p["name"] for p in cron["arguments"]["parameters"]}
+    assert {"profile", "dataset-uri", "output-uri"} <= given <= known, "not the template's own"
 
 
 @pytest.mark.parametrize("path", sorted((K8S / "kueue").glob("*.yaml")), ids=lambda path: path.stem)
@@ -242,3 +243,7 @@ def test_the_examples_for_ci_give_values_that_there_are() -> None:
         given = set(re.findall(r"--set ([\w.]+)=", path.read_text()))
         assert {"profile", "datasetUri", "outputUri", "runId", "image.repository"} <= given <= known
         assert "scripts/wait_for_job.sh" in path.read_text()
+        head = "".join(re.findall(r"(?m)^#.*\n", path.read_text()))
+        needed = r"--namespace (\w+)|--set serviceAccount.name=(\S+)|existingSecret=(\S+)"
+        for names in re.findall(needed, path.read_text()):
+            assert "".join(names) in head, "nothing else says that it has to be there"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.k8s.apiserver import Cluster, environment, job_of, pod_of, serving
+from tests.k8s.apiserver import Cluster, environment, event_of, job_of, pod_of, serving
 from tests.k8s.chart import ROOT
 
 SCRIPT = ROOT / "scripts" / "wait_for_job.sh"
@@ -20,7 +20,7 @@ def _wait(cluster: Cluster, folder: Path, seconds: int = 20) -> subprocess.Compl
     with serving(cluster):
         env = environment(cluster, folder) | {"WAIT_SECONDS": "0.1"}
         return subprocess.run(
-            command, env=env, capture_output=True, text=True, check=False, timeout=60
+            command, env=env, capture_output=True, text=True, check=False, timeout=seconds + 60
         )
 
 
@@ -85,6 +85,44 @@ def test_a_few_failed_calls_are_lived_through(tmp_path: Path) -> None:
     cluster = Cluster(job_of(JOB, "Complete"), [pod_of(JOB, 0, {"job": 0})], deny=[True] * 3)
     ended = _wait(cluster, tmp_path)
     assert (ended.returncode, ended.stdout) == (0, "complete: exit 0: what job said\n")
+
+
+NO_ACCOUNT = (
+    'Error creating: pods "run-1-" is forbidden: error looking up service account ml/forge-job: '
+    'serviceaccount "forge-job" not found'
+)
+
+
+def _podless(*messages: str, job: str = JOB) -> Cluster:
+    said = [event_of(job, minute, message) for minute, message in enumerate(messages)]
+    return Cluster(job_of(JOB), events=said[::-1])
+
+
+def test_it_does_not_wait_for_a_pod_that_is_refused(tmp_path: Path) -> None:
+    """Nobody has made the service account: the Job has no condition, and never a pod."""
+    cluster = _podless("Error creating: something else, an hour ago", NO_ACCOUNT)
+    ended = _wait(cluster, tmp_path, seconds=300)
+    assert ended.returncode == 1
+    assert NO_ACCOUNT in ended.stderr, "the newest of them"
+    assert "an hour ago" not in ended.stderr
+    assert sum("/events" in target for target in cluster.asked) == 20, "for five minutes"
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        _podless('Error creating: pods "run-1-" is forbidden: exceeded quota: gpus'),
+        _podless(NO_ACCOUNT, job="another"),
+        Cluster(job_of(JOB, active=1), events=[event_of(JOB, 0, NO_ACCOUNT)]),
+        Cluster(job_of(JOB), events=[event_of(JOB, 0, NO_ACCOUNT)], hidden=True),
+    ],
+    ids=["a quota gets free", "another Job's", "made since", "events are not to be read"],
+)
+def test_it_waits_where_a_pod_may_come(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.ends_after = 25
+    cluster.pods.append(pod_of(JOB, 0, {"job": 0}))
+    ended = _wait(cluster, tmp_path, seconds=300)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_the_identity_of_a_workflow_lasts_as_long_as_its_wait() -> None:
