@@ -12,6 +12,7 @@ from typing import Any, Final
 from job.choices import TextMatch
 from job.dataset import Toolbox
 from job.dataset.rows.hermes import Malformed, ToolCall, parse_tool_calls, read_call
+from job.evaluation.forms import HERMES_ONLY, Form, read_calls
 from job.evaluation.intervals import paired_difference, wilson
 
 __all__ = [
@@ -84,18 +85,19 @@ def score(
     *,
     cut_off: bool = False,
     text_match: TextMatch = "off",
+    forms: Sequence[Form] = HERMES_ONLY,
 ) -> Score:
     """Judge one answer, `tools` being what the conversation declares.
 
-    `cut_off` says that it was ended from outside. What the model thinks is not judged; thinking
-    that begins the answer and never ends leaves nothing to judge. Raises `ValueError` as
-    `expected_calls` does, and never for what was generated.
+    `cut_off` says that it was ended from outside, `forms` how calls in it may be written. What the
+    model thinks is not judged; thinking that begins the answer and never ends leaves nothing to
+    judge. Raises `ValueError` as `expected_calls` does, and never for what was generated.
     """
     expected = expected_calls(expected_turn)
     answer = generated_text
     if answer.lstrip().startswith("<think>"):
         answer = _THINKING.sub("", answer, count=1)
-    generated = parse_tool_calls(answer)
+    generated = read_calls(answer, forms)
     calls = [call for call in generated if isinstance(call, ToolCall)]
     well_formed = bool(generated) and len(calls) == len(generated) and not cut_off
     names = Counter(call.name for call in calls) == Counter(call.name for call in expected)

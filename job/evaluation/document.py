@@ -2,6 +2,7 @@
 
     {"rows": turns judged, "turns": turns there were, "repeated": turns left out, as each is the
      same as one of those,
+     "not_judged": None or {turns: of them those whose expected answer can't be read, why},
      "base": {measure: {rate, low, high, count, of}}, "adapter": as base,
      "gain": {measure: {rate, low, high}},
      "tools": {name: {of, base, adapter}}, "scenarios": as tools,
@@ -29,6 +30,7 @@ from job.evaluation.calls import (
     score,
     summarize,
 )
+from job.evaluation.forms import HERMES_ONLY, Form
 from job.evaluation.tables import by_scenario, by_tool, label
 
 _EXAMPLES: Final = 20
@@ -44,6 +46,10 @@ class Turn:
     row: Row
     index: int
     """In the row's messages."""
+    forms: tuple[Form, ...] = HERMES_ONLY
+    """How an answer to it writes calls."""
+    says: str | None = None
+    """The expected answer as the model is trained to write it; None where no template is known."""
 
     @property
     def expected(self) -> Message:
@@ -59,7 +65,7 @@ class Answer:
     """What a model said."""
 
     text: str
-    """Tool calls as Hermes writes them."""
+    """Tool calls as the turn's `forms` write them."""
     cut_off: bool = False
     """It reached the limit of tokens before it ended."""
 
@@ -81,10 +87,14 @@ def document(
     *,
     text_match: TextMatch = "off",
     repeated: int = 0,
+    not_judged: Mapping[str, Any] | None = None,
     stopped_by: str | None = None,
     seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Judge the answers, which are given by the turns' numbers; both models have the same ones."""
+    """Judge the answers, which are given by the turns' numbers; both models have the same ones.
+
+    `not_judged` says of how many turns besides no answer can be told right from wrong, and why.
+    """
     numbers = sorted(adapter)
     judged = [turns[number] for number in numbers]
     reader = ToolReader()
@@ -97,6 +107,7 @@ def document(
                 declared(turn.row, reader),
                 cut_off=answers[number].cut_off,
                 text_match=text_match,
+                forms=turn.forms,
             )
             for number, turn in zip(numbers, judged, strict=True)
         ]
@@ -105,8 +116,9 @@ def document(
     before = None if base is None else scores(base)
     return {
         "rows": len(judged),
-        "turns": len(turns),
+        "turns": len(turns) + (not_judged["turns"] if not_judged else 0),
         "repeated": repeated,
+        "not_judged": None if not_judged is None else dict(not_judged),
         "base": {} if before is None else summarize(before),
         "adapter": summarize(after),
         "gain": {} if before is None else gains(before, after),
@@ -142,7 +154,7 @@ def _example(turn: Turn, base: Answer | None, adapter: Answer, scored: Score) ->
     scenario = turn.row.meta.get("scenario")
     return {
         "prompt": _short(_last_text(turn.before)),
-        "expected": _short(text_of(turn.expected)),
+        "expected": _short(text_of(turn.expected) if turn.says is None else turn.says),
         "base": None if base is None else _short(base.text),
         "adapter": _short(adapter.text),
         "right": scored.right,

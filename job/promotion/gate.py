@@ -12,6 +12,7 @@ from job.errors import Problem, SettingsError
 
 if TYPE_CHECKING:
     from job.config import Settings
+    from job.evaluation.reading import Reading
     from job.ledger import RunRecord
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,16 @@ class Gate:
             found, said = self._gain(evaluation)
             if found < self.min_gain - _ROUNDING:
                 failures.append(f"{said}, FORGE_GATE_MIN_GAIN is {self.min_gain:+.1%}")
-        return "; ".join(failures) or None
+        return "; ".join(failures) + self.basis(evaluation) if failures else None
+
+    def basis(self, evaluation: Mapping[str, Any] | None) -> str:
+        """On how many turns the verdict rests, in brackets; empty where nobody says."""
+        exact = evaluation and self.is_set and evaluation["adapter"].get("exact")
+        if not evaluation or not exact or "of" not in exact:
+            return ""
+        cut = evaluation.get("stopped_by") == "seconds"
+        rest = f"; time was over at {evaluation['rows']} of {evaluation['turns']} turns"
+        return f" (judged on {exact['of']} held-out tool calls{rest if cut else ''})"
 
     def early_notice(self, held_out_calls: int) -> str | None:
         """What can be said of the gate before any GPU time was spent: that it can't be passed."""
@@ -98,6 +108,24 @@ class Gate:
         return low, f"gain over the base {gain:+.1%}, at least {low:+.1%} with 95% confidence"
 
 
+def refuse_unjudgeable(settings: Settings, reading: Reading) -> None:
+    """Raises `SettingsError` where a gate is set and no adapter could pass it, however good: what
+    the model is trained to say would not be found right."""
+    gate, found = gate_of(settings), reading.not_judged
+    if not gate.is_set or found is None or not (reading.unknown or reading.no_call_is_judged):
+        return
+    thresholds = {"MIN_EXACT": gate.min_exact, "MIN_GAIN": gate.min_gain}
+    names = [f"FORGE_GATE_{name}" for name, value in thresholds.items() if value is not None]
+    raise SettingsError(
+        Problem(
+            ", ".join(names),
+            f"the calls of {settings.base_model} can't be judged: {found['why']}",
+            "write the calls into the text of the rows, as Hermes does (<tool_call>), take another "
+            f"FORGE_MODEL_FAMILY or FORGE_MODEL, or unset {' and '.join(names)}",
+        )
+    )
+
+
 def gate_of(settings: Settings) -> Gate:
     """As the settings have it."""
     return Gate(settings.gate_min_exact, settings.gate_min_gain, settings.gate_on)
@@ -137,4 +165,6 @@ def _other_outcome(gate: Gate, found: str | None, record: RunRecord, recorded: s
 def _nothing_judged(evaluation: Mapping[str, Any] | None) -> str:
     if evaluation and evaluation.get("stopped_by") == "seconds":
         return "FORGE_EVAL_MAX_SECONDS was over before a held-out tool call was judged"
+    if evaluation and (left_out := evaluation.get("not_judged")):
+        return f"no held-out tool call can be judged: {left_out['why']}"
     return "no held-out tool calls to judge by"

@@ -122,6 +122,15 @@ def test_time_that_was_over_at_once_is_no_pass() -> None:
     assert "FORGE_EVAL_MAX_SECONDS was over" in str(Gate(min_gain=-1).verdict(found))
 
 
+def test_the_verdict_says_on_how_many_turns_it_rests() -> None:
+    found = {"rows": 60, "turns": 200, "adapter": {"exact": {"rate": 0.4, "of": 50}}}
+    said = "judged on 50 held-out tool calls"
+    assert str(Gate(0.5).verdict(found)).endswith(f"FORGE_GATE_MIN_EXACT is 50.0% ({said})")
+    cut = found | {"stopped_by": "seconds"}
+    assert Gate(0.3).basis(cut) == f" ({said}; time was over at 60 of 200 turns)"
+    assert Gate().basis(found) == Gate(0.3).basis(None) == ""
+
+
 def test_a_gate_that_no_adapter_can_pass_is_told_early() -> None:
     assert "no held-out row has a tool call" in str(Gate(min_exact=0.1).early_notice(0))
     assert Gate(min_exact=0.1).early_notice(1) is None
