@@ -3,7 +3,7 @@
     {"rows": turns judged, "turns": turns there were, "repeated": turns left out, as each is the
      same as one of those,
      "not_judged": None or {turns: of them those whose expected answer can't be read, why},
-     "base": {measure: {rate, low, high, count, of}}, "adapter": as base,
+     "base": {measure: {rate, low, high, count, of, groups}}, "adapter": as base,
      "gain": {measure: {rate, low, high}},
      "tools": {name: {of, base, adapter}}, "scenarios": as tools,
      "examples": [{prompt, expected, base, adapter, right, cut_off, tool, scenario}],
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from job.choices import TextMatch
-from job.dataset import Message, Row, ToolReader, declared, distinct_turns
+from job.dataset import Message, Row, ToolReader, declared, distinct_turns, groups_of
 from job.evaluation.calls import (
     Score,
     expected_calls,
@@ -98,6 +98,8 @@ def document(
     numbers = sorted(adapter)
     judged = [turns[number] for number in numbers]
     reader = ToolReader()
+    every = groups_of([turn.row for turn in turns])
+    groups = [every[number] for number in numbers]
 
     def scores(answers: Mapping[int, Answer]) -> list[Score]:
         return [
@@ -119,9 +121,9 @@ def document(
         "turns": len(turns) + (not_judged["turns"] if not_judged else 0),
         "repeated": repeated,
         "not_judged": None if not_judged is None else dict(not_judged),
-        "base": {} if before is None else summarize(before),
-        "adapter": summarize(after),
-        "gain": {} if before is None else gains(before, after),
+        "base": {} if before is None else summarize(before, groups),
+        "adapter": summarize(after, groups),
+        "gain": {} if before is None else gains(before, after, groups),
         "tools": by_tool([turn.expected for turn in judged], before, after),
         "scenarios": by_scenario([turn.row for turn in judged], before, after),
         "examples": [

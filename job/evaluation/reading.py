@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from job.dataset import ChatFormat, Row, distinct_turns
+from job.dataset import ChatFormat, Row, distinct_turns, groups_of
 from job.evaluation.calls import expected_calls, score
 from job.evaluation.document import Turn
 from job.evaluation.forms import Form
@@ -43,6 +43,11 @@ class Reading:
     def calls(self) -> list[Turn]:
         """Of the turns that can be judged, those that expect a call."""
         return [turn for turn in self.turns if expected_calls(turn.expected)]
+
+    @property
+    def call_groups(self) -> list[int]:
+        """The group of each of `calls`: in which they are split, and may be alike."""
+        return groups_of([turn.row for turn in self.calls])
 
     @property
     def max_new_tokens(self) -> int:

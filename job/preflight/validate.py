@@ -196,8 +196,9 @@ class _Validator:
         return f"{len(reading.turns)} held-out turns, each right if answered as in the data"
 
     def _gate(self, report: DataReport) -> str | Finding:
-        judged = report.held_out_calls if self._reading is None else len(self._reading.calls)
-        notice = gate_of(self._settings).early_notice(judged)
+        groups = None if self._reading is None else self._reading.call_groups
+        judged = report.held_out_calls if groups is None else len(groups)
+        notice = gate_of(self._settings).early_notice(judged, groups)
         if notice:
             return Finding("warning", notice)
         same = f" ({report.held_out_repeats} more are the same)" if report.held_out_repeats else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,8 +68,13 @@ class Gate:
         rest = f"; time was over at {evaluation['rows']} of {evaluation['turns']} turns"
         return f" (judged on {exact['of']} held-out tool calls{rest if cut else ''})"
 
-    def early_notice(self, held_out_calls: int) -> str | None:
-        """What can be said of the gate before any GPU time was spent: that it can't be passed."""
+    def early_notice(
+        self, held_out_calls: int, groups: Sequence[Hashable] | None = None
+    ) -> str | None:
+        """What can be said of the gate before any GPU time was spent: that it can't be passed.
+
+        `groups` has the group of each call; without it each is one of its own.
+        """
         if not self.is_set:
             return None
         if not held_out_calls:
@@ -78,20 +83,22 @@ class Gate:
                 "adapter can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, or unset "
                 "FORGE_GATE_*)"
             )
-        best = self._best(held_out_calls)
+        groups = range(held_out_calls) if groups is None else groups
+        best = self._best(groups)
         if self.min_exact is None or best >= self.min_exact - _ROUNDING:
             return None
         return (
             f"FORGE_GATE_MIN_EXACT={self.min_exact:g} asks for more than the lower bound that "
-            f"{held_out_calls} held-out tool calls have when all are right, {best:.1%}: no adapter "
-            "can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, or FORGE_GATE_ON=rate)"
+            f"{held_out_calls} held-out tool calls{_in_groups(groups)} have when all are right, "
+            f"{best:.1%}: no adapter can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, "
+            "or FORGE_GATE_ON=rate)"
         )
 
-    def _best(self, held_out_calls: int) -> float:
+    def _best(self, groups: Sequence[Hashable]) -> float:
         """The share by which an adapter is judged whose every call is right."""
-        from job.evaluation.intervals import wilson  # not on the way to `status`
+        from job.evaluation.intervals import share_interval  # not on the way to `status`
 
-        return 1.0 if self.on == "rate" else wilson(held_out_calls, held_out_calls)[0]
+        return 1.0 if self.on == "rate" else share_interval([True] * len(groups), groups)[0]
 
     def _share(self, exact: Mapping[str, Any]) -> tuple[float, str]:
         if self.on == "rate":
@@ -160,6 +167,11 @@ def _other_outcome(gate: Gate, found: str | None, record: RunRecord, recorded: s
         f"the run is finished, and was judged by other values: then {recorded}; now {said}",
         f"go back to {', '.join(old) if was_set else 'no gate'}, or take another FORGE_RUN_ID",
     )
+
+
+def _in_groups(groups: Sequence[Hashable]) -> str:
+    different = len(set(groups))
+    return f" of {different} conversations" if different < len(groups) else ""
 
 
 def _nothing_judged(evaluation: Mapping[str, Any] | None) -> str:

@@ -37,7 +37,8 @@ def _judgeable(run: Run, data: PreparedData, model: BaseModel) -> None:
     refuse_unjudgeable(run.settings, reading)
     for notice in reading.notices():
         _log.warning("evaluation: %s", notice)
-    if told := gate_of(run.settings).early_notice(len(reading.calls)):
+    groups = reading.call_groups
+    if told := gate_of(run.settings).early_notice(len(groups), groups):
         _log.warning(told)
 
 

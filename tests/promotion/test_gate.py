@@ -143,6 +143,8 @@ def test_a_bound_that_so_few_calls_cannot_reach_is_told_early() -> None:
     assert "FORGE_GATE_MIN_EXACT=0.9" in told
     assert "20 held-out tool calls have when all are right, 83.9%" in told
     assert careful.early_notice(35) is None
+    told = str(careful.early_notice(40, [call // 8 for call in range(40)]))
+    assert "40 held-out tool calls of 5 conversations have when all are right, 56.6%" in told
     assert Gate(min_exact=0.9).early_notice(20) is None, "a share can be 100%"
     assert Gate(min_gain=0.9, on="lower_bound").early_notice(20) is None
     all_right = {"rate": 1.0, "low": wilson(20, 20)[0]}
