@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import median_high
 from typing import Any, Final
 
 from job.dataset import ChatFormat, Row, distinct_turns, groups_of
@@ -18,8 +19,8 @@ from job.evaluation.document import Turn
 from job.evaluation.forms import Form
 
 MAX_NEW_TOKENS: Final = 512
-"""Longer than nearly all tool calls; a model that never stops is cut here at the latest, what it
-may think before not counted."""
+"""Longer than nearly all tool calls; a model that never stops is cut here, what it may think before
+not counted, unless most of the expected calls need more."""
 
 _BEGINS, _ENDS = "<think>", "</think>"
 _SHOWN: Final = 120
@@ -56,8 +57,20 @@ class Reading:
         A model that never stops, as bases often do, is wrong by then and would cost the most time.
         """
         thought = max((tokens for tokens, _ in self.lengths), default=0)
-        said = max((tokens for _, tokens in self.lengths), default=0)
-        return thought + thought // 2 + min(MAX_NEW_TOKENS, said + said // 2 + 16)
+        return thought + thought // 2 + self._said_at_most
+
+    @property
+    def _said_at_most(self) -> int:
+        """Of these, those after the thoughts. A few long turns don't make all dear, but where calls
+        are mostly long there has to be room for them."""
+        longest = max((said for _, said in self.lengths), default=0)
+        calls = [
+            said
+            for turn, (_, said) in zip(self.turns, self.lengths, strict=True)
+            if expected_calls(turn.expected)
+        ]
+        usual = median_high(calls) if calls else 0
+        return min(max(MAX_NEW_TOKENS, _with_room(usual)), _with_room(longest))
 
     @property
     def no_call_is_judged(self) -> bool:
@@ -66,8 +79,18 @@ class Reading:
 
     @property
     def not_judged(self) -> dict[str, Any] | None:
-        """As the document of an evaluation has it."""
+        """As the document of an evaluation has it: without a word of the data, for it goes into the
+        card."""
         return {"turns": len(self.unread), "why": self._why()} if self.unread else None
+
+    @property
+    def fault(self) -> str:
+        """Why turns can't be judged, with the first of them; empty where all can."""
+        if not self.unread:
+            return ""
+        said = " ".join((self._first.says or "").split())
+        shown = said if len(said) <= _SHOWN else said[:_SHOWN] + "…"
+        return f"{self._why()}; first: {_where(self._first)}: {shown!r}"
 
     def repeated(self, rows: Sequence[Row]) -> int:
         """Turns of `rows`, of which this is, that are the same as one that counts."""
@@ -78,26 +101,26 @@ class Reading:
         """What the user should know, a line each."""
         if self.unread:
             count = f"{len(self.unread)} of {len(self.unread) + len(self.turns)} held-out turns"
-            yield f"{count} can't be judged and count for nothing: {self._why()}"
-        long = [i for i, (_, said) in enumerate(self.lengths) if said > MAX_NEW_TOKENS]
+            yield f"{count} can't be judged and count for nothing: {self.fault}"
+        limit = self._said_at_most
+        long = [i for i, (_, said) in enumerate(self.lengths) if said > limit]
         if long:
             yield (
-                f"{len(long)} held-out turns expect more than the {MAX_NEW_TOKENS} tokens that an "
-                "answer may have, so they count as wrong whatever is answered; first: "
-                + _where(self.turns[long[0]])
+                f"{len(long)} of {len(self.turns)} held-out turns expect more than the {limit} "
+                "tokens that an answer may have: their calls and texts count as wrong, whatever is "
+                f"answered; first: {_where(self.turns[long[0]])}"
             )
 
+    @property
+    def _first(self) -> Turn:
+        return next((t for t in self.unread if t.expected.get("tool_calls")), self.unread[0])
+
     def _why(self) -> str:
-        turn = next((t for t in self.unread if t.expected.get("tool_calls")), self.unread[0])
-        said = " ".join((turn.says or "").split())
-        shown = said if len(said) <= _SHOWN else said[:_SHOWN] + "…"
         if self.unknown:
-            found = "the chat template writes calls in a form that is not known"
-        elif expected_calls(turn.expected):
-            found = "the call that is trained would be read as another one, or as none"
-        else:
-            found = "the text that is trained would be read as a call"
-        return f"{found}; first: {_where(turn)}: {shown!r}"
+            return "the chat template writes calls in a form that is not known"
+        if expected_calls(self._first.expected):
+            return "the call that is trained would be read as another one, or as none"
+        return "the text that is trained would be read as a call"
 
 
 def read_turns(chat: ChatFormat, rows: Sequence[Row]) -> Reading:
@@ -184,6 +207,10 @@ def _by_template(row: Row) -> bool:
 
 def _is_right(turn: Turn) -> bool:
     return score(turn.expected, turn.says or "", forms=turn.forms).right
+
+
+def _with_room(tokens: int) -> int:
+    return tokens + tokens // 2 + 16
 
 
 def _where(turn: Turn) -> str:

@@ -118,15 +118,15 @@ class Gate:
 def refuse_unjudgeable(settings: Settings, reading: Reading) -> None:
     """Raises `SettingsError` where a gate is set and no adapter could pass it, however good: what
     the model is trained to say would not be found right."""
-    gate, found = gate_of(settings), reading.not_judged
-    if not gate.is_set or found is None or not (reading.unknown or reading.no_call_is_judged):
+    gate = gate_of(settings)
+    if not gate.is_set or not (reading.unknown or reading.no_call_is_judged):
         return
     thresholds = {"MIN_EXACT": gate.min_exact, "MIN_GAIN": gate.min_gain}
     names = [f"FORGE_GATE_{name}" for name, value in thresholds.items() if value is not None]
     raise SettingsError(
         Problem(
             ", ".join(names),
-            f"the calls of {settings.base_model} can't be judged: {found['why']}",
+            f"the calls of {settings.base_model} can't be judged: {reading.fault}",
             "write the calls into the text of the rows, as Hermes does (<tool_call>), take another "
             f"FORGE_MODEL_FAMILY or FORGE_MODEL, or unset {' and '.join(names)}",
         )

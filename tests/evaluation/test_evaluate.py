@@ -14,10 +14,10 @@ from job.errors import Preempted
 from job.evaluation import answers as answers_module
 from job.evaluation import evaluate as evaluate_module
 from job.evaluation import generate as generate_module
-from job.evaluation import reading as reading_module
 from job.evaluation.document import Answer
 from job.evaluation.evaluate import Bounds, evaluate
 from job.evaluation.generate import batches, generate, generating
+from job.evaluation.reading import Reading
 from job.lifecycle import StopToken
 from tests.dataset.standin_families import chat_of
 from tests.evaluation.conftest import Loaded
@@ -40,7 +40,7 @@ class Kept:
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate_module, "_PADDED_TOKENS_PER_BATCH", 1200)
-    monkeypatch.setattr(reading_module, "MAX_NEW_TOKENS", 6)
+    monkeypatch.setattr(Reading, "max_new_tokens", 6)
 
 
 @pytest.fixture

@@ -128,6 +128,8 @@ def test_of_a_form_that_is_not_known_there_are_no_figures() -> None:
     [notice] = reading.notices()
     assert "3 of 3 held-out turns can't be judged" in notice
     assert "x.jsonl:1: messages[1]: 'CALL weather WITH" in notice
+    assert reading.fault in notice
+    assert "CALL" not in str(reading.not_judged), "it goes into the card, which may be public"
     found = document(reading.turns, {}, {}, not_judged=reading.not_judged)
     assert (found["rows"], found["turns"], found["adapter"], found["base"]) == (0, 3, {}, {})
     assert "can be judged: the chat template" in str(Gate(0.5).verdict(found))
@@ -180,6 +182,16 @@ def test_thoughts_that_are_trained_have_their_room(tmp_path: Path) -> None:
 
 def test_an_answer_beyond_the_limit_is_warned_of() -> None:
     long = calling("Oslo and " * 600)
-    [notice] = read_turns(chat_format("qwen2.5"), [*ROWS, long]).notices()
-    assert "1 held-out turns expect more than the 512 tokens" in notice
+    reading = read_turns(chat_format("qwen2.5"), [*ROWS, calling("Lima"), long])
+    assert reading.max_new_tokens == reading_module.MAX_NEW_TOKENS
+    [notice] = reading.notices()
+    assert "1 of 5 held-out turns expect more than the 512 tokens" in notice
     assert "x.jsonl:1: messages[1]" in notice
+
+
+def test_calls_that_are_mostly_long_have_their_room() -> None:
+    """Every right one was cut off, and a gate failed whatever was trained."""
+    rows = [calling(f"{number} and " * 600, number) for number in range(3)]
+    reading = read_turns(chat_format("qwen2.5"), [*rows, calling("Oslo")])
+    assert list(reading.notices()) == []
+    assert reading.max_new_tokens > max(said for _, said in reading.lengths)
