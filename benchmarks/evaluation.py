@@ -86,14 +86,15 @@ def _inputs(model: str, count: int, folder: Path) -> tuple[Path, list[Row]]:
 def _measure(folder: Path, rows: Sequence[Row], count: int) -> tuple[int, list[Timing]]:
     """Tokens an answer may have, and a timing of each batch. Both sides have the same weights,
     dense on a CPU, and the same limits: what differs is the batching alone."""
-    from job.evaluation.document import turns_of
     from job.evaluation.evaluate import Plan
     from job.evaluation.generate import generating
+    from job.evaluation.reading import read_turns
 
     settings = Settings(run_id="evaluation", dataset_uri="/none", output_uri="/none")
     engine = ReferenceEngine()
     loaded = engine.load(folder, settings.hyperparameters())
-    plan = Plan(loaded.tokenizer, ChatFormat.load(folder), turns_of(rows))
+    chat = ChatFormat.load(folder)
+    plan = Plan(loaded.tokenizer, chat, read_turns(chat, rows))
     with engine.generating(loaded.model), generating(loaded.model, loaded.tokenizer):
         _answers(loaded, plan, [[0]])  # what only the first call costs
         return plan.max_new_tokens, list(_timings(loaded, plan, plan.batches[:count]))

@@ -156,6 +156,26 @@ def test_groups_are_bounded() -> None:
     assert "| parallel | 0 | 8 | 9 |" in lines
 
 
+def test_it_says_that_time_kept_turns_from_being_judged() -> None:
+    cut = {**EVALUATION, "rows": 40, "turns": 120, "stopped_by": "seconds"}
+    card = model_card(replace(FACTS, evaluation=cut))
+    assert "On 40 of 120 held-out assistant turns (`FORGE_EVAL_MAX_SECONDS` was over" in card
+    nothing = {**cut, "rows": 0, "base": {}, "adapter": {}}
+    card = model_card(replace(FACTS, evaluation=nothing))
+    assert "Nothing was judged, of 120 held-out assistant turns: time was over" in card
+    assert "On 0" not in card
+    assert "| base |" not in card
+    assert "eval_results" not in metadata(card)
+
+
+def test_it_says_which_turns_can_not_be_judged() -> None:
+    left_out = {"turns": 120, "why": "an <odd> form"}
+    nothing = {"rows": 0, "turns": 120, "base": {}, "adapter": {}, "not_judged": left_out}
+    card = model_card(replace(FACTS, evaluation=nothing))
+    assert "Nothing was judged, of 120 held-out assistant turns." in card
+    assert "Not judged: 120 turns; an &lt;odd&gt; form." in card
+
+
 def test_the_verdict_of_the_gate_is_told() -> None:
     card = model_card(replace(FACTS, gate="exactly right 10.0%, FORGE_GATE_MIN_EXACT is 90.0%"))
     assert "Promotion gate: exactly right 10.0%, FORGE_GATE_MIN_EXACT is 90.0%." in card

@@ -20,14 +20,32 @@ def results(facts: CardFacts) -> list[str]:
     return [
         "## Results",
         "",
-        f"On {evaluation['rows']} held-out assistant turns, greedy decoding, 95% intervals:",
-        "",
+        *_judged(evaluation),
+        *_left_out(evaluation.get("not_judged")),
         *table(("", "base", "adapter"), _measures(evaluation)),
         *_gain(evaluation),
         *_gate(facts.gate),
         *_groups("tool", evaluation.get("tools")),
         *_groups("scenario", evaluation.get("scenarios")),
     ]
+
+
+def _judged(evaluation: Mapping[str, Any]) -> list[str]:
+    """On how many turns the figures rest, and what kept the others out."""
+    rows, turns = evaluation["rows"], evaluation.get("turns", evaluation["rows"])
+    by_time = evaluation.get("stopped_by") == "seconds"
+    if not rows:
+        why = ": time was over before the first answer" if by_time else ""
+        return [f"Nothing was judged, of {turns} held-out assistant turns{why}.", ""]
+    of = f" of {turns}" if rows < turns else ""
+    cut = " (`FORGE_EVAL_MAX_SECONDS` was over: the others were not judged)" if by_time else ""
+    return [f"On {rows}{of} held-out assistant turns{cut}, greedy decoding, 95% intervals:", ""]
+
+
+def _left_out(not_judged: Mapping[str, Any] | None) -> list[str]:
+    if not not_judged:
+        return []
+    return [f"Not judged: {not_judged['turns']} turns; {plain(not_judged['why'])}.", ""]
 
 
 def _measures(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

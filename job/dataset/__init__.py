@@ -13,6 +13,7 @@ from job.dataset.rows.read import read_rows
 from job.dataset.rows.row import Message, RejectedRow, Row, RowProblem, RowRefused
 from job.dataset.rows.tools import Toolbox, ToolReader, declared
 from job.dataset.source.fetch import DataFile, DataObject, fetch
+from job.dataset.split import groups_of
 from job.dataset.store import Samples
 from job.dataset.tokens.chat import ChatFormat
 from job.dataset.tokens.samples import Rendered, Sample
@@ -40,6 +41,7 @@ __all__ = [
     "declared",
     "distinct_turns",
     "fetch",
+    "groups_of",
     "is_prepared",
     "prepare",
     "read_rows",

@@ -9,13 +9,15 @@ that go on under their id are what grows. Without ids nothing that is added move
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from job.dataset.identity import Hashes, mixed
+from job.dataset.identity import Hashes, Identity, mixed
+from job.dataset.rows.row import Row
 
 _BITS: Final = 53
 """What a float holds exactly, so that a place is below 1."""
@@ -72,6 +74,16 @@ def places(groups: Hashes) -> npt.NDArray[np.float64]:
     """Where each group falls in [0, 1)."""
     # Mixed again, for a group is named after its lowest hash: large ones would all be held out.
     return (mixed(groups) >> np.uint64(64 - _BITS)) / 2.0**_BITS
+
+
+def groups_of(rows: Sequence[Row]) -> list[int]:
+    """The group of each row: those that `split` would keep together have the same."""
+    once = {id(row): row for row in rows}
+    known = [Identity.of(row) for row in once.values()]
+    prompts = np.array([one.prompt for one in known], dtype=np.uint64)
+    ids = np.array([one.id for one in known], dtype=np.uint64)
+    groups = dict(zip(once, _groups(prompts, ids).tolist(), strict=True))
+    return [groups[id(row)] for row in rows]
 
 
 def _groups(prompts: Hashes, ids: Hashes) -> Hashes:

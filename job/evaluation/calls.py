@@ -12,7 +12,8 @@ from typing import Any, Final
 from job.choices import TextMatch
 from job.dataset import Toolbox
 from job.dataset.rows.hermes import Malformed, ToolCall, parse_tool_calls, read_call
-from job.evaluation.intervals import paired_difference, wilson
+from job.evaluation.forms import HERMES_ONLY, Form, read_calls
+from job.evaluation.intervals import gain_interval, share_interval
 
 __all__ = [
     "Malformed",
@@ -84,18 +85,19 @@ def score(
     *,
     cut_off: bool = False,
     text_match: TextMatch = "off",
+    forms: Sequence[Form] = HERMES_ONLY,
 ) -> Score:
     """Judge one answer, `tools` being what the conversation declares.
 
-    `cut_off` says that it was ended from outside. What the model thinks is not judged; thinking
-    that begins the answer and never ends leaves nothing to judge. Raises `ValueError` as
-    `expected_calls` does, and never for what was generated.
+    `cut_off` says that it was ended from outside, `forms` how calls in it may be written. What the
+    model thinks is not judged; thinking that begins the answer and never ends leaves nothing to
+    judge. Raises `ValueError` as `expected_calls` does, and never for what was generated.
     """
     expected = expected_calls(expected_turn)
     answer = generated_text
     if answer.lstrip().startswith("<think>"):
         answer = _THINKING.sub("", answer, count=1)
-    generated = parse_tool_calls(answer)
+    generated = read_calls(answer, forms)
     calls = [call for call in generated if isinstance(call, ToolCall)]
     well_formed = bool(generated) and len(calls) == len(generated) and not cut_off
     names = Counter(call.name for call in calls) == Counter(call.name for call in expected)
@@ -134,50 +136,60 @@ def _fits(call: ToolCall, tools: Toolbox) -> bool:
     return schema is not None and not schema.faults(call.arguments)
 
 
-def summarize(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
-    """Measure → `rate`, its 95% interval `low` to `high`, `count` and `of`.
+def summarize(
+    scores: Sequence[Score], groups: Sequence[Hashable] | None = None
+) -> dict[str, dict[str, float]]:
+    """Measure → `rate`, its 95% interval `low` to `high`, `count`, `of` and how many `groups`.
 
     `refusal` and `text_match` are over the turns that expect no call, all others over those that
-    do. A measure with nothing to judge is left out.
+    do. A measure with nothing to judge is left out. Turns of the same group may be alike
+    (`job.evaluation.intervals`); without `groups` each is one of its own.
     """
-    measures = {name: [r for r in found if r is not None] for name, found in _judged(scores)}
-    return {name: _rate(sum(right), len(right)) for name, right in measures.items() if right}
+    measures = _judged(scores, groups)
+    return {name: _rate(*map(list, zip(*found, strict=True))) for name, found in measures if found}
 
 
-def gains(base: Sequence[Score], adapter: Sequence[Score]) -> dict[str, dict[str, float]]:
+def gains(
+    base: Sequence[Score], adapter: Sequence[Score], groups: Sequence[Hashable] | None = None
+) -> dict[str, dict[str, float]]:
     """Measure → the adapter's rate less the base's (`rate`) and its 95% interval, the turns paired
-    (`intervals.paired_difference`)."""
+    (`intervals.gain_interval`)."""
     found = {}
-    for (name, before), (_, after) in zip(_judged(base), _judged(adapter), strict=True):
-        pairs = Counter(
-            (bool(b), bool(a))
-            for b, a in zip(before, after, strict=True)
-            if b is not None and a is not None
-        )
+    both = zip(_judged(base, groups), _judged(adapter, groups), strict=True)
+    for (name, before), (_, after) in both:
+        pairs = [(b, a) for (b, _), (a, _) in zip(before, after, strict=True)]
         if pairs:
-            both, won, lost = pairs[True, True], pairs[False, True], pairs[True, False]
-            low, high = paired_difference(both, won, lost, pairs[False, False])
-            found[name] = {"rate": (won - lost) / pairs.total(), "low": low, "high": high}
+            low, high = gain_interval(pairs, [group for _, group in after])
+            rate = sum(a - b for b, a in pairs) / len(pairs)
+            found[name] = {"rate": rate, "low": low, "high": high}
     return found
 
 
-def _judged(scores: Sequence[Score]) -> list[tuple[str, list[bool | None]]]:
-    """Each measure's verdicts, over the turns that it is of."""
-    calls = [score for score in scores if score.expects_call]
-    others = [score for score in scores if not score.expects_call]
+def _judged(
+    scores: Sequence[Score], groups: Sequence[Hashable] | None
+) -> list[tuple[str, list[tuple[bool, Hashable]]]]:
+    """Each measure's verdicts, with the turns' groups, over the turns that it is of."""
+    every = list(zip(scores, range(len(scores)) if groups is None else groups, strict=True))
+    calls = [(score, group) for score, group in every if score.expects_call]
+    others = [(score, group) for score, group in every if not score.expects_call]
+    verdicts: list[tuple[str, list[tuple[bool | None, Hashable]]]] = [
+        ("well_formed", [(score.well_formed, group) for score, group in calls]),
+        ("valid_arguments", [(score.valid, group) for score, group in calls]),
+        ("right_tool", [(score.right_tool, group) for score, group in calls]),
+        ("exact", [(score.exact, group) for score, group in calls]),
+        ("refusal", [(score.refused_rightly, group) for score, group in others]),
+        ("text_match", [(score.text_match, group) for score, group in others]),
+    ]
     return [
-        ("well_formed", [score.well_formed for score in calls]),
-        ("valid_arguments", [score.valid for score in calls]),
-        ("right_tool", [score.right_tool for score in calls]),
-        ("exact", [score.exact for score in calls]),
-        ("refusal", [score.refused_rightly for score in others]),
-        ("text_match", [score.text_match for score in others]),
+        (name, [(right, group) for right, group in found if right is not None])
+        for name, found in verdicts
     ]
 
 
-def _rate(count: int, of: int) -> dict[str, float]:
-    low, high = wilson(count, of)
-    return {"rate": count / of, "low": low, "high": high, "count": count, "of": of}
+def _rate(right: list[bool], groups: list[Hashable]) -> dict[str, float]:
+    (low, high), count, of = share_interval(right, groups), sum(right), len(right)
+    known = {"count": count, "of": of, "groups": len(set(groups))}
+    return {"rate": count / of, "low": low, "high": high, **known}
 
 
 def _key(call: ToolCall) -> Hashable:

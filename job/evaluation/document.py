@@ -2,7 +2,8 @@
 
     {"rows": turns judged, "turns": turns there were, "repeated": turns left out, as each is the
      same as one of those,
-     "base": {measure: {rate, low, high, count, of}}, "adapter": as base,
+     "not_judged": None or {turns: of them those whose expected answer can't be read, why},
+     "base": {measure: {rate, low, high, count, of, groups}}, "adapter": as base,
      "gain": {measure: {rate, low, high}},
      "tools": {name: {of, base, adapter}}, "scenarios": as tools,
      "examples": [{prompt, expected, base, adapter, right, cut_off, tool, scenario}],
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from job.choices import TextMatch
-from job.dataset import Message, Row, ToolReader, declared, distinct_turns
+from job.dataset import Message, Row, ToolReader, declared, distinct_turns, groups_of
 from job.dataset.rows.secrets import mask_secrets
 from job.evaluation.calls import (
     Score,
@@ -30,6 +31,7 @@ from job.evaluation.calls import (
     score,
     summarize,
 )
+from job.evaluation.forms import HERMES_ONLY, Form
 from job.evaluation.tables import by_scenario, by_tool, label
 
 _EXAMPLES: Final = 20
@@ -45,6 +47,10 @@ class Turn:
     row: Row
     index: int
     """In the row's messages."""
+    forms: tuple[Form, ...] = HERMES_ONLY
+    """How an answer to it writes calls."""
+    says: str | None = None
+    """The expected answer as the model is trained to write it; None where no template is known."""
 
     @property
     def expected(self) -> Message:
@@ -60,7 +66,7 @@ class Answer:
     """What a model said."""
 
     text: str
-    """Tool calls as Hermes writes them."""
+    """Tool calls as the turn's `forms` write them."""
     cut_off: bool = False
     """It reached the limit of tokens before it ended."""
     judged: Score | None = None
@@ -84,13 +90,19 @@ def document(
     *,
     text_match: TextMatch = "off",
     repeated: int = 0,
+    not_judged: Mapping[str, Any] | None = None,
     stopped_by: str | None = None,
     seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Judge the answers, which are given by the turns' numbers; both models have the same ones."""
+    """Judge the answers, which are given by the turns' numbers; both models have the same ones.
+
+    `not_judged` says of how many turns besides no answer can be told right from wrong, and why.
+    """
     numbers = sorted(adapter)
     judged = [turns[number] for number in numbers]
     reader = ToolReader()
+    every = groups_of([turn.row for turn in turns])
+    groups = [every[number] for number in numbers]
 
     def scores(answers: Mapping[int, Answer]) -> list[Score]:
         return [judge(turns[number], answers[number], text_match, reader) for number in numbers]
@@ -99,11 +111,12 @@ def document(
     before = None if base is None else scores(base)
     return {
         "rows": len(judged),
-        "turns": len(turns),
+        "turns": len(turns) + (not_judged["turns"] if not_judged else 0),
         "repeated": repeated,
-        "base": {} if before is None else summarize(before),
-        "adapter": summarize(after),
-        "gain": {} if before is None else gains(before, after),
+        "not_judged": None if not_judged is None else dict(not_judged),
+        "base": {} if before is None else summarize(before, groups),
+        "adapter": summarize(after, groups),
+        "gain": {} if before is None else gains(before, after, groups),
         "tools": by_tool([turn.expected for turn in judged], before, after),
         "scenarios": by_scenario([turn.row for turn in judged], before, after),
         "examples": [
@@ -124,6 +137,7 @@ def judge(turn: Turn, answer: Answer, text_match: TextMatch, reader: ToolReader)
         declared(turn.row, reader),
         cut_off=answer.cut_off,
         text_match=text_match,
+        forms=turn.forms,
     )
 
 
@@ -147,7 +161,7 @@ def _example(turn: Turn, base: Answer | None, adapter: Answer, scored: Score) ->
     scenario = turn.row.meta.get("scenario")
     return {
         "prompt": _short(_last_text(turn.before)),
-        "expected": _short(text_of(turn.expected)),
+        "expected": _short(text_of(turn.expected) if turn.says is None else turn.says),
         "base": None if base is None else _short(base.text),
         "adapter": _short(adapter.text),
         "right": scored.right,

@@ -12,28 +12,22 @@ from job.choices import TextMatch
 from job.dataset import ChatFormat, Row, ToolReader
 from job.errors import Preempted
 from job.evaluation.answers import SAVE_SECONDS, Answers, Keeper, Nowhere, key_of
-from job.evaluation.document import (
-    Answer,
-    Turn,
-    document,
-    judge,
-    repeated,
-    text_of,
-    turns_of,
-)
+from job.evaluation.document import Answer, document, judge
 from job.evaluation.generate import (
-    MAX_NEW_TOKENS,
     base_model,
     batches,
     generate,
     generating,
     weights_sha256,
 )
+from job.evaluation.reading import Reading, read_turns
 from job.lifecycle import StopToken
 
 _log = logging.getLogger(__name__)
 
 _THINK: Final = "<think>"
+_DECODED: Final = "with special tokens"
+"""How answers are made text; those that were kept of another way are none."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +42,20 @@ class Bounds:
 class Plan:
     """The turns as tokens, and the batches that they are answered in."""
 
-    def __init__(self, tokenizer: Any, chat: ChatFormat, turns: Sequence[Turn]) -> None:
-        prompts = [chat.prompt(turn.before, turn.row.tools) for turn in turns]
+    def __init__(self, tokenizer: Any, chat: ChatFormat, reading: Reading) -> None:
+        prompts = [chat.prompt(turn.before, turn.row.tools) for turn in reading.turns]
         self.thinks = [prompt.rstrip().endswith(_THINK) for prompt in prompts]
         """The prompt has begun the thinking that the answer goes on with."""
-        self.tokens: list[list[int]] = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        self.max_new_tokens = _longest_answer(tokenizer, turns)
+        self.tokens: list[list[int]] = (
+            tokenizer(prompts, add_special_tokens=False)["input_ids"] if prompts else []
+        )
+        self.max_new_tokens = reading.max_new_tokens
         self.batches = batches([len(ids) for ids in self.tokens], self.max_new_tokens)
 
     def key(self, model: Any, made_with: str, text_match: TextMatch) -> str:
         tokens = hashlib.sha256(repr(self.tokens).encode()).hexdigest()
-        return key_of(weights_sha256(model), tokens, self.max_new_tokens, made_with, text_match)
+        parts = (tokens, self.max_new_tokens, made_with, text_match, _DECODED)
+        return key_of(weights_sha256(model), *parts)
 
     def answered(self, batch: Sequence[int], answers: Sequence[Answer]) -> list[Answer]:
         return [
@@ -88,18 +85,19 @@ def evaluate(
     Returns what `job.evaluation.document` describes; None if there is nothing to generate. Raises
     `Stopped` within a token of a request.
     """
-    turns = turns_of(rows)
-    if not turns:
+    reading = read_turns(chat, rows)
+    turns = reading.turns
+    if not turns and not reading.unread:
         return None
     keeper = keeper or Nowhere()
-    plan = Plan(tokenizer, chat, turns)
+    plan = Plan(tokenizer, chat, reading)
     reader = ToolReader()
     answers = Answers.resumed(
         plan.key(model, made_with, bounds.text_match),
         keeper,
         lambda number, answer: judge(turns[number], answer, bounds.text_match, reader),
     )
-    same = repeated(rows, turns)
+    same = reading.repeated(rows)
     more = f" ({same} more are the same as one of them)" if same else ""
     _log.info("generating %d held-out turns with base model and adapter%s", len(turns), more)
 
@@ -151,6 +149,7 @@ def evaluate(
         answers.adapter,
         text_match=bounds.text_match,
         repeated=same,
+        not_judged=reading.not_judged,
         stopped_by=None if whole else "seconds",
         seconds=answers.seconds,
     )
@@ -171,10 +170,10 @@ def judge_adapter(
     Measure → rate and interval, as in the document; empty where there is nothing to generate. None
     within a token of when `halts` says so.
     """
-    turns = turns_of(rows)
-    if not turns:
+    reading = read_turns(chat, rows)
+    if not reading.turns:
         return {}
-    plan = Plan(tokenizer, chat, turns)
+    plan = Plan(tokenizer, chat, reading)
     answers: dict[int, Answer] = {}
     with generating(model, tokenizer):
         for batch in plan.batches:
@@ -189,17 +188,6 @@ def judge_adapter(
             if made is None:
                 return None
             answers.update(zip(batch, plan.answered(batch, made), strict=True))
-    found: dict[str, dict[str, float]] = document(turns, None, answers, text_match=text_match)[
-        "adapter"
-    ]
+    made_of = document(reading.turns, None, answers, text_match=text_match)
+    found: dict[str, dict[str, float]] = made_of["adapter"]
     return found
-
-
-def _longest_answer(tokenizer: Any, turns: Sequence[Turn]) -> int:
-    """Tokens an answer may have: half more than the longest right one needs.
-
-    A model that never stops, as bases often do, is wrong by then and would cost the most time.
-    """
-    texts = [text_of(turn.expected) for turn in turns]
-    longest = max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])
-    return min(MAX_NEW_TOKENS, longest + longest // 2 + 16)

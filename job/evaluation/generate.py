@@ -15,9 +15,6 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from job.evaluation.document import Answer
 
-MAX_NEW_TOKENS: Final = 512
-"""Longer than nearly all tool calls; a model that never stops is cut here at the latest."""
-
 _PADDED_TOKENS_PER_BATCH: Final = 8192
 """Prompt and answer tokens, padding included, of a batch: bounds the KV cache."""
 
@@ -51,9 +48,10 @@ def generate(
 ) -> list[Answer] | None:
     """Answer one batch of prompts (token ids, ending where the assistant begins).
 
-    Greedy, so that two runs agree. Special tokens are left out of the answers. None within a token
-    of when `halts` says so. To be called inside `generating`. An answer ends, cut off, where the
-    model has no more positions: Unsloth refuses to go beyond them, others answer nonsense.
+    Greedy, so that two runs agree. The answers go up to the token that ends them; other special
+    tokens stay: some models write calls with them. None within a token of when `halts` says so. To
+    be called inside `generating`. An answer ends, cut off, where the model has no more positions:
+    Unsloth refuses to go beyond them, others answer nonsense.
     """
     room = min(max_new_tokens, _positions(model) - max(map(len, prompts)))
     if room < 1:
@@ -67,11 +65,17 @@ def generate(
         )
     if halt.halted:
         return None
-    answers = outputs[:, max(map(len, prompts)) :]
-    ends = torch.tensor(_end_tokens(model, tokenizer), device=answers.device)
-    ended = torch.isin(answers, ends).any(dim=1).tolist()
-    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
-    return [Answer(text, cut_off=not end) for text, end in zip(texts, ended, strict=True)]
+    answers = outputs[:, max(map(len, prompts)) :].tolist()
+    return [_answer(tokenizer, ids, _end_tokens(model, tokenizer)) for ids in answers]
+
+
+def _answer(tokenizer: Any, ids: list[int], ends: Sequence[int]) -> Answer:
+    """What was said up to the first of `ends`. White space is left as the tokens have it: some
+    tokenizers' settings would take it out before punctuation, in arguments too."""
+    end = next((i for i, token in enumerate(ids) if token in ends), None)
+    said = [token for token in ids[:end] if token != tokenizer.pad_token_id]
+    text = tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return Answer(text, cut_off=end is None)
 
 
 def _positions(model: Any) -> int:

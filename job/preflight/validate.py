@@ -26,6 +26,7 @@ from job.dataset import (
 )
 from job.dataset.review.table import table
 from job.errors import JobError, Problem, Unavailable, describe
+from job.evaluation.reading import Reading, read_turns
 from job.memory import Shape, foresee
 from job.model import BaseModel, look_at, other_family
 from job.preflight import checks
@@ -33,7 +34,7 @@ from job.preflight.checks import NEEDED_ELSEWHERE, Check, Finding, Look, check
 from job.preflight.output import look_at_output
 from job.preflight.resume import Past, past_of, refuse_other_content
 from job.preflight.volume import volume_of
-from job.promotion.gate import gate_of
+from job.promotion.gate import gate_of, refuse_unjudgeable
 from job.storage import open_storage
 
 _ROWS: Final = "rows"
@@ -104,6 +105,7 @@ class _Validator:
         self._files: list[DataFile] = []
         self._model: BaseModel | None = None
         self._report: DataReport | None = None
+        self._reading: Reading | None = None
         self._past = Past(settings)
 
     def run(self, report_to: str | None) -> Validation:
@@ -143,6 +145,8 @@ class _Validator:
         if rows.result == "ok" and self._model is not None and self._past.begun:
             found = (self._past, self._files, self._model, self._report)
             yield check("fingerprint", partial(refuse_other_content, *found))
+        if self._reading is not None and (self._reading.turns or self._reading.unread):
+            yield check("answers", partial(self._judgeable, self._reading))
         if gate_of(self._settings).is_set:
             yield check("promotion gate", partial(self._gate, self._report))
 
@@ -181,12 +185,20 @@ class _Validator:
         longest = lengths.max if lengths else None
         return foresee(shape, self._settings.hyperparameters(), longest, self._gpu_memory)
 
+    def _judgeable(self, reading: Reading) -> str | Finding:
+        refuse_unjudgeable(self._settings, reading)
+        if notices := list(reading.notices()):
+            return Finding("warning", "\n".join(notices))
+        return f"{len(reading.turns)} held-out turns, each right if answered as in the data"
+
     def _gate(self, report: DataReport) -> str | Finding:
-        notice = gate_of(self._settings).early_notice(report.held_out_calls)
+        groups = None if self._reading is None else self._reading.call_groups
+        judged = report.held_out_calls if groups is None else len(groups)
+        notice = gate_of(self._settings).early_notice(judged, groups)
         if notice:
             return Finding("warning", notice)
         same = f" ({report.held_out_repeats} more are the same)" if report.held_out_repeats else ""
-        return f"{report.held_out_calls} held-out tool-call turns to judge by{same}"
+        return f"{judged} held-out tool-call turns to judge by{same}"
 
     def _rows(self) -> str:
         limit = self._model.position_limit if self._model else None
@@ -196,7 +208,9 @@ class _Validator:
                 self._report = check_only(self._files, options)
                 return self._report.headline() + "; lengths and masks were not checked"
             folder = self._work_dir / "prepared"
-            self._report = prepare(self._files, self._model.chat, options, folder).report
+            data = prepare(self._files, self._model.chat, options, folder)
+            self._report = data.report
+            self._reading = read_turns(self._model.chat, data.evaluation_rows)
         except DataRejected as rejection:
             self._report = rejection.report
             raise

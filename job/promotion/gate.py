@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,7 @@ from job.errors import Problem, SettingsError
 
 if TYPE_CHECKING:
     from job.config import Settings
+    from job.evaluation.reading import Reading
     from job.ledger import RunRecord
 
 _log = logging.getLogger(__name__)
@@ -66,10 +67,24 @@ class Gate:
             found, said = self._gain(evaluation)
             if not _reaches(found, self.min_gain):
                 failures.append(f"{said}, {self.names.min_gain} is {self.min_gain:+.1%}")
-        return "; ".join(failures) or None
+        return "; ".join(failures) + self.basis(evaluation) if failures else None
 
-    def early_notice(self, held_out_calls: int) -> str | None:
-        """What can be said of the gate before any GPU time was spent: that it can't be passed."""
+    def basis(self, evaluation: Mapping[str, Any] | None) -> str:
+        """On how many turns the verdict rests, in brackets; empty where nobody says."""
+        exact = evaluation and self.is_set and evaluation["adapter"].get("exact")
+        if not evaluation or not exact or "of" not in exact:
+            return ""
+        cut = evaluation.get("stopped_by") == "seconds"
+        rest = f"; time was over at {evaluation['rows']} of {evaluation['turns']} turns"
+        return f" (judged on {exact['of']} held-out tool calls{rest if cut else ''})"
+
+    def early_notice(
+        self, held_out_calls: int, groups: Sequence[Hashable] | None = None
+    ) -> str | None:
+        """What can be said of the gate before any GPU time was spent: that it can't be passed.
+
+        `groups` has the group of each call; without it each is one of its own.
+        """
         if not self.is_set:
             return None
         if not held_out_calls:
@@ -78,25 +93,29 @@ class Gate:
                 "adapter can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, or unset "
                 "FORGE_GATE_*)"
             )
-        best = self._best(held_out_calls)
+        groups = range(held_out_calls) if groups is None else groups
+        best = self._best(groups)
         if self.min_exact is None or _reaches(best, self.min_exact):
             return None
         return (
             f"FORGE_GATE_MIN_EXACT={self.min_exact:g} asks for more than the lower bound that "
-            f"{held_out_calls} held-out tool calls have when all are right, {best:.1%}: no adapter "
-            "can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, or FORGE_GATE_ON=rate)"
+            f"{held_out_calls} held-out tool calls{_in_groups(groups)} have when all are right, "
+            f"{best:.1%}: no adapter can pass it (raise FORGE_EVAL_FRACTION, add rows with calls, "
+            "or FORGE_GATE_ON=rate)"
         )
 
     def _nothing_judged(self, evaluation: Mapping[str, Any] | None) -> str:
         if evaluation and evaluation.get("stopped_by") == "seconds":
             return f"{self.names.seconds} was over before a held-out tool call was judged"
+        if evaluation and (left_out := evaluation.get("not_judged")):
+            return f"no held-out tool call can be judged: {left_out['why']}"
         return "no held-out tool calls to judge by"
 
-    def _best(self, held_out_calls: int) -> float:
+    def _best(self, groups: Sequence[Hashable]) -> float:
         """The share by which an adapter is judged whose every call is right."""
-        from job.evaluation.intervals import wilson  # not on the way to `status`
+        from job.evaluation.intervals import share_interval  # not on the way to `status`
 
-        return 1.0 if self.on == "rate" else wilson(held_out_calls, held_out_calls)[0]
+        return 1.0 if self.on == "rate" else share_interval([True] * len(groups), groups)[0]
 
     def _share(self, exact: Mapping[str, Any]) -> tuple[float, str]:
         if self.on == "rate":
@@ -116,6 +135,24 @@ class Gate:
 def _reaches(found: float, threshold: float) -> bool:
     """Said so that what can't be compared, a NaN, does not."""
     return found >= threshold - _ROUNDING
+
+
+def refuse_unjudgeable(settings: Settings, reading: Reading) -> None:
+    """Raises `SettingsError` where a gate is set and no adapter could pass it, however good: what
+    the model is trained to say would not be found right."""
+    gate = gate_of(settings)
+    if not gate.is_set or not (reading.unknown or reading.no_call_is_judged):
+        return
+    thresholds = {"MIN_EXACT": gate.min_exact, "MIN_GAIN": gate.min_gain}
+    names = [f"FORGE_GATE_{name}" for name, value in thresholds.items() if value is not None]
+    raise SettingsError(
+        Problem(
+            ", ".join(names),
+            f"the calls of {settings.base_model} can't be judged: {reading.fault}",
+            "write the calls into the text of the rows, as Hermes does (<tool_call>), take another "
+            f"FORGE_MODEL_FAMILY or FORGE_MODEL, or unset {' and '.join(names)}",
+        )
+    )
 
 
 def gate_of(settings: Settings) -> Gate:
@@ -152,3 +189,8 @@ def _other_outcome(gate: Gate, found: str | None, record: RunRecord, recorded: s
         f"the run is finished, and was judged by other values: then {recorded}; now {said}",
         f"go back to {', '.join(old) if was_set else 'no gate'}, or take another FORGE_RUN_ID",
     )
+
+
+def _in_groups(groups: Sequence[Hashable]) -> str:
+    different = len(set(groups))
+    return f" of {different} conversations" if different < len(groups) else ""

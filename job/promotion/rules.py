@@ -2,12 +2,13 @@
 
 `newest`: the run that ended later.
 
-`best`: the run with the higher lower end of Wilson's 95% interval of `exact`. Over the same turns
-that is the higher share; the bound is compared all the same, so that the figure is the one that
-`FORGE_GATE_ON=lower_bound` judges. Both have to be judged by the same held-out turns
-(`held_out_sha256`), as the runs of a sweep over one data set are; of two that are not, neither is
-better, and the one in place stays. A promotion without a measure loses to every one that has one.
-Of equals the one that ended first stays, so nothing is rolled out for no gain.
+`best`: the run with the higher lower end of the 95% interval of `exact`, the figure that
+`FORGE_GATE_ON=lower_bound` judges. Over the same turns that is the higher share; where shares are
+close, it may be the one whose faults are spread over more conversations. Both have to be judged by
+the same held-out turns (`held_out_sha256`), as the runs of a sweep over one data set are; of two
+that are not, neither is better, and the one in place stays. A promotion without a measure loses to
+every one that has one. Of equals the one that ended first stays, so nothing is rolled out for no
+gain.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from job.dataset import DataFile, DataRejected, DataReport, PreparedData, PrepareOptions, prepare
+from job.evaluation.reading import read_turns
 from job.ledger import put
 from job.model import BaseModel
-from job.promotion.gate import gate_of
+from job.promotion.gate import gate_of, refuse_unjudgeable
 from job.stages.context import PREPARED, Run
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,19 @@ def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedD
         _report_data(run, rejection.report)
         raise
     _report_data(run, data.report)
+    _judgeable(run, data, model)
     return data
+
+
+def _judgeable(run: Run, data: PreparedData, model: BaseModel) -> None:
+    """Before any GPU time. Raises `SettingsError` where right calls would not pass a gate."""
+    reading = read_turns(model.chat, data.evaluation_rows)
+    refuse_unjudgeable(run.settings, reading)
+    for notice in reading.notices():
+        _log.warning("evaluation: %s", notice)
+    groups = reading.call_groups
+    if told := gate_of(run.settings).early_notice(len(groups), groups):
+        _log.warning(told)
 
 
 def _report_data(run: Run, report: DataReport) -> None:
@@ -43,5 +56,3 @@ def _report_data(run: Run, report: DataReport) -> None:
     _log.info("data: %s", report.headline())
     for notice in report.notices():
         _log.warning("data: %s", notice)
-    if told := gate_of(run.settings).early_notice(report.held_out_calls):
-        _log.warning(told)

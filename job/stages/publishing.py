@@ -50,7 +50,8 @@ def publish_adapter(
     failure = gate_of(settings).verdict(evaluation)
     folder = run.own_dir / "adapter"
     gate = failure or _unfailed(settings)
-    facts = _card_facts(run, model, data, trained, evaluation, gate)
+    basis = gate_of(settings).basis(evaluation)
+    facts = _card_facts(run, model, data, trained, evaluation, failure or gate + basis)
     publish.save_adapter(loaded.model, loaded.tokenizer, facts, folder)
     _seal(run, data, folder)
     patiently = run.patience()
@@ -73,6 +74,7 @@ def publish_adapter(
         record.results = {
             "evaluation": _figures(evaluation),
             "gate": gate,
+            **({"gate_basis": basis.strip(" ()")} if basis else {}),
             **({"exports": {name: found.place for name, found in made.items()}} if made else {}),
         }
         record.progress = recorded_progress(run.metrics, run.ledger)

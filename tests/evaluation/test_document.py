@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from job.dataset import Row, ToolReader
+import pytest
+
+from job.dataset import Row, ToolReader, groups_of
 from job.evaluation.answers import Answers
 from job.evaluation.document import Answer, document, judge, repeated, turns_of
+from job.evaluation.intervals import wilson
 from tests.evaluation.test_evaluate import Kept
 
 SECRET = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hI6"
@@ -133,3 +136,28 @@ def test_answers_with_secrets_are_kept_masked_and_judged_as_they_were() -> None:
         assert document(turns, first.base, first.adapter) == whole
     assert whole["adapter"]["exact"]["rate"] == whole["adapter"]["valid_arguments"]["rate"] == 1
     assert whole["base"]["exact"]["rate"] == 0
+
+
+def test_turns_of_one_conversation_are_no_strangers() -> None:
+    """Five conversations of eight turns, all right, are five proofs rather than forty."""
+    rows = [a_row(f"{number} of {i}?", line=i) for i in range(5) for number in range(8)]
+    together = [a_row(f"0 of {i}?", line=i) for i in range(5)]
+    for i, row in enumerate(together):
+        row.messages = tuple(m for each in rows[8 * i : 8 * i + 8] for m in each.messages)
+    right = dict.fromkeys(range(40), Answer("Yes."))
+    apart, found = (
+        document(turns_of(of), right, right)["adapter"]["refusal"] for of in (rows, together)
+    )
+    assert (apart["of"], apart["groups"], found["of"], found["groups"]) == (40, 40, 40, 5)
+    assert apart["low"] == pytest.approx(wilson(40, 40)[0])
+    assert found["low"] == pytest.approx(wilson(5, 5)[0])
+
+
+def test_conversations_that_the_split_keeps_together_are_one_group() -> None:
+    ids = [{"id": 1}, {"id": 2}, {"id": 1}, {}]
+    rows = [a_row(f"Is it {i}?", meta=meta) for i, meta in enumerate(ids)]
+    same_prompt = a_row("is  IT 3?")
+    groups = groups_of([*rows, same_prompt, rows[0]])
+    assert len(set(groups)) == 3
+    assert groups[0] == groups[2] == groups[5]
+    assert groups[3] == groups[4]

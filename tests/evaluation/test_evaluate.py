@@ -17,8 +17,11 @@ from job.evaluation import generate as generate_module
 from job.evaluation.document import Answer
 from job.evaluation.evaluate import Bounds, evaluate
 from job.evaluation.generate import batches, generate, generating
+from job.evaluation.reading import Reading
 from job.lifecycle import StopToken
+from tests.dataset.standin_families import chat_of
 from tests.evaluation.conftest import Loaded
+from tests.evaluation.test_reading import LLAMA, ROWS, UNKNOWN
 
 NOT_ASKED: Any = None
 """The score of an answer that holds no secret, where answers are kept."""
@@ -40,7 +43,7 @@ class Kept:
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate_module, "_PADDED_TOKENS_PER_BATCH", 1200)
-    monkeypatch.setattr(evaluate_module, "MAX_NEW_TOKENS", 6)
+    monkeypatch.setattr(Reading, "max_new_tokens", 6)
 
 
 @pytest.fixture
@@ -215,3 +218,13 @@ def test_an_answer_ends_where_the_model_has_no_more_positions(loaded: Loaded) ->
     assert [answer.cut_off for answer in near] == [True, True]
     assert len(loaded.tokenizer(near[0].text, add_special_tokens=False)["input_ids"]) <= 2
     assert full == [Answer("", cut_off=True)] * 2
+
+
+def test_calls_of_an_unknown_form_are_not_generated_and_get_no_figures(
+    loaded: Loaded, calls: list[int]
+) -> None:
+    unknown = Loaded(loaded.model, loaded.tokenizer, chat_of(LLAMA, UNKNOWN))
+    found = judge(unknown, ROWS, bounds=Bounds(text_match="exact"))
+    assert (calls, found["rows"], found["turns"], found["stopped_by"]) == ([], 0, 3, None)
+    assert (found["base"], found["adapter"], found["gain"], found["examples"]) == ({}, {}, {}, [])
+    assert found["not_judged"]["turns"] == 3

@@ -16,7 +16,11 @@ from job.exports import check
 from job.model import look_at
 from job.preflight.validate import validate
 from job.stages.workdir import work_dir
+from tests.dataset.standin_families import family_folder
+from tests.evaluation.test_reading import LLAMA, UNKNOWN, calling
 from tests.tiny import write_rows
+
+CITIES = [f"city {number}" for number in range(30)]
 
 
 @pytest.fixture
@@ -102,3 +106,26 @@ def test_a_work_volume_that_only_the_node_has_is_no_fault_here(
     [made] = [check for check in validation.checks if check.name == "volume"]
     assert (made.result, validation.exit_code) == ("warning", 0)
     assert "the pod that trains needs it, not this one" in made.detail
+
+
+@pytest.mark.parametrize("gate", [{}, {"gate_min_exact": 0.5}])
+@pytest.mark.parametrize("template", [None, UNKNOWN])
+def test_calls_that_could_not_be_judged_are_told_before_any_gpu(
+    given: dict[str, Any], tmp_path: Path, template: str | None, gate: dict[str, Any]
+) -> None:
+    folder = family_folder(tmp_path / "llama", LLAMA, template)
+    (folder / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 1024}')
+    rows = [{"tools": row.tools, "messages": row.messages} for row in map(calling, CITIES)]
+    data = tmp_path / "calls.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = Settings(
+        **given | {"dataset_uri": str(data), "model": str(folder), "model_family": "llama-3"},
+        **gate,
+    )
+    validation = validate(settings)
+    [answers] = [made for made in validation.checks if made.name == "answers"]
+    result = "ok" if template is None else "failed" if gate else "warning"
+    assert answers.result == result, answers
+    assert validation.exit_code == (78 if result == "failed" else 0), validation
+    assert ("CALL weather WITH" in answers.detail) is (template is not None)
+    assert ("FORGE_GATE_MIN_EXACT" in answers.detail) is (result == "failed")

@@ -138,6 +138,15 @@ def test_time_that_was_over_at_once_is_no_pass() -> None:
     assert "FORGE_EVAL_MAX_SECONDS was over" in str(Gate(min_gain=-1).verdict(found))
 
 
+def test_the_verdict_says_on_how_many_turns_it_rests() -> None:
+    found = {"rows": 60, "turns": 200, "adapter": {"exact": {"rate": 0.4, "of": 50}}}
+    said = "judged on 50 held-out tool calls"
+    assert str(Gate(0.5).verdict(found)).endswith(f"FORGE_GATE_MIN_EXACT is 50.0% ({said})")
+    cut = found | {"stopped_by": "seconds"}
+    assert Gate(0.3).basis(cut) == f" ({said}; time was over at 60 of 200 turns)"
+    assert Gate().basis(found) == Gate(0.3).basis(None) == ""
+
+
 def test_a_gate_that_no_adapter_can_pass_is_told_early() -> None:
     assert "no held-out row has a tool call" in str(Gate(min_exact=0.1).early_notice(0))
     assert Gate(min_exact=0.1).early_notice(1) is None
@@ -150,6 +159,8 @@ def test_a_bound_that_so_few_calls_cannot_reach_is_told_early() -> None:
     assert "FORGE_GATE_MIN_EXACT=0.9" in told
     assert "20 held-out tool calls have when all are right, 83.9%" in told
     assert careful.early_notice(35) is None
+    told = str(careful.early_notice(40, [call // 8 for call in range(40)]))
+    assert "40 held-out tool calls of 5 conversations have when all are right, 56.6%" in told
     assert Gate(min_exact=0.9).early_notice(20) is None, "a share can be 100%"
     assert Gate(min_gain=0.9, on="lower_bound").early_notice(20) is None
     all_right = {"rate": 1.0, "low": wilson(20, 20)[0]}

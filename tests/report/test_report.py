@@ -392,6 +392,7 @@ def test_the_same_run_is_drawn_with_the_same_bytes() -> None:
 def test_gain_scenarios_and_a_judgement_cut_short_are_told() -> None:
     evaluation = EVALUATION | {
         "turns": 100,
+        "stopped_by": "seconds",
         "repeated": 12,
         "gain": {"exact": {"rate": 0.25, "low": 0.1, "high": 0.4}},
         "scenarios": {EVIL: {"of": 5, "base": 2, "adapter": 4}},
@@ -401,6 +402,17 @@ def test_gain_scenarios_and_a_judgement_cut_short_are_told() -> None:
     assert "exactly right +25.0 points +10.0 to +40.0" in text
     assert "Exactly right, by scenario" in text
     assert "5 2 4" in text
+
+
+def test_an_evaluation_of_no_turn_says_why() -> None:
+    nothing: dict[str, Any] = {"rows": 0, "turns": 9, "base": {}, "adapter": {}}
+    by_time = nothing | {"stopped_by": "seconds"}
+    text = " ".join(Page(a_report(evaluation=by_time)["report.html"]).text.split())
+    assert "Nothing was judged, of 9 held-out assistant turns: stopped by time." in text
+    unread = nothing | {"stopped_by": None, "not_judged": {"turns": 9, "why": f"a form: {EVIL}"}}
+    text = " ".join(Page(a_report(evaluation=unread)["report.html"]).text.split())
+    assert "Not judged: 9 held-out turns; a form: " in text
+    assert "Nothing was judged, of 9 held-out assistant turns." in text
 
 
 def test_calls_are_laid_out_and_differences_marked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from job.config import Settings
 from job.dataset import ChatFormat, DataRejected, fetch, reread, scan
-from job.errors import Fenced, Unavailable
+from job.errors import Fenced, SettingsError, Unavailable
 from job.ledger import Ledger
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Metrics
@@ -17,6 +18,8 @@ from job.model import look_at
 from job.stages.context import Run
 from job.stages.data import prepare_data
 from job.storage import Storage
+from tests.dataset.standin_families import family_folder
+from tests.evaluation.test_reading import LLAMA, UNKNOWN, calling
 from tests.hours import Hours
 from tests.ledger.wrapped import Failing, Wrapped
 from tests.tiny import write_rows
@@ -119,3 +122,19 @@ def test_hours_of_work_on_rows_are_no_stall_and_a_row_that_hangs_is(
         prepared(directory, tiny_model, rows, tmp_path / f"work-{each}", hours.metrics)
         assert sum(hours.well) * each > 3600 or not well
         assert all(hours.well) is well
+
+
+def test_a_gate_on_calls_that_nobody_could_judge_ends_the_run_with_the_data(
+    directory: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before: every adapter failed it, with 80, after all of the training."""
+    model = family_folder(tmp_path / "llama", LLAMA, UNKNOWN)
+    (model / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 1024}')
+    called = [calling(f"city {number}") for number in range(30)]
+    lines = (json.dumps({"tools": row.tools, "messages": row.messages}) for row in called)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(lines))
+    with pytest.raises(SettingsError, match="FORGE_GATE_MIN_GAIN"):
+        prepared(directory, model, rows, tmp_path / "work", gate_min_gain=0.1)
+    prepared(directory, model, rows, tmp_path / "other")
+    assert "held-out turns can't be judged and count for nothing" in caplog.text

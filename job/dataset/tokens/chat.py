@@ -80,6 +80,11 @@ class ChatFormat:
         """The text of tokens, special ones included."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
+    def read_back(self, texts: Sequence[str]) -> list[tuple[str, int]]:
+        """Each text as its tokens say it, and how many they are."""
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [(self.decode(encoding.ids), len(encoding.ids)) for encoding in encodings]
+
     def prompt(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None) -> str:
         """The text after which the model answers. Raises `RowRefused`."""
         if self._template.tags_results:
