@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from job.config import Settings
-from job.distributed.follower import follow
+from job.distributed.follower import follow, follow_late
 from job.errors import JobError, Unavailable
 from job.ledger import FINISHED, RunRecord, read_record
 from job.lifecycle import StopToken
@@ -45,7 +45,7 @@ def run_together(
         ) as ranks:
             if place.rank == 0:
                 return run_job(settings, stop=stop, context=context, watch=watch, ranks=ranks)
-            return follow(settings, ranks, stop)
+            return follow(settings, ranks, stop) if ranks.trains else follow_late(settings, ranks)
     except _AlreadyFinished:
         return "the run is finished: there is nothing to train"
 

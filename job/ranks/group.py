@@ -20,7 +20,7 @@ from job.errors import JobError, Problem, SettingsError
 from job.lifecycle import StopToken
 from job.ranks.base import Message, Place
 from job.ranks.ends import AllOver, End, PeerLost, end_of
-from job.ranks.pulse import END, SEEN, Pulse
+from job.ranks.pulse import END, SEEN, TRAINED, Pulse
 from job.ranks.released import release
 
 _log = logging.getLogger(__name__)
@@ -42,23 +42,40 @@ Leave = Callable[[BaseException], NoReturn]
 class Group:
     """Keeps `job.ranks.base.Ranks`."""
 
-    def __init__(self, place: Place, store: Any, pulse: Pulse, stop: StopToken) -> None:
+    def __init__(
+        self, place: Place, store: Any, pulse: Pulse, stop: StopToken, *, is_late: bool = False
+    ) -> None:
+        """`is_late` where all others were there before, and have trained to the end."""
         self.place = place
         self.rank = place.rank
         self.size = place.size
         self._store = store
         self._pulse = pulse
         self._stop = stop
-        self._trains = True
+        self._trains = not is_late
         self._answers = 0
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-            store=PrefixStore("group", store),
-            rank=place.rank,
-            world_size=place.size,
-            timeout=_COLLECTIVE_TIMEOUT,
-        )
-        self._control = dist.new_group(backend="gloo", timeout=_COLLECTIVE_TIMEOUT)
+        self._control: Any = None
+
+    def form(self) -> None:
+        """Connect all ranks. Whoever ends before it is done has to `announce` that: the others
+        wait here for as long as it takes.
+
+        Raises `PeerLost`, or what another rank ended with.
+        """
+        self._stop.check()
+        try:
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+                store=PrefixStore("group", self._store),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=_COLLECTIVE_TIMEOUT,
+            )
+            self._control = dist.new_group(backend="gloo", timeout=_COLLECTIVE_TIMEOUT)
+        except RuntimeError as error:
+            self._pulse.interrupted.wait(_EXPLAIN_SECONDS)
+            raise self._stop.cause or PeerLost(f"no group of ranks: {error}") from error
+        _log.info("rank %d of %d, on node %d", self.rank, self.size, self.place.node)
 
     # -- agreement --------------------------------------------------------------------------
 
@@ -127,18 +144,27 @@ class Group:
 
     # -- the end ----------------------------------------------------------------------------
 
+    @property
+    def trains(self) -> bool:
+        """Whether the others need this rank, and it them."""
+        return self._trains
+
     def trained(self) -> None:
         """Training is over: the owner goes on alone, and whoever waits for it may go."""
         self._trains = False
         if self.rank == 0:
+            with suppress(RuntimeError):  # the store is an agent's, and gone: the pulse says so
+                self._store.set(TRAINED, "")
             self._pulse.release()
             release()
         dist.destroy_process_group()
 
     def owners_end(self, seconds: float | None = None) -> End | None:
-        """Wait for what rank 0 announces; None when time runs out."""
+        """Wait for what rank 0 announces; None when time runs out. Raises `PeerLost`."""
         until = None if seconds is None else time.monotonic() + seconds
-        while self._pulse.end is None and not self._pulse.interrupted.is_set():
+        while self._pulse.end is None:
+            if isinstance(self._pulse.cause, PeerLost):
+                raise self._pulse.cause
             if until is not None and time.monotonic() > until:
                 return None
             time.sleep(_POLL_SECONDS)
@@ -165,7 +191,10 @@ class Group:
     def _wait_until_seen(self) -> None:
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
             return
-        until = time.monotonic() + min(_SEEN_SECONDS, self._stop.seconds_left() / 2)
+        seconds = _SEEN_SECONDS
+        if self._stop.signalled:  # else there is no grace period to be kept to
+            seconds = min(seconds, self._stop.seconds_left() / 2)
+        until = time.monotonic() + seconds
         try:
             while self._store.add(SEEN, 0) < self.size - 1 and time.monotonic() < until:
                 time.sleep(_POLL_SECONDS / 2)
@@ -182,25 +211,20 @@ def join(
     timeout_seconds: float,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> Group:
-    """Meet the other ranks. `while_waiting` is called now and then, and may raise.
+    """Meet the other ranks, to `form` a group, unless it has trained to the end without us.
+    `while_waiting` is called now and then, and may raise.
 
     Raises `PeerLost` where not all are there within `join_seconds`, and `SettingsError` where there
     are fewer GPUs than processes.
     """
     deadline = time.monotonic() + join_seconds
     _take_card(place)
-    store = _met(place, stop, deadline, while_waiting)
+    store, is_late = _met(place, stop, deadline, while_waiting)
     watched = range(1, place.size) if place.rank == 0 else (0,)
-    pulse = Pulse(
-        _connect(place, is_master=False), place.rank, watched, stop, leave, timeout_seconds
-    )
-    try:
-        group = Group(place, store, pulse, stop)
-    except RuntimeError as error:
-        pulse.interrupted.wait(_EXPLAIN_SECONDS)
-        raise stop.cause or PeerLost(f"no group of ranks: {error}") from error
-    _log.info("rank %d of %d, on node %d", place.rank, place.size, place.node)
-    return group
+    with stop.deferred():  # the others count on us: we must not go without a word any more
+        connection = _connect(place, is_master=False)
+        pulse = Pulse(connection, place.rank, watched, stop, leave, timeout_seconds)
+        return Group(place, store, pulse, stop, is_late=is_late)
 
 
 def _take_card(place: Place) -> None:
@@ -214,7 +238,11 @@ def _take_card(place: Place) -> None:
     torch.cuda.set_device(place.local_rank)
 
 
-def _met(place: Place, stop: StopToken, deadline: float, while_waiting: Callable[[], None]) -> Any:
+def _met(
+    place: Place, stop: StopToken, deadline: float, while_waiting: Callable[[], None]
+) -> tuple[Any, bool]:
+    """The store, and whether all others are there and need us no more, which leaves our seat to who
+    had it before."""
     while True:
         found = f"{place.host}:{place.port} does not answer"
         try:
@@ -222,7 +250,9 @@ def _met(place: Place, stop: StopToken, deadline: float, while_waiting: Callable
             _agree_on_size(store, place)
             with _seat(store, place, stop) as is_ours:
                 if is_ours:
-                    return _all_there(store, place, stop, deadline, while_waiting)
+                    return _all_there(store, place, stop, deadline, while_waiting), False
+            if store.check([TRAINED]):
+                return store, True
             found = "the group has this rank already: it is an older attempt's, and ends"
         except RuntimeError as error:
             if _hosts_store(place):

@@ -19,7 +19,6 @@ from job.logs import LogContext
 from job.promotion import PROMOTED_KEY
 from job.promotion.gate import PASSED
 from job.ranks import PeerLost, Place
-from job.stages import finished as finishing
 from job.storage import open_storage
 from job.watchdog import Watch
 
@@ -97,7 +96,7 @@ def test_so_does_one_whose_adapter_is_damaged(
     tmp_path: Path, rank: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is published anew, by all. That it is damaged is found once."""
-    with pytest.raises(PeerLost, match="did not come|does not answer"):
+    with pytest.raises(PeerLost, match=r"did not come|does not answer"):
         started_alone(damaged(finished(tmp_path, status="succeeded")), rank)
     assert caplog.text.count("the finished run's adapter is damaged") == 1
 
@@ -133,6 +132,6 @@ def test_an_outage_is_no_end_of_the_wait(tmp_path: Path, monkeypatch: pytest.Mon
         raise Unavailable("down")
 
     settings = finished(tmp_path, status="succeeded")
-    monkeypatch.setattr(finishing.publish, "verify", down)
+    monkeypatch.setattr("job.stages.finished.publish.verify", down)
     with pytest.raises(PeerLost, match="rank 1 of 2 did not come"):
         started_alone(settings)
