@@ -70,7 +70,7 @@ def started_alone(settings: Settings, rank: int = 0) -> object:
 @pytest.fixture(autouse=True)
 def _looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(together, "_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr("job.ranks.group._TRY_SECONDS", 1.0)  # of one who finds no rank 0
+    monkeypatch.setattr("job.ranks.meeting._TRY_SECONDS", 1.0)  # of one who finds no rank 0
 
 
 @ALL_RANKS

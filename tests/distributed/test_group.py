@@ -13,7 +13,7 @@ import pytest
 
 from job.errors import Preempted, SettingsError, Unavailable
 from job.lifecycle import StopToken
-from job.ranks import End, PeerLost, Place
+from job.ranks import End, PeerLost, Place, meeting
 from job.ranks import group as grouping
 from job.ranks.pulse import Pulse
 from tests.e2e.jobs import free_port
@@ -31,14 +31,14 @@ def port() -> int:
 @pytest.fixture
 def store(port: int) -> Any:
     """Rank 0's, which has taken its own seat."""
-    store = grouping._connect(_place(0, port), is_master=True)
+    store = meeting.connect(_place(0, port), is_master=True)
     store.add("joined/0", 1)
     return store
 
 
 def _met(port: int, stop: StopToken, seconds: float = 60, while_waiting: Any = bool) -> Any:
     """What rank 1 makes of it."""
-    return grouping._met(_place(1, port), stop, time.monotonic() + seconds, while_waiting)
+    return meeting.meet(_place(1, port), stop, time.monotonic() + seconds, while_waiting)
 
 
 def test_one_that_is_preempted_while_it_waits_makes_room_for_its_replacement(
@@ -78,11 +78,11 @@ def test_a_seat_that_is_taken_stays_its_holders(store: Any, port: int) -> None:
 
 def test_nodes_that_count_otherwise_are_refused_and_take_no_seat(port: int) -> None:
     """Those who count fewer would begin without the others, and wait for them in vain."""
-    first = grouping._connect(_place(0, port), is_master=True)
-    grouping._agree_on_size(first, _place(0, port))
+    first = meeting.connect(_place(0, port), is_master=True)
+    meeting._agree_on_size(first, _place(0, port))
     other = replace(_place(2, port), size=4)
     with pytest.raises(SettingsError, match="rank 2 counts 4 processes, rank 0 counts 3"):
-        grouping._met(other, StopToken(), time.monotonic() + 60, lambda: None)
+        meeting.meet(other, StopToken(), time.monotonic() + 60, lambda: None)
     assert not first.check(["joined/2"])
     with pytest.raises(SettingsError, match="rank 2 counts 4 processes"):
         _met(port, StopToken())
@@ -93,7 +93,7 @@ def test_rank_0_waits_for_the_others_though_nobody_knows_its_name_yet(port: int)
     """A headless service's name comes with its pods."""
     owner = replace(_place(0, port), host="nobody.invalid")
     with pytest.raises(PeerLost, match="rank 1, 2 of 3 did not come"):
-        grouping._met(owner, StopToken(), time.monotonic(), lambda: None)
+        meeting.meet(owner, StopToken(), time.monotonic(), lambda: None)
 
 
 def test_the_replacement_of_one_that_had_trained_waits_for_how_rank_0_ends(
