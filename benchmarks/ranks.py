@@ -125,6 +125,7 @@ def _rank(steps: int, pairs: int, out: Path) -> None:
     if place is None:
         raise SystemExit("a rank is started by the benchmark itself")
     group = join(place, StopToken(), _leave, join_seconds=120, timeout_seconds=60)
+    group.form()
     exchange = _seconds_of_an_exchange(group)
     timings = [asdict(pair) for pair in _timings(group, steps, pairs, out.parent)]
     group.trained()

@@ -45,6 +45,7 @@ class StopToken:
         self._undeferred_at = 0.0
         self._leaving = False
         self._signalled = False
+        self._handled = False
         self._clock_runs = False
         self._raised = False
         self._lock = threading.RLock()
@@ -61,7 +62,8 @@ class StopToken:
 
     @property
     def signalled(self) -> bool:
-        """Whether a signal arrived, be it the first cause or a later one."""
+        """Whether a signal arrived, be it the first cause or a later one, and also where the main
+        thread has taken no notice yet."""
         return self._signalled
 
     def seconds_left(self) -> float:
@@ -88,6 +90,7 @@ class StopToken:
     def preempt(self, number: int) -> None:
         """A signal has arrived. Twice is as good as once: its handler may run long after it."""
         with self._lock:
+            self._signalled = True
             if not self._clock_runs:
                 self._clock_runs = True
                 self._since = time.monotonic()
@@ -139,7 +142,7 @@ class StopToken:
             signal.signal(number, signal.SIG_DFL)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        first, self._signalled = not self._signalled, True
+        first, self._handled = not self._handled, True
         self.preempt(number)
         # A background failure that nobody has looked at yet can't wait any longer either.
         if first:

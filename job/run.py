@@ -109,7 +109,7 @@ def run_job(
                 settings, folder, storage, metrics, stop, context, on_progress, was_finished, ranks
             )
             if watch is not None:
-                watch.last_words = last_words(run.ledger, metrics)
+                watch.last_words = last_words(run.ledger, run.uploader, metrics, stop)
                 watch.progress = metrics.progress
             with _background(run):
                 try:

@@ -30,6 +30,9 @@ LAST_SECONDS = 1.0
 """Of the grace period: then whatever is not saved is lost to the SIGKILL that follows."""
 
 _LAST_WORDS_SECONDS = 0.4
+_UNHURRIED_SECONDS = 10.0
+"""The same, where no signal says that somebody wants the pod."""
+
 _TICK_SECONDS = 0.05
 
 Leave = Callable[[BaseException], NoReturn]
@@ -38,7 +41,8 @@ Leave = Callable[[BaseException], NoReturn]
 class Watch:
     """Ends the process where a stop is not obeyed. Main thread only to begin and to end.
 
-    `last_words` is called first, for at most 0.4 s: whoever has something to say sets it.
+    `last_words` is called first, for at most 0.4 s, or 10 s without a signal: whoever has something
+    to say sets it.
     """
 
     def __init__(self, stop: StopToken, leave: Leave) -> None:
@@ -68,7 +72,8 @@ class Watch:
     def leave(self, cause: BaseException) -> NoReturn:
         """End the process now, after the last words."""
         self._log_where()
-        until = time.monotonic() + _LAST_WORDS_SECONDS
+        seconds = _LAST_WORDS_SECONDS if self._stop.signalled else _UNHURRIED_SECONDS
+        until = time.monotonic() + seconds
         talks = [
             threading.Thread(target=say, args=(cause,), daemon=True)
             for say in (self._to_others, self.last_words)

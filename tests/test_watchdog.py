@@ -21,6 +21,9 @@ how, grace, words = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])
 stop = StopToken(grace_seconds=grace)
 watch = Watch(stop, main._leave)
 watch.last_words = lambda cause: words.write_text(str(cause))
+if how == "lost":  # no signal: another thread has found that the main one waits in vain
+    watch.last_words = lambda cause: (time.sleep(1.5), words.write_text(str(cause)))
+    watch.leave(main.JobError("no sign of rank 1"))
 if how == "talks":
     watch.before_leaving(lambda cause: time.sleep(60))
 stop.install()
@@ -78,6 +81,13 @@ def test_work_that_does_not_end_is_ended(tmp_path: Path) -> None:
 
 def test_others_who_do_not_answer_leave_time_for_the_last_words(tmp_path: Path) -> None:
     assert ends(tmp_path, "talks", "20")[:2] == (75, "received SIGTERM")
+
+
+def test_last_words_have_time_where_nobody_wants_the_pod(tmp_path: Path) -> None:
+    words = tmp_path / "words"
+    command = [sys.executable, "-c", PROGRAM, "lost", "20", str(words)]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 70
+    assert words.read_text() == "no sign of rank 1"
 
 
 @pytest.mark.parametrize("grace", ["0.4", "3"])

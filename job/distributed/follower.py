@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
@@ -30,7 +30,7 @@ from job.errors import DataError, JobError, Preempted, Problem
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import BaseModel, look_at
-from job.ranks import AllOver, End, JoinedRanks
+from job.ranks import AllOver, End, JoinedRanks, PeerLost, StoppedTogether
 from job.stages.context import PREPARED, RESTORE_PATIENCE_SECONDS, RESTORED, patience
 from job.stages.handover import SOURCES, START, node_topic
 from job.stages.workdir import work_dir
@@ -38,6 +38,9 @@ from job.storage import open_storage
 from job.version import __version__
 
 _log = logging.getLogger(__name__)
+
+_LIFE_SECONDS: Final = 1.0
+"""Between two life signs of one who waits for rank 0."""
 
 
 def follow(settings: Settings, ranks: JoinedRanks, stop: StopToken) -> str:
@@ -66,6 +69,15 @@ def follow(settings: Settings, ranks: JoinedRanks, stop: StopToken) -> str:
             follower = _Follower(settings, ranks, stop, metrics, sources, folder)
         follower.train()
         return follower.wait()
+
+
+def follow_late(settings: Settings, ranks: JoinedRanks) -> str:
+    """As `follow`, for one that takes the place of a process which has trained to the end: there is
+    nothing left to do but to end as rank 0 does."""
+    _log.info("training was over before this process came; rank 0 evaluates and publishes")
+    metrics = Metrics(BuildInfo(__version__, settings.engine, settings.profile, ""))
+    with _served(settings, ranks, metrics):
+        return _ended_with_owner(ranks, metrics)
 
 
 @contextmanager
@@ -109,7 +121,7 @@ class _Follower:
         except DataError:
             # Rank 0 reads the same rows. Said first by us, it would be cut off before it has stored
             # its report of them.
-            if end := self._owners_end(self.settings.rank_join_seconds):
+            if end := _owners_end(self.ranks, self.metrics, self.settings.rank_join_seconds):
                 raise end.as_cause() from None
             raise
         model.source.model_dir()
@@ -145,24 +157,32 @@ class _Follower:
                 fit=Fit(**start["fit"]) if start["fit"] else None,
                 judge=Judge(dict, every) if every else None,  # rank 0 generates, we wait
                 ranks=self.ranks,
+                on_trained=self.ranks.trained,
             )
-        except Preempted:
-            # All have stopped together. Rank 0 still uploads, and may yet fail with another code.
-            self.stop.leaving()
-            with self.stop.deferred():
-                end = self.ranks.owners_end(self.stop.seconds_left())
-            if end is not None and end.code:
-                raise end.as_cause() from None
-            raise
-        self.ranks.trained()
+        except Preempted as stopped:
+            if not self.ranks.trains:
+                raise  # rank 0 goes on without us
+            raise self._end_of_all(stopped) from None
+
+    def _end_of_all(self, stopped: Preempted) -> BaseException:
+        """All have stopped together. Rank 0 still uploads, and may yet fail with another code, of
+        which it writes a report first: only who is wanted elsewhere has no time for that."""
+        self.stop.leaving()
+        end: End | None = None
+        with self.stop.deferred():
+            try:
+                while end is None and not (self.stop.signalled and self.stop.seconds_left() <= 0):
+                    self.metrics.micro_step_done()
+                    end = self.ranks.owners_end(_LIFE_SECONDS)
+            except PeerLost as lost:
+                failed = isinstance(stopped, StoppedTogether) and stopped.failed
+                return lost if failed else stopped
+        return end.as_cause() if end is not None and end.code else stopped
 
     def wait(self) -> str:
         """For rank 0, which evaluates and publishes; the pods of a run end together, and alike."""
         _log.info("training is over; rank 0 evaluates and publishes")
-        end = self._owners_end()
-        if end is not None and end.code:
-            raise end.as_cause()
-        return "succeeded with rank 0"
+        return _ended_with_owner(self.ranks, self.metrics)
 
     def _model(self) -> BaseModel:
         revision, moved = self.sources["revision"], self.metrics.moved
@@ -192,13 +212,21 @@ class _Follower:
     def _restored(self, checkpoint: Mapping[str, Any]) -> Path:
         return self.folder / RESTORED / f"checkpoint-{checkpoint['step']}"
 
-    def _owners_end(self, seconds: float = math.inf) -> End | None:
-        """How rank 0 ends, waited for with life signs; None when time runs out."""
-        until, end = time.monotonic() + seconds, None
-        while end is None and time.monotonic() < until:
-            self.metrics.micro_step_done()
-            end = self.ranks.owners_end(1.0)
-        return end
+
+def _ended_with_owner(ranks: JoinedRanks, metrics: Metrics) -> str:
+    end = _owners_end(ranks, metrics)
+    if end is not None and end.code:
+        raise end.as_cause()
+    return "succeeded with rank 0"
+
+
+def _owners_end(ranks: JoinedRanks, metrics: Metrics, seconds: float = math.inf) -> End | None:
+    """How rank 0 ends, waited for with life signs; None when time runs out."""
+    until, end = time.monotonic() + seconds, None
+    while end is None and time.monotonic() < until:
+        metrics.micro_step_done()
+        end = ranks.owners_end(_LIFE_SECONDS)
+    return end
 
 
 class _Silent:

@@ -5,7 +5,7 @@ the same everywhere (a stop, a save, a smaller micro-batch) is agreed on, never 
 """
 
 from job.ranks.base import ALONE, Alone, Place, Ranks, own_place
-from job.ranks.ends import AllOver, End, PeerLost
+from job.ranks.ends import AllOver, End, PeerLost, StoppedTogether
 from job.ranks.joined import JoinedRanks, joined
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "PeerLost",
     "Place",
     "Ranks",
+    "StoppedTogether",
     "joined",
     "own_place",
 ]

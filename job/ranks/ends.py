@@ -23,6 +23,15 @@ class _PeerFailed(JobError):
         super().__init__(end.message)
 
 
+class StoppedTogether(Preempted):
+    """All ranks stop at this boundary, since another one was asked to: that one says why."""
+
+    def __init__(self, *, failed: bool = False) -> None:
+        self.failed = failed
+        """Whether that was a failure, of which nothing else is known yet."""
+        super().__init__("another rank was asked to stop")
+
+
 class AllOver(Exception):
     """Rank 0 ended well before it told what to work on: the run was finished before."""
 

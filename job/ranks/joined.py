@@ -21,6 +21,9 @@ class JoinedRanks(Ranks, Protocol):
     @property
     def others_asked(self) -> bool: ...
 
+    @property
+    def trains(self) -> bool: ...
+
     def tell(self, topic: str, message: Message) -> None: ...
 
     def hear(self, topic: str) -> Message: ...
@@ -40,7 +43,7 @@ def joined(
     timeout_seconds: float,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[JoinedRanks]:
-    """Meet the others; imports torch. Raises as `job.ranks.group.join` does."""
+    """Meet the others; imports torch. Raises as `job.ranks.group.join` and `Group.form` do."""
     from job.ranks.group import join
 
     group = join(
@@ -53,6 +56,8 @@ def joined(
     )
     watch.before_leaving(group.announce)
     try:
+        if group.trains:
+            group.form()
         yield group
     except BaseException as error:
         stop.settle()

@@ -27,6 +27,7 @@ _LEAVING_SECONDS: Final = 10.0
 _ASKED: Final = " asked to stop"
 
 END: Final = "end"
+TRAINED: Final = "trained"
 SEEN: Final = "seen"
 
 
@@ -44,6 +45,8 @@ class Pulse:
     ) -> None:
         self.end: End | None = None
         """That another rank has announced."""
+        self.cause: BaseException | None = None
+        """Of the interruption: the announced end, or a rank that is lost."""
         self.interrupted = threading.Event()
         self._store = store
         self._rank = rank
@@ -119,6 +122,7 @@ class Pulse:
             return
         _log.error("this rank ends with the others: %s", cause)
         self._stop.request(cause)
+        self.cause = cause
         self.interrupted.set()
         if not self._stop.is_leaving:
             signal.pthread_kill(self._main, WAKE)

@@ -10,7 +10,7 @@ from job import trackers
 from job.checkpoint import CheckpointUploader
 from job.config import Settings
 from job.errors import AccessDenied, Fenced, JobError, Preempted, Stopped, Unavailable
-from job.ledger import FINISHED, Ledger, Pace, Progress, Status
+from job.ledger import FINISHED, Ledger, Progress, Status
 from job.lifecycle import TRACKERS_SECONDS, StopToken
 from job.metrics import Metrics, push
 from job.redact import redact
@@ -23,6 +23,8 @@ _RECORD_SECONDS = 2.0
 
 _UPLOAD_SECONDS = 30.0
 """For a checkpoint on its way up at a failure, or twice as long as one took before."""
+_LAST_UPLOAD_SECONDS = 5.0
+"""Of the time that `job.watchdog` leaves for last words."""
 _LOOK_SECONDS = 0.2
 
 _EVENTS_SECONDS = 3.0
@@ -65,34 +67,51 @@ def close_attempt(
         if isinstance(error, Preempted):
             _save_what_there_is(ledger, uploader, metrics, stop)
         elif not isinstance(error, _NO_WAY_THERE):
-            _finish_upload(uploader, ledger.record.pace, stop)
-        try:
-            _record_end(ledger, metrics, error)
-        except Fenced as fenced:
-            _log.error("this attempt was replaced; it was about to end with: %s", error)
-            return fenced
-        except JobError as failure:
-            _log.error("the end of this attempt could not be recorded: %s", failure)
-        except Exception:  # noqa: BLE001
-            # What ended the run is on its way up, and must not be replaced by this.
-            _log.exception("the end of this attempt could not be recorded")
-        return error
+            seconds = max(_UPLOAD_SECONDS, 2 * ledger.record.pace.upload_seconds)
+            _finish_upload(uploader, seconds, stop)
+        return _recorded(ledger, metrics, error)
 
 
-def _record_end(ledger: Ledger, metrics: Metrics, error: BaseException) -> None:
+def _recorded(
+    ledger: Ledger, metrics: Metrics, error: BaseException, more: str = ""
+) -> BaseException:
+    """What the attempt ends with, `error` having been recorded where that could be."""
+    try:
+        _record_end(ledger, metrics, error, more)
+    except Fenced as fenced:
+        _log.error("this attempt was replaced; it was about to end with: %s", error)
+        return fenced
+    except JobError as failure:
+        _log.error("the end of this attempt could not be recorded: %s", failure)
+    except Exception:  # noqa: BLE001
+        # What ended the run is on its way up, and must not be replaced by this.
+        _log.exception("the end of this attempt could not be recorded")
+    return error
+
+
+def _record_end(ledger: Ledger, metrics: Metrics, error: BaseException, more: str) -> None:
     status: Status = "preempted" if isinstance(error, Preempted) else "failed"
     code = getattr(error, "exit_code", JobError.exit_code)
     reason = redact(str(error)) or type(error).__name__
-    ledger.close(status, code, reason, recorded_progress(metrics, ledger))
+    ledger.close(status, code, reason + more, recorded_progress(metrics, ledger))
 
 
-def last_words(ledger: Ledger, metrics: Metrics) -> Callable[[BaseException], None]:
-    """For a process that can't wait for its main thread: the record says at least why it ended."""
+def last_words(
+    ledger: Ledger, uploader: CheckpointUploader, metrics: Metrics, stop: StopToken
+) -> Callable[[BaseException], None]:
+    """For a process that can't wait for its main thread, as that waits for a rank that is lost, or
+    takes no notice of a signal: the record says at least why it ended.
+
+    A checkpoint on its way up has a few seconds, while nobody wants the pod.
+    """
 
     def say(cause: BaseException) -> None:
-        if isinstance(cause, Preempted):
-            reason = f"{cause}, and could not end in time"
-            ledger.close("preempted", cause.exit_code, reason, recorded_progress(metrics, ledger))
+        if isinstance(cause, Fenced) or ledger.record.status in FINISHED:
+            return
+        if not stop.signalled and not isinstance(cause, _NO_WAY_THERE):
+            _finish_upload(uploader, _LAST_UPLOAD_SECONDS, stop)
+        more = ", and could not end in time" if isinstance(cause, Preempted) else ""
+        _recorded(ledger, metrics, cause, more)
 
     return say
 
@@ -110,10 +129,10 @@ def _save_what_there_is(
         _log.info("everything up to step %d is durable", step)
 
 
-def _finish_upload(uploader: CheckpointUploader, pace: Pace, stop: StopToken) -> None:
+def _finish_upload(uploader: CheckpointUploader, seconds: float, stop: StopToken) -> None:
     """What was on its way when a peer was lost or memory ran out: else the next attempt trains it
     once more. Whoever wants the pod meanwhile gets it."""
-    until = time.monotonic() + max(_UPLOAD_SECONDS, 2 * pace.upload_seconds)
+    until = time.monotonic() + seconds
     while not uploader.flush(_LOOK_SECONDS) and time.monotonic() < until and not stop.signalled:
         pass
 

@@ -30,19 +30,29 @@ def already_finished(
 
     Raises `GateFailed`, and `SettingsError` for what a finished run can't take up any more.
     """
-    record, adapter = found[0], found[0].adapter
-    if record.status not in FINISHED or adapter is None:
+    record = found[0]
+    if not is_finished_soundly(settings, storage, record, work_dir, size):
         return None
+    promote_once(open_storage(settings.output_uri), storage, *found, settings.promote)
+    return record
+
+
+def is_finished_soundly(
+    settings: Settings, storage: Storage, record: RunRecord, work_dir: Path, size: int
+) -> bool:
+    """As `already_finished` judges it and raises, but nothing is written."""
+    adapter = record.adapter
+    if record.status not in FINISHED or adapter is None:
+        return False
     settings = fingerprint.at_same_batch(settings, record, size)
     fingerprint.refuse_to_finish_again(record, settings, size)
     try:
         publish.verify(storage, adapter.key, adapter.manifest_sha256, work_dir / "verify")
     except Rejected as reason:
         _log.error("the finished run's adapter is damaged and is published anew: %s", reason)
-        return None
+        return False
     _log.info("the run is finished, its adapter is sound: %s/%s", storage.uri, adapter.key)
     if failure := verdict_of_finished(settings, record):
         raise GateFailed(Problem("promotion gate", failure))
     exports.refuse_new(settings, record)
-    promote_once(open_storage(settings.output_uri), storage, *found, settings.promote)
-    return record
+    return True

@@ -22,7 +22,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from job.errors import Preempted
 from job.lifecycle import StopToken
-from job.ranks import ALONE, Ranks
+from job.ranks import ALONE, Ranks, StoppedTogether
 from job.training.finite import FiniteSteps
 from job.training.observer import Judge, Saved, Step, TrainingObserver
 from job.training.randomness import keep_random_states, random_state, restore_random_state
@@ -31,13 +31,6 @@ from job.training.state import TrainingState
 _GO_ON, _SAVE_AND_STOP, _STOP = range(3)
 """What a rank wants at a boundary; the highest holds. A failure goes before a preemption: what
 there would be to save is somebody else's by then, or can't be saved."""
-
-
-class StoppedTogether(Preempted):
-    """Another rank was asked to stop: it says why."""
-
-    def __init__(self) -> None:
-        super().__init__("another rank was asked to stop")
 
 
 class TrainingOver(Exception):
@@ -222,7 +215,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             next_loss = None if first is None else float(first)
             self._hand_over(args, state, finished=False, next_loss=next_loss)
         if not self._stop.requested:
-            self._stop.request(StoppedTogether())
+            self._stop.request(StoppedTogether(failed=agreed == _STOP))
         self._stop.check()
 
     def _wish(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +68,12 @@ def train(
     fit: Fit | None = None,
     judge: Judge | None = None,
     ranks: Ranks = ALONE,
+    on_trained: Callable[[], None] = lambda: None,
 ) -> TrainingResult:
     """Train `loaded.model` in place, from `resume` on if given, with the micro-batch `fit` if an
     earlier attempt found one. `judge` generates held-out turns at some of the evaluations, which
-    changes nothing else.
+    changes nothing else. `on_trained` is called after the last step, before a stop that was asked
+    for since its last boundary is obeyed.
 
     Raises `Stopped` (after the state was handed to the observer), `Diverged`, `OutOfGpuMemory` at
     micro-batch 1, `MicroBatchTooLarge` where memory runs out later at a larger one, `OutOfDisk`,
@@ -121,6 +123,7 @@ def train(
             _conclude(trainer, callback, resume.path)
         else:
             _loop(trainer, resume.path if resume else None)
+        on_trained()
         stop.check()
     state = trainer.state
     return TrainingResult(

@@ -74,6 +74,7 @@ def main(model: Path, folder: Path) -> dict[str, Any]:
     assert place is not None
     token = _Current()
     group = join(place, token, _leave, join_seconds=120, timeout_seconds=60)
+    group.form()
     data = made_data(folder / f"data-{place.rank}")
     own = folder / f"rank-{place.rank}"
 

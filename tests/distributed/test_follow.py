@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from job.checkpoint import Rejected, upload_folder
 from job.config import Settings
 from job.dataset import ChatFormat, DataRejected, fetch, scan
 from job.distributed import follower as following
-from job.distributed.follower import follow
+from job.distributed.follower import _Follower, follow, follow_late
 from job.errors import JobError, Preempted, Unavailable
 from job.lifecycle import StopToken
-from job.ranks import AllOver, End, Place
+from job.metrics import BuildInfo, Metrics
+from job.ranks import AllOver, End, PeerLost, Place, StoppedTogether
 from job.stages.handover import SOURCES, START
 from job.stages.workdir import run_folder
 from job.storage import Storage, open_storage
@@ -31,6 +33,7 @@ class Group:
     rank, size = 1, 2
     place = Place(rank=1, size=2, local_rank=0, local_size=1, node=1, host="", port=0)
     others_asked = False
+    trains = True
 
     def __init__(self, sources: dict[str, Any] | None, end: End | None) -> None:
         self._sources = sources
@@ -207,3 +210,93 @@ def test_a_signal_ends_that_wait(
     monkeypatch.setattr(following, "open_storage", lambda *_: Wrapped(stored, before=fails))
     with pytest.raises(Preempted):
         follow(valid, resuming, stop)
+
+
+# -- the end --------------------------------------------------------------------------------------
+
+
+class Ending(Group):
+    """Rank 0 says at the third question how it ends, or is lost then."""
+
+    def __init__(self, end: End | PeerLost, sources: dict[str, Any] | None = None) -> None:
+        super().__init__(sources, None)
+        self._outcome = end
+        self.asked = 0
+
+    def hear(self, topic: str) -> dict[str, Any]:
+        if topic == START:
+            return {"checkpoint": None, "fit": None, "validation_changed": False}
+        return super().hear(topic)
+
+    def owners_end(self, seconds: float | None = None) -> End | None:
+        self.asked += 1
+        if self.asked < 3:
+            return None
+        if isinstance(self._outcome, PeerLost):
+            raise self._outcome
+        return self._outcome
+
+    def trained(self) -> None:
+        self.trains = False
+
+
+def _end_of_all(settings: Settings, group: Any, stop: StopToken, stopped: Preempted) -> Any:
+    metrics, sources = Metrics(BuildInfo("1", "reference", "fast_dev", "")), {"attempt": "x"}
+    following_it = _Follower(settings, group, stop, metrics, sources, Path("/nowhere"))
+    return following_it._end_of_all(stopped)
+
+
+def test_one_that_only_stopped_with_the_others_waits_for_rank_0_without_a_clock(
+    settings: Settings,
+) -> None:
+    """Its report and its linger may take longer than a grace period; 75 would not be counted."""
+    stop, stopped = StopToken(grace_seconds=0), StoppedTogether(failed=True)
+    stop.request(stopped)
+    group = Ending(End(0, 69, "storage is down"))
+    assert _end_of_all(settings, group, stop, stopped).exit_code == 69
+
+
+def test_one_that_is_wanted_elsewhere_has_its_grace_period(settings: Settings) -> None:
+    stop = StopToken(grace_seconds=0)
+    stop.preempt(signal.SIGTERM)
+    group, stopped = Ending(End(0, 69, "storage is down")), Preempted("received SIGTERM")
+    assert _end_of_all(settings, group, stop, stopped) is stopped
+    assert group.asked == 0
+
+
+@pytest.mark.parametrize(("failed", "code"), [(True, 70), (False, 75)])
+def test_where_rank_0_is_lost_then_the_stop_says_what_it_was(
+    settings: Settings, failed: bool, code: int
+) -> None:
+    stopped = StoppedTogether(failed=failed)
+    ended = _end_of_all(settings, Ending(PeerLost("no sign of rank 0")), StopToken(), stopped)
+    assert ended.exit_code == code
+
+
+def test_a_signal_after_training_needs_no_word_of_rank_0(
+    valid: Settings, sources: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which evaluates, for longer than a grace period."""
+
+    def train(*_: Any, on_trained: Any, **__: Any) -> None:
+        on_trained()
+        raise Preempted("received SIGTERM")
+
+    monkeypatch.setattr("job.training.train", train)
+    group: Any = Ending(End(0, 0, "succeeded"), sources)
+    told: list[str] = []
+    group.tell = lambda topic, _message: told.append(topic)
+    with pytest.raises(Preempted, match="received SIGTERM"):
+        follow(valid.model_copy(update={"engine": "reference"}), group, StopToken())
+    assert (told, group.asked) == (["node-1"], 0)
+
+
+@pytest.mark.parametrize("code", [0, 70])
+def test_its_replacement_ends_as_rank_0_does(settings: Settings, code: int) -> None:
+    group: Any = Ending(End(0, code, "as rank 0 says"))
+    if not code:
+        assert follow_late(settings, group) == "succeeded with rank 0"
+        return
+    with pytest.raises(JobError, match="as rank 0 says") as caught:
+        follow_late(settings, group)
+    assert caught.value.exit_code == code

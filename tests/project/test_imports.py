@@ -16,6 +16,7 @@ MAY_BE_HEAVY = (
     "job.engines",
     "job.evaluation",
     "job.ranks.group",
+    "job.ranks.meeting",
     "job.run",
     "job.storage.s3",
     "job.storage.s3_client",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from job.errors import (
 from job.ledger import RECORD_KEY, Ledger, RunRecord, read_record
 from job.lifecycle import StopToken
 from job.metrics import BuildInfo, Metrics
+from job.ranks import PeerLost
 from job.stages.closing import close_attempt, last_words
 from job.storage import Storage, open_storage
 from tests.ledger.wrapped import Failing, Hanging, Wrapped
@@ -65,6 +67,9 @@ class Attempt:
         if isinstance(error, Stopped):
             self.stop.request(error)
         return close_attempt(self.ledger, self.uploader, self.metrics, self.stop, error)
+
+    def say_last(self, cause: BaseException) -> None:
+        last_words(self.ledger, self.uploader, self.metrics, self.stop)(cause)
 
     @property
     def record(self) -> RunRecord:
@@ -276,16 +281,43 @@ def test_a_finished_run_stays_finished_whatever_comes_after(attempt: Attempt) ->
     assert attempt.record.current.exit_code is None
 
 
-def test_last_words_leave_a_finished_run_finished(directory: Storage, tmp_path: Path) -> None:
+# -- by another thread than the main one ----------------------------------------------------------
+
+
+def test_last_words_leave_a_finished_run_finished(attempt: Attempt) -> None:
     """A signal after the final swap, and a main thread that takes too long to end."""
-    attempt = Attempt(directory, tmp_path)
     attempt.ledger.close("succeeded", 0, "finished")
-    last_words(attempt.ledger, attempt.metrics)(Preempted("received SIGTERM"))
+    attempt.say_last(Preempted("received SIGTERM"))
     assert (attempt.record.status, attempt.record.current.exit_code) == ("succeeded", 0)
 
 
-def test_last_words_say_why_an_attempt_ended(directory: Storage, tmp_path: Path) -> None:
-    attempt = Attempt(directory, tmp_path)
-    last_words(attempt.ledger, attempt.metrics)(Preempted("received SIGTERM"))
+def test_last_words_say_why_an_attempt_ended(attempt: Attempt) -> None:
+    attempt.stop.preempt(signal.SIGTERM)
+    attempt.say_last(Preempted("received SIGTERM"))
     assert attempt.record.status == "preempted"
     assert attempt.record.current.reason == "received SIGTERM, and could not end in time"
+
+
+def test_last_words_of_a_lost_rank_are_a_failure_and_wait_for_its_checkpoint(
+    attempt: Attempt,
+) -> None:
+    """Nobody wants the pod: there is time."""
+    attempt.uploads_only_while_waited_for()
+    attempt.train(57)
+    attempt.save(57)
+    attempt.say_last(PeerLost("no sign of rank 1 for 120 s"))
+    record = attempt.record
+    assert (record.status, record.current.exit_code) == ("failed", 70)
+    assert record.current.reason == "no sign of rank 1 for 120 s"
+    assert record.current.to_step == record.durable_step == 57
+
+
+def test_last_words_are_not_those_of_an_attempt_that_was_replaced(
+    attempt: Attempt, caplog: pytest.LogCaptureFixture
+) -> None:
+    Ledger.claim(attempt.storage.inner, "run-1", version="1", conditional_writes=True)
+    before = attempt.record
+    attempt.say_last(PeerLost("no sign of rank 1 for 120 s"))
+    attempt.say_last(Fenced("attempt 2 now owns it"))
+    assert attempt.record == before
+    assert "this attempt was replaced" in caplog.text

@@ -142,6 +142,7 @@ def run(
     engine: Engine | None = None,
     accepted: Sequence[Difference] = (),
     validation_changed: bool = False,
+    on_trained: Callable[[], None] = lambda: None,
     **settings: Any,
 ) -> Outcome:
     resolved = Settings(**(SETTINGS | settings))
@@ -164,6 +165,7 @@ def run(
             fit,
             judge=judging(loaded, stop) if judging else None,
             ranks=ranks,
+            on_trained=on_trained,
         )
     except (Preempted, Killed):
         result = None

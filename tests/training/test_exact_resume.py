@@ -11,11 +11,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from job.engines import ReferenceEngine
-from job.errors import Diverged, Unavailable
-from job.training import TrainingData, TrainingResult, TrainingState, check_loadable, finite
+from job.errors import Diverged, Preempted, Unavailable
+from job.training import (
+    Saved,
+    TrainingData,
+    TrainingResult,
+    TrainingState,
+    check_loadable,
+    finite,
+)
 from tests.stored import stored
 from tests.tiny import build_model
-from tests.training.runs import Outcome, run
+from tests.training.runs import Outcome, Recorder, run
 
 
 @pytest.fixture(scope="module")
@@ -281,3 +288,21 @@ def test_a_background_failure_ends_training(
     with pytest.raises(Unavailable, match="storage is gone"):
         run(model, data, tmp_path, stop_at=5, cause=Unavailable("storage is gone"))
     assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_stop_after_the_last_boundary_finds_training_over(
+    model: Path, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of several ranks then goes without ending the others."""
+    said: list[str] = []
+
+    def saved(seen: Recorder, saved: Saved) -> None:
+        said.append(f"saved {saved.step}")
+        if saved.step == 8:
+            seen.stop.request(Preempted("received SIGTERM"))
+
+    monkeypatch.setattr(Recorder, "saved", saved)
+    settings: dict[str, Any] = {"max_steps": 8, "save_steps": 100, "eval_steps": 100}
+    outcome = run(model, data, tmp_path, on_trained=lambda: said.append("trained"), **settings)
+    assert outcome.result is None
+    assert said[-2:] == ["saved 8", "trained"]
