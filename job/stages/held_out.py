@@ -26,9 +26,8 @@ _DECIDE: Final = (
     "max_seq_length",
 )
 """Settings by which rows go to the one side or the other, or to none."""
-_MEND: Final = Problem(
-    "to mend it",
-    "take settings and data as the run has them, or name rows of your own with --dataset",
+_REMEDY: Final = (
+    "take settings and data as the run has them, or name rows of your own with --dataset"
 )
 
 
@@ -72,7 +71,7 @@ def _refuse_other_split(record: RunRecord, settings: Settings) -> None:
         for found in _differences(record, fingerprint.of_settings(settings), known)
     ]
     if problems:
-        raise SettingsError([*problems, _MEND])
+        raise SettingsError(problems, _REMEDY)
 
 
 def _files(settings: Settings, record: RunRecord | None, folder: Path) -> list[DataFile]:
@@ -85,13 +84,12 @@ def _files(settings: Settings, record: RunRecord | None, folder: Path) -> list[D
         try:
             return fetch(uris, folder, pins=pins, output_uri=output)
         except DataChanged as changed:  # says how a resume is mended
-            found = [problem for problem in changed.problems if problem.where != _MEND.where]
-            raise DataError([*found, _MEND]) from None
+            raise DataError(changed.problems, _REMEDY) from None
     files = fetch(uris, folder, output_uri=output)
     if sorted(f.source.sha256 for f in files) != sorted(pin.sha256 for pin in pins):
         there = f"other bytes than the run {record.run_id} has trained on"
         was = f"its {len(pins)} objects came from {record.fingerprint.get('dataset_uri')}"
-        raise SettingsError([Problem("FORGE_DATASET_URI", f"names {there}", was), _MEND])
+        raise SettingsError(Problem("FORGE_DATASET_URI", f"names {there}", was), _REMEDY)
     return files
 
 
@@ -103,7 +101,7 @@ def _refuse_other_counts(record: RunRecord, counts: Mapping[str, int]) -> None:
     found = [str(difference) for difference in _differences(record, current, known)]
     if found:
         hint = "FORGE_MODEL may have another tokenizer than the run's"
-        raise SettingsError([Problem("the held-out rows", "; ".join(found), hint), _MEND])
+        raise SettingsError(Problem("the held-out rows", "; ".join(found), hint), _REMEDY)
 
 
 def _differences(
