@@ -238,7 +238,7 @@ class RunRecord(_Part):
         return int(attempt.processes or self.fingerprint.get("world_size") or 1)
 
     def gpus_of(self, attempt: Attempt) -> int:
-        """None where the model was loaded on a CPU; before it is loaded nobody knows."""
+        """0 where the model was loaded on a CPU; before it is loaded nobody knows."""
         return 0 if self.model.get("device") == "cpu" else self.processes_of(attempt)
 
     @property
