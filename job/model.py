@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,21 @@ class BaseModel:
         published with the adapter, which has to be served with it."""
         if self.chat.replacement is not None:
             tokenizer.chat_template = self.chat.replacement
+
+    def adopt_end(self, tokenizer: Any, also_ends: Collection[int]) -> None:
+        """Where what the template ends a turn with is neither the tokenizer's end of a text nor one
+        of `also_ends`, which generation_config.json adds, `tokenizer` gets it: a base model trained
+        for chat would otherwise never stop, neither judged nor served."""
+        ends = sorted(self.chat.turn_ends)
+        known = {tokenizer.eos_token_id, *also_ends}
+        if ends and known.isdisjoint(tokenizer.convert_tokens_to_ids(ends)):
+            _log.warning(
+                "the template ends a turn with %s, at which the model would not stop (%s): it is "
+                "the end of a text for the adapter's tokenizer",
+                ends[0],
+                tokenizer.eos_token,
+            )
+            tokenizer.eos_token = ends[0]
 
 
 def look_at(

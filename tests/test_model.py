@@ -11,10 +11,11 @@ from job.config import Settings
 from job.dataset import ChatFormat
 from job.families import FAMILIES
 from job.ledger import Checkpoint, RunRecord
-from job.model import other_family, recorded_revision
+from job.model import BaseModel, other_family, recorded_revision
 from tests.dataset.conversations import as_read, user
 from tests.dataset.standin_families import FAMILIES as STANDINS
 from tests.dataset.standin_families import chat_format, family_folder
+from tests.tiny import tiny_tokenizer
 
 R1 = FAMILIES["deepseek-r1"]
 OWN = {"qwen-2.5": "qwen2.5", "deepseek-r1": "deepseek-r1", "llama-3": "llama-3.1"}
@@ -102,3 +103,35 @@ def test_a_run_goes_on_with_the_commit_that_it_began_with() -> None:
     assert recorded_revision(record(), settings(model="owner/name")) is None
     begun.checkpoints = []
     assert recorded_revision(begun, settings(model="owner/name")) is None
+
+
+# -- the end of a turn ----------------------------------------------------------------------------
+
+
+def with_end(folder: Path, eos_token: str) -> tuple[BaseModel, Any]:
+    """A model whose template ends turns with <|im_end|>, and its tokenizer."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = eos_token
+    tokenizer.save_pretrained(folder)
+    source: Any = None
+    return BaseModel(source, ChatFormat.load(folder), {}, None), tokenizer
+
+
+def test_a_base_models_tokenizer_learns_where_a_turn_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server stops at the tokenizer's end of a text, and so does the evaluation."""
+    model, tokenizer = with_end(tmp_path, "<|endoftext|>")
+    model.adopt_end(tokenizer, [tokenizer.eos_token_id])
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert "ends a turn with <|im_end|>, at which the model would not stop" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("eos_token", "also"), [("<|im_end|>", ""), ("<|endoftext|>", "<|im_end|>")]
+)
+def test_one_that_knows_keeps_its_own(tmp_path: Path, eos_token: str, also: str) -> None:
+    """As Llama 3's, whose generation_config.json names the end of a turn beside that of a text."""
+    model, tokenizer = with_end(tmp_path, eos_token)
+    model.adopt_end(tokenizer, [tokenizer.convert_tokens_to_ids(also)] if also else [])
+    assert tokenizer.eos_token == eos_token

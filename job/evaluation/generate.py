@@ -139,11 +139,17 @@ def generating(model: Any, tokenizer: Any) -> Iterator[None]:
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """The tokenizer's, and those of the model's own config: Llama 3 ends a turn with another token
-    than a text."""
-    own = getattr(model.generation_config, "eos_token_id", None)
-    own = own if isinstance(own, list) else [own]
-    return sorted({int(token) for token in (*own, tokenizer.eos_token_id) if token is not None})
+    tokenizers = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    return sorted({*own_ends(model), *tokenizers})
+
+
+def own_ends(model: Any) -> list[int]:
+    """The tokens that end an answer by the model's generation_config.json: Llama 3 ends a turn with
+    another token than a text."""
+    found = getattr(model.generation_config, "eos_token_id", None)
+    return [
+        int(token) for token in (found if isinstance(found, list) else [found]) if token is not None
+    ]
 
 
 def _by_length(lengths: Sequence[int], max_new_tokens: int) -> Iterator[list[int]]:

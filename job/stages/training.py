@@ -75,8 +75,11 @@ def restore(run: Run) -> Restored | None:
 
 def load_model(run: Run, engine: Engine, model: BaseModel) -> LoadedModel:
     """The weights, in 4 bits and with LoRA layers; what was really loaded is recorded."""
+    from job.evaluation.generate import own_ends
+
     loaded = engine.load(model.source.model_dir(), run.settings.hyperparameters())
     model.adopt_template(loaded.tokenizer)
+    model.adopt_end(loaded.tokenizer, own_ends(loaded.model))
     found = {"name": run.settings.base_model, "revision": model.revision} | loaded.provenance
     run.uploader.later(lambda record: setattr(record, "model", found))
     return loaded

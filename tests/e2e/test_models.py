@@ -16,7 +16,7 @@ from job.storage import open_storage
 from tests.dataset.standin_families import FAMILIES as STANDINS
 from tests.dataset.standin_families import family_folder
 from tests.e2e.jobs import preempted, run
-from tests.tiny import build_model
+from tests.tiny import build_model, tiny_tokenizer
 
 R1 = STANDINS["deepseek-r1"]
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -127,3 +127,20 @@ def test_a_models_own_code_does_not_run_unless_it_is_named(
     assert refused.code == 78, refused.log
     trusted = run(env | {"FORGE_TRUST_REMOTE_CODE": str(model)}, tmp_path / "trusted.log")
     assert trusted.code == 42, trusted.log
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_adapter_of_a_base_model_stops_at_the_end_of_a_turn(
+    job_env: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
+    """Its tokenizer has a chat template, and another end of a text: a server would run on."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = "<|endoftext|>"
+    model = build_model(tmp_path / "base", tokenizer)
+    env = job_env | {"FORGE_MODEL": str(model), "FORGE_MAX_STEPS": "3", "FORGE_EVAL_MAX_ROWS": "2"}
+    ended = run(env, tmp_path / "log")
+    assert ended.code == 0, ended.log
+    published, _ = open_storage(f"{bucket}/out/run").read("adapter/tokenizer_config.json")
+    assert json.loads(published)["eos_token"] == "<|im_end|>"
+    assert "ends a turn with <|im_end|>" in ended.log
