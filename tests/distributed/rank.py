@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from job.dataset import ChatFormat, Row
 from job.engines import LoadedModel, ReferenceEngine
 from job.errors import JobError
-from job.evaluation import evaluate
+from job.evaluation.evaluate import judge_adapter
+from job.evaluation.reading import Reading
 from job.lifecycle import StopToken
 from job.ranks import own_place
 from job.ranks.group import Group, join
@@ -35,7 +36,7 @@ COMPARED: dict[str, Any] = {"lora_dropout": 0.0, "max_steps": 5}
 STOPS = (("in_step", 1, 4), ("in_evaluation", 0, 7), ("in_generation", 1, 9))
 """Which rank, and at which sign of life: one that waits for another gives some, too."""
 
-vars(evaluate)["MAX_NEW_TOKENS"] = 6
+type.__setattr__(Reading, "max_new_tokens", 6)  # this process is for nothing but these trainings
 
 
 class _Current(StopToken):
@@ -154,7 +155,7 @@ def _judge(
     def rates() -> dict[str, float] | None:
         while True:
             with ReferenceEngine().generating(loaded.model):
-                found = evaluate.judge_adapter(
+                found = judge_adapter(
                     loaded.model,
                     loaded.tokenizer,
                     chat,

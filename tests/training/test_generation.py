@@ -11,8 +11,8 @@ import pytest
 from job.dataset import ChatFormat, Row
 from job.engines import LoadedModel, ReferenceEngine
 from job.errors import Preempted
-from job.evaluation import evaluate as evaluate_module
 from job.evaluation.evaluate import judge_adapter
+from job.evaluation.reading import Reading
 from job.lifecycle import StopToken
 from job.training import Judge, TrainingData
 from tests.tiny import rows
@@ -25,7 +25,7 @@ RATES = {"eval_exact", "eval_right_tool", "eval_valid_arguments", "eval_well_for
 
 @pytest.fixture(autouse=True)
 def _short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate_module, "MAX_NEW_TOKENS", 6)
+    monkeypatch.setattr(Reading, "max_new_tokens", 6)
 
 
 @pytest.fixture
