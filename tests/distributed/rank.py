@@ -36,8 +36,6 @@ COMPARED: dict[str, Any] = {"lora_dropout": 0.0, "max_steps": 5}
 STOPS = (("in_step", 1, 4), ("in_evaluation", 0, 7), ("in_generation", 1, 9))
 """Which rank, and at which sign of life: one that waits for another gives some, too."""
 
-type.__setattr__(Reading, "max_new_tokens", 6)  # this process is for nothing but these trainings
-
 
 class _Current(StopToken):
     """That of the training under way, which makes its own; a job has only one."""
@@ -190,5 +188,6 @@ def _checkpoint(group: Group, folder: Path, first: Outcome) -> Path:
 
 
 if __name__ == "__main__":
+    type.__setattr__(Reading, "max_new_tokens", 6)  # here alone: tests import this module, too
     found = main(Path(sys.argv[1]), Path(sys.argv[2]))
     Path(sys.argv[2], f"rank-{os.environ['RANK']}.json").write_text(json.dumps(found))
