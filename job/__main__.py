@@ -22,7 +22,7 @@ from job.commands.arguments import parser
 from job.commands.output import complain, open_standard_streams
 from job.errors import JobError, SettingsError, Stopped
 from job.garbage import collect_rarely
-from job.lifecycle import StopToken
+from job.lifecycle import StopToken, told_apart
 from job.watchdog import Watch
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def _launch_or_run() -> int:
     stop = StopToken()
     try:
         stop.install()
-        return _launched(stop)
+        with stop.told_apart():
+            return _launched(stop)
     except (SettingsError, Stopped) as error:
         return _told(error.exit_code, f"{error.title}: {error}")
     except Exception as error:
@@ -84,7 +85,8 @@ def _run(stop: StopToken) -> int:
     watch = Watch(stop, lambda cause: _leave(cause, watch.progress()))
     try:
         watch.begin()
-        result = _configured_run(stop, watch)
+        with stop.told_apart():
+            result = _configured_run(stop, watch)
     except (JobError, Stopped) as error:
         stop.settle()
         code, message = error.exit_code, f"{error.title}: {error}"
@@ -142,7 +144,8 @@ def _said(result: RunResult) -> str:
 def _answered(command: str, arguments: argparse.Namespace) -> int:
     """The exit code of a command that is no run; its errors are told here."""
     try:
-        code: int = import_module(_COMMANDS[command]).command(arguments)
+        with told_apart(lambda reason: isinstance(reason, (SystemExit, KeyboardInterrupt))):
+            code: int = import_module(_COMMANDS[command]).command(arguments)
         # Here, where it can still be told that nobody reads; no run ends by that.
         sys.stdout.flush()
     except BrokenPipeError:

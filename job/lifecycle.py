@@ -13,8 +13,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 from job.errors import Preempted
@@ -28,6 +28,36 @@ REPORT_SECONDS = 20.0
 
 TRACKERS_SECONDS = 20.0
 """For all of them together, to be told how the attempt ended; half of the grace period at most."""
+
+
+@contextmanager
+def told_apart(is_end: Callable[[BaseException], bool]) -> Iterator[None]:
+    """Inside, an error that was raised because of an end is that end.
+
+    A signal may arrive while a library imports a module. What comes out then is the import's error
+    (transformers' `ModuleNotFoundError`; before Python 3.12 a `RuntimeError` of the class that was
+    being made).
+    """
+    end: BaseException | None = None
+    try:
+        yield
+    except Exception as error:
+        end = next(filter(is_end, _reasons(error)), None)
+        if end is None:
+            raise
+    if end is not None:
+        raise end
+
+
+def _reasons(error: BaseException) -> Iterator[BaseException]:
+    """`error`, and what it was raised for, as a traceback would show them."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        hidden = None if found.__suppress_context__ else found.__context__
+        found = found.__cause__ or hidden
 
 
 class StopToken:
@@ -106,6 +136,10 @@ class StopToken:
         """Wait, but not longer than until anyone asks to stop; then raises the cause."""
         self._requested.wait(seconds)
         self.check()
+
+    def told_apart(self) -> AbstractContextManager[None]:
+        """Inside, an error that was raised because of the stop is its cause."""
+        return told_apart(lambda reason: reason is self._cause)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

@@ -113,7 +113,8 @@ def run_job(
                 watch.progress = metrics.progress
             with _background(run):
                 try:
-                    record = _stages(run)
+                    with stop.told_apart():
+                        record = _stages(run)
                 except BaseException as error:
                     end = close_attempt(run.ledger, run.uploader, metrics, stop, error)
                     report_failure(run, end)

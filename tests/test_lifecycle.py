@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import Fenced, Preempted, Unavailable
+from job.errors import Diverged, Fenced, Preempted, Unavailable
 from job.lifecycle import StopToken
 from tests.ledger.wrapped import wait_until
 
@@ -246,6 +246,75 @@ def test_deferred_ends_with_its_block_even_when_that_fails() -> None:
     assert process.hear() == "ready"
     process.signal()
     assert process.end() == ("at once", 0)
+
+
+IMPORTED = """
+    import signal
+
+    def leave(error):
+        say(type(error).__name__, error, error is stop.cause)
+        sys.exit(error.exit_code)
+
+    class Interrupted:
+        def __set_name__(self, owner, name):
+            signal.raise_signal(signal.SIGTERM)
+
+    def load():
+        try:
+            class Config:
+                field = Interrupted()
+        except Exception as error:
+            raise ModuleNotFoundError("could not import Config") from error
+        except BaseException as error:  # since Python 3.12 it comes as it is
+            raise ModuleNotFoundError("could not import Config") from error
+"""
+
+
+def test_an_import_that_a_signal_cut_short_is_the_signal_and_no_failed_import() -> None:
+    process = Process(
+        textwrap.dedent(IMPORTED)
+        + """
+try:
+    with stop.told_apart():
+        load()
+except Exception as error:
+    say("failed", repr(error))
+except Preempted as error:
+    leave(error)
+"""
+    )
+    assert process.end() == ("Preempted received SIGTERM True", 75)
+
+
+@pytest.mark.parametrize("requested", [False, True])
+def test_an_error_beside_the_stop_stays_what_it_is(requested: bool) -> None:
+    stop, unrelated = StopToken(), Unavailable("down")
+    if requested:
+        stop.request(Preempted())
+    with pytest.raises(Unavailable) as caught, stop.told_apart():
+        raise unrelated
+    assert caught.value is unrelated
+
+
+def test_what_was_raised_in_place_of_the_stop_on_purpose_is_left_alone() -> None:
+    stop = StopToken()
+    stop.request(Preempted())
+
+    def told_by_rank_0() -> None:
+        try:
+            stop.check()
+        except Preempted:
+            raise Diverged("nan") from None
+
+    with pytest.raises(Diverged), stop.told_apart():
+        told_by_rank_0()
+
+
+def test_reasons_that_go_in_a_circle() -> None:
+    first, second = Unavailable("a"), Unavailable("b")
+    first.__cause__, second.__cause__ = second, first
+    with pytest.raises(Unavailable), StopToken().told_apart():
+        raise first
 
 
 # -- the token ------------------------------------------------------------------------------------

@@ -45,7 +45,10 @@ def run_together(
         ) as ranks:
             if place.rank == 0:
                 return run_job(settings, stop=stop, context=context, watch=watch, ranks=ranks)
-            return follow(settings, ranks, stop) if ranks.trains else follow_late(settings, ranks)
+            with stop.told_apart():
+                return (
+                    follow(settings, ranks, stop) if ranks.trains else follow_late(settings, ranks)
+                )
     except _AlreadyFinished:
         return "the run is finished: there is nothing to train"
 

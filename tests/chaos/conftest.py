@@ -16,9 +16,9 @@ from tests.chaos.runs import Ground, Reference, ground, reference
 def _ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     before = dict(os.environ)
     with ground(tmp_path_factory.mktemp("chaos")) as place:
+        os.environ.clear()
+        os.environ.update(before)  # of each test that asks, `place` sets it anew
         yield place
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture

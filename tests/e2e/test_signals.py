@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -45,3 +46,37 @@ def test_sigterm_ends_with_75(job_env: dict[str, str], tmp_path: Path, phase: st
     if phase == "evaluation":
         assert found is not None
         assert found[0].checkpoints[-1].step == 4  # training is not repeated
+
+
+IN_AN_IMPORT = """
+import dataclasses, signal
+
+make = dataclasses.Field.__set_name__
+
+def interrupted(self, owner, name):
+    if owner.__name__ == CLASS:
+        dataclasses.Field.__set_name__ = make
+        signal.raise_signal(signal.SIGTERM)
+    make(self, owner, name)
+
+dataclasses.Field.__set_name__ = interrupted
+"""
+"""While a class is made, of which Python 3.11 tells by an error of its own."""
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "class_"), [("run", 75, "LlamaConfig"), ("validate", 143, "Row")]
+)
+def test_sigterm_in_the_middle_of_an_import(
+    job_env: dict[str, str], tmp_path: Path, command: str, code: int, class_: str
+) -> None:
+    script = f"CLASS = {class_!r}\n{IN_AN_IMPORT}"
+    (tmp_path / "sitecustomize.py").write_text(script)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with started(job_env | {"PYTHONPATH": path}, tmp_path / "log", command) as job:
+        ended = job.ended()
+    assert ended.code == code, ended.log
+    if command == "run":
+        found = read_record(open_storage(f"{job_env['FORGE_OUTPUT_URI']}/run"))
+        assert found is not None
+        assert found[0].status == "preempted"
