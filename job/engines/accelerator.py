@@ -98,6 +98,14 @@ def _runs(target: str, capability: tuple[int, int]) -> bool:
     return built[0] == capability[0] and built[1] <= capability[1]
 
 
+def has_bf16() -> bool:
+    """Whether the card computes in bf16. torch's own answer counts cards before Ampere, which only
+    emulate it, at a fraction of what they do in fp16."""
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def is_visible() -> bool:
     """Not hidden on purpose, which is how people ask for the CPU."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and os.environ.get(

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from job.engines.accelerator import has_bf16
 from job.engines.base import LoadedModel, TrainerClasses
 from job.engines.dense import cpu_has_bf16, dense_on_cpu, make_dense
 from job.engines.loading import not_loadable, provenance, quiet_libraries, refusing
@@ -69,7 +70,7 @@ class ReferenceEngine:
         import torch
 
         on_gpu = torch.cuda.is_available()
-        bf16 = torch.cuda.is_bf16_supported() if on_gpu else cpu_has_bf16()
+        bf16 = has_bf16() if on_gpu else cpu_has_bf16()
         return {
             "use_cpu": not on_gpu,
             "bf16": bf16,
@@ -206,4 +207,4 @@ def _compute_dtype() -> Any:
 
     if not torch.cuda.is_available():
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if has_bf16() else torch.float16

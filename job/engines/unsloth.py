@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from job.engines.accelerator import has_bf16
 from job.engines.base import LoadedModel, TrainerClasses
 from job.engines.loading import provenance, quiet_libraries, refusing
 from job.engines.source import position_limit
@@ -127,9 +128,7 @@ class UnslothEngine:
         return TrainerClasses(trl.SFTTrainer, trl.SFTConfig)
 
     def training_arguments(self) -> dict[str, Any]:
-        import torch
-
-        bf16 = torch.cuda.is_bf16_supported()
+        bf16 = has_bf16()
         return {
             "use_cpu": False,
             "bf16": bf16,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from job.config import Settings
-from job.engines import accelerator, choose_engine
+from job.engines import Engine, ReferenceEngine, UnslothEngine, accelerator, choose_engine
 from job.errors import CardLost, SettingsError
 from job.ledger import Ledger, read_record
 from job.run import run_job
@@ -125,3 +126,19 @@ def test_a_run_that_trained_on_a_card_is_not_ended_by_a_node_that_lost_its_own(
     found = read_record(storage)
     assert found is not None
     assert found[0].attempts[-1].exit_code == code
+
+
+@pytest.mark.parametrize("engine", [ReferenceEngine(), UnslothEngine()], ids=lambda e: e.name)
+@pytest.mark.parametrize(("major", "precision"), [(7, "fp16"), (8, "bf16")])
+def test_a_card_that_only_emulates_bf16_computes_in_fp16(
+    engine: Engine, major: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A T4 and a V100 hold tensors of bf16, for which torch counts them as cards that have it."""
+    properties = SimpleNamespace(major=major)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: properties)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _device: True)
+    assert torch.cuda.is_bf16_supported()
+    given = engine.training_arguments()
+    assert [name for name in ("bf16", "fp16") if given[name]] == [precision]

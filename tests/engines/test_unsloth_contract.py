@@ -101,7 +101,7 @@ def sft_arguments() -> dict[str, Any]:
     hyperparameters = PROFILES["max_quality"]
     arguments = training_arguments(hyperparameters, settings, Path("out"), evaluates=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+        patch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
         return arguments | UnslothEngine().training_arguments()
 
 
