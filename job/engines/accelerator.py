@@ -16,6 +16,9 @@ DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 _ARCHITECTURE: Final = re.compile(r"(?:sm|compute)_(\d+)(\d)[af]?")
 
+_NO_MEMORY: Final = ("out of memory", "alloc_failed", "negligible gpu memory")
+"""As CUDA, its driver and Triton say it; cuBLAS and its like; and Unsloth's loss."""
+
 _HINT: Final = (
     "take a node with another card or driver, or an image built for this one (CUDA 13 needs driver "
     "580 and no longer serves cards before Turing); FORGE_ENGINE=reference with "
@@ -104,6 +107,17 @@ def has_bf16() -> bool:
     import torch
 
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the card has no memory left for what failed. Only torch's allocator has an error of
+    its own for that: what libraries take for kernels and workspaces they take past it."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(mark in said for mark in _NO_MEMORY)
 
 
 def is_visible() -> bool:

@@ -19,6 +19,7 @@ import torch
 from transformers import TrainerCallback
 
 from job.dataset import Samples
+from job.engines import is_out_of_memory
 from job.memory import optimizer_bytes
 from job.profiles import Hyperparameters
 from job.ranks import ALONE, Ranks
@@ -90,8 +91,10 @@ class TryOut(TrainerCallback):  # type: ignore[misc]
         with _untouched(self.trainer):
             try:
                 peak = self._peak_bytes(rows)
-            except torch.OutOfMemoryError as error:
-                found = str(error)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                found = str(error).partition("\n")[0]
         every = self._ranks.all_gather(bool(found), peak)
         if any(failed for failed, _ in every):  # here: the error's frames hold the tensors
             raise TooLarge(found or "it does not fit the GPU of another rank")

@@ -10,7 +10,8 @@ import torch
 
 from job.config import Settings
 from job.engines import Engine, ReferenceEngine, UnslothEngine, accelerator, choose_engine
-from job.errors import CardLost, SettingsError
+from job.engines.loading import refusing
+from job.errors import CardLost, OutOfGpuMemory, SettingsError
 from job.ledger import Ledger, read_record
 from job.run import run_job
 from job.storage import open_storage
@@ -142,3 +143,32 @@ def test_a_card_that_only_emulates_bf16_computes_in_fp16(
     assert torch.cuda.is_bf16_supported()
     given = engine.training_arguments()
     assert [name for name in ("bf16", "fp16") if given[name]] == [precision]
+
+
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("CUDA driver error: out of memory"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("Unsloth: No or negligible GPU memory available for fused cross entropy."),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=str)
+def test_a_model_that_does_not_fit_is_no_bad_setting(error: RuntimeError, tmp_path: Path) -> None:
+    with pytest.raises(OutOfGpuMemory, match="GPU: the model does not fit: "), refusing(tmp_path):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("Triton Error [CUDA]: device kernel image is invalid"),
+        OSError("out of memory"),
+    ],
+    ids=str,
+)
+def test_other_failures_are_none_of_memory(error: Exception) -> None:
+    assert not accelerator.is_out_of_memory(error)

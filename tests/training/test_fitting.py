@@ -29,6 +29,9 @@ class Memory:
         self.rows = 99
         self.after = 0
         """Forward passes that always fit."""
+        self.error: Exception = torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2 GiB"
+        )
         self.batches: list[tuple[int, int]] = []
         """Rows and tokens a row of each forward pass that trains."""
 
@@ -37,7 +40,7 @@ class Memory:
             return
         self.batches.append(tuple(ids.shape))
         if ids.shape[0] > self.rows and len(self.batches) > self.after:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise self.error
 
 
 @pytest.fixture
@@ -107,6 +110,17 @@ def test_where_one_conversation_does_not_fit_the_run_says_what_would_help(
         run(model, data, tmp_path, **SETTINGS)
     assert error.value.exit_code == 71
     assert "FORGE_MAX_SEQ_LENGTH" in str(error.value)
+
+
+def test_memory_that_libraries_do_not_find_is_memory_too(
+    model: Path, data: TrainingData, tmp_path: Path, memory: Memory
+) -> None:
+    memory.rows = 2
+    memory.error = torch.AcceleratorError("CUDA error: out of memory\nIt might be reported later")
+    assert run(model, data, tmp_path / "tried", **SETTINGS).seen.fits == [Fit(2, 4)]
+    memory.after, memory.batches = 3, []
+    with pytest.raises(MicroBatchTooLarge, match=r"GPU: CUDA error: out of memory \(the next"):
+        run(model, data, tmp_path / "later", **SETTINGS)
 
 
 def test_a_resumed_run_agrees(
