@@ -131,12 +131,15 @@ def _longest(samples: Samples, count: int) -> list[dict[str, Any]]:
 
 
 def _room_for_the_optimizer(trainer: Any, optim: str) -> Any:
-    """Its state comes with the first step, after the try; not where a checkpoint has brought it."""
+    """Its state comes with the first step, after the try; not where a checkpoint has brought it.
+
+    It lies beside what is trained: on a card that is tight Unsloth leaves embeddings, which come
+    first, to the host."""
     if getattr(trainer.optimizer, "state", None):
         return None
-    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    device = next(trainer.model.parameters()).device
-    return torch.empty(round(trained * optimizer_bytes(optim)), dtype=torch.uint8, device=device)
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    size = round(sum(p.numel() for p in trained) * optimizer_bytes(optim))
+    return torch.empty(size, dtype=torch.uint8, device=trained[0].device)
 
 
 @contextmanager

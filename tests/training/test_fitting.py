@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -157,6 +158,14 @@ def test_memory_that_runs_out_later_ends_the_attempt_and_the_next_one_knows(
     memory.rows, memory.batches = 0, []
     with pytest.raises(OutOfGpuMemory):
         run(model, data, tmp_path, **SETTINGS | {"per_device_train_batch_size": 1})
+
+
+def test_the_optimizers_room_is_kept_on_the_card_and_not_beside_embeddings_on_the_host() -> None:
+    embeddings = torch.nn.Embedding(8, 4, device="cpu").requires_grad_(False)
+    trained = torch.nn.Linear(4, 64, bias=False, device="meta")  # stands for the card
+    trainer = SimpleNamespace(model=torch.nn.Sequential(embeddings, trained), optimizer=None)
+    room = fitting._room_for_the_optimizer(trainer, "adamw_torch")
+    assert (room.device.type, room.numel()) == ("meta", 4 * 64 * 8)
 
 
 @pytest.mark.parametrize(
