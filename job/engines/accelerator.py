@@ -101,6 +101,14 @@ def _runs(target: str, capability: tuple[int, int]) -> bool:
     return built[0] == capability[0] and built[1] <= capability[1]
 
 
+def device() -> str:
+    """Where this process has its model: the whole of it on one card, however many can be seen."""
+    import torch
+
+    # With several ranks on a node, each has made its own card the current one.
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+
+
 def has_bf16() -> bool:
     """Whether the card computes in bf16. torch's own answer counts cards before Ampere, which only
     emulate it, at a fraction of what they do in fp16."""

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from job.engines.accelerator import has_bf16
+from job.engines.accelerator import device, has_bf16
 from job.engines.base import LoadedModel, TrainerClasses
 from job.engines.loading import provenance, quiet_libraries, refusing
 from job.engines.source import position_limit
@@ -57,6 +57,9 @@ def from_pretrained_arguments(
         "full_finetuning": False,
         "trust_remote_code": trust_remote_code,
         "use_gradient_checkpointing": "unsloth",
+        # Else what does not fit is planned onto other cards, or onto the host, which is refused
+        # as if the folder were no model.
+        "device_map": {"": device()},
         # Without it names are remapped to other repositories and the revision is dropped.
         "use_exact_model_name": True,
         "fast_inference": False,

@@ -26,6 +26,7 @@ CACHES = (
     "TRITON_CACHE_DIR",
     "HF_DATASETS_CACHE",
     "HF_MODULES_CACHE",
+    "MPLCONFIGDIR",
 )
 
 
@@ -120,3 +121,13 @@ def test_no_more_tokens_than_the_model_has_positions(
     hyperparameters = replace(PROFILES["fast_dev"], max_seq_length=asked)
     assert from_pretrained_arguments(tmp_path, hyperparameters)["max_seq_length"] == given
     assert ("FORGE_MAX_SEQ_LENGTH" in caplog.text) == (asked != given)
+
+
+def test_the_whole_model_goes_to_the_card_of_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left to Unsloth, what doesn't fit is planned onto other cards, or onto the host."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    given = from_pretrained_arguments(tmp_path, PROFILES["fast_dev"])
+    assert given["device_map"] == {"": "cuda:1"}
