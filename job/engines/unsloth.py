@@ -113,6 +113,7 @@ class UnslothEngine:
                 model, **get_peft_model_arguments(hyperparameters)
             )
             tokenizer = faithful(tokenizer, model_dir)
+        _write_out(model.config)
         return LoadedModel(model, tokenizer, provenance(model, model_dir))
 
     def trainer_classes(self) -> TrainerClasses:
@@ -187,6 +188,17 @@ def cache_folders(work_dir: Path) -> dict[str, Path]:
         variable: Path(os.environ.get(variable, work_dir / "cache" / folder))
         for variable, folder in CACHES.items()
     }
+
+
+def _write_out(config: Any) -> None:
+    """Unsloth notes the quantization with a `torch.dtype` in it, which no JSON can hold: as that
+    TensorBoard is given the model's configuration."""
+    import torch
+
+    noted = getattr(config, "quantization_config", None)
+    if isinstance(noted, dict):
+        dtypes = {name: value for name, value in noted.items() if isinstance(value, torch.dtype)}
+        noted |= {name: str(value).removeprefix("torch.") for name, value in dtypes.items()}
 
 
 def _clamped(max_seq_length: int, limit: int | None) -> int:
