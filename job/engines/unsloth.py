@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 
 _PATCHED_TRAINER = "UnslothSFTTrainer"
 
+EXCUSED: Final = "UNSLOTH_IGNORED_TOKENIZER_NAMES"
+"""Set by Unsloth when it is imported, and read when a trainer is made."""
+
 CACHES: Final = {
     "UNSLOTH_COMPILE_LOCATION": "unsloth-compile",
     "UNSLOTH_MEGA_CACHE_DIR": "unsloth-mega-cache",
@@ -104,11 +107,10 @@ class UnslothEngine:
         fast_language_model = _import_first()
         quiet_libraries()
 
+        given = from_pretrained_arguments(model_dir, hyperparameters, self._trust_remote_code)
         with refusing(model_dir):
-            model, tokenizer = fast_language_model.from_pretrained(
-                **from_pretrained_arguments(model_dir, hyperparameters, self._trust_remote_code),
-                **OFFLINE,
-            )
+            model, tokenizer = fast_language_model.from_pretrained(**given, **OFFLINE)
+            excuse_untrained_tokens(given["model_name"])
             model = fast_language_model.get_peft_model(
                 model, **get_peft_model_arguments(hyperparameters)
             )
@@ -188,6 +190,12 @@ def cache_folders(work_dir: Path) -> dict[str, Path]:
         variable: Path(os.environ.get(variable, work_dir / "cache" / folder))
         for variable, folder in CACHES.items()
     }
+
+
+def excuse_untrained_tokens(model_name: str) -> None:
+    """Unsloth's trainer refuses rows with tokens whose embeddings are zero, but of some models that
+    it knows by their hub's names: Qwen2.5-Coder's `<tool_call>` is one. Ours has a folder's."""
+    os.environ[EXCUSED] = "\n".join([os.environ.get(EXCUSED, ""), model_name])
 
 
 def _write_out(config: Any) -> None:

@@ -17,7 +17,7 @@ import torch
 from transformers import LlamaConfig
 
 from job.engines import UnslothEngine, choose_engine, prepare_environment
-from job.engines.unsloth import from_pretrained_arguments
+from job.engines.unsloth import EXCUSED, from_pretrained_arguments
 from job.errors import SettingsError
 from job.profiles import PROFILES
 
@@ -148,6 +148,7 @@ def test_the_models_configuration_can_be_written_down(
         from_pretrained=lambda **_: (model, None), get_peft_model=lambda model, **_: model
     )
     monkeypatch.setattr("job.engines.unsloth._import_first", lambda: unsloth)
+    monkeypatch.setenv(EXCUSED, "")  # so that it is put back after the test
     loaded = UnslothEngine().load(tmp_path, PROFILES["fast_dev"])
     written = json.loads(loaded.model.config.to_json_string())["quantization_config"]
     assert written == {"bnb_4bit_compute_dtype": "bfloat16", "load_in_4bit": True}

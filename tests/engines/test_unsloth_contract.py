@@ -198,6 +198,13 @@ def test_compiled_kernels_stay_on_the_work_volume(found: dict[str, Any]) -> None
     assert found["inductor_cache"] == "/scratch/cache/torchinductor"
 
 
+def test_a_model_is_trained_whose_tool_calls_have_untrained_tokens(found: dict[str, Any]) -> None:
+    """Unsloth excuses Qwen2.5-Coder for them, by the hub's name."""
+    refused, excused = found["untrained_tokens"]
+    assert "Untrained tokens in rows [[0]]" in refused
+    assert excused == ""
+
+
 def test_a_trainer_that_was_not_patched_is_refused(found: dict[str, Any]) -> None:
     assert "UNSLOTH_COMPILE_LOCATION" in found["unpatched"]
     assert "SFTTrainer" in found["unpatched"]
