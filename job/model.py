@@ -10,7 +10,8 @@ from typing import Any
 
 from job.config import Settings
 from job.dataset import ChatFormat
-from job.engines import ModelSource, position_limit, text_config
+from job.engines import ModelSource, position_limit, read_config, text_config
+from job.errors import Problem, SettingsError
 from job.families import licence
 from job.families.licence import Licence
 from job.ledger import RunRecord
@@ -66,7 +67,7 @@ def look_at(
 ) -> BaseModel:
     """Fetch what is needed to make tokens; `observer` and `alive` are told whenever the model's
     files arrive, the weights too. Raises as `ModelSource.tokenizer_dir` and `ChatFormat.load`
-    do."""
+    do, and `SettingsError` for weights that neither engine trains on."""
     source = ModelSource(
         settings.base_model,
         cache_dir,
@@ -76,6 +77,7 @@ def look_at(
         alive=alive,
     )
     folder = source.tokenizer_dir()
+    refuse_other_quantization(folder, settings.base_model)
     chat = ChatFormat.load(folder, settings.family.chat_template())
     _log.info("the model is %s at %s", source.named, source.revision[:12])
     if chat.replacement is not None:
@@ -89,6 +91,17 @@ def look_at(
         position_limit(folder),
         licence.of_model(folder, settings.base_model, settings.family),
     )
+
+
+def refuse_other_quantization(folder: Path, name: str) -> None:
+    """Raise `SettingsError` for weights that are quantized, and not to 4 bits by bitsandbytes: what
+    Unsloth can load of those it trains on as it is."""
+    quantized = read_config(folder).get("quantization_config") or {}
+    if quantized and not quantized.get("load_in_4bit"):
+        method = quantized.get("quant_method", "some method")
+        found = f"{name} has weights quantized with {method}, not in 4 bits by bitsandbytes"
+        hint = "name the model that they were made from: it is quantized as it is loaded"
+        raise SettingsError(Problem("FORGE_MODEL", found, hint))
 
 
 def other_family(settings: Settings, chat: ChatFormat) -> str:

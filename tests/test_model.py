@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from job.config import Settings
 from job.dataset import ChatFormat
+from job.errors import SettingsError
 from job.families import FAMILIES
 from job.ledger import Checkpoint, RunRecord
-from job.model import BaseModel, other_family, recorded_revision
+from job.model import BaseModel, look_at, other_family, recorded_revision
 from tests.dataset.conversations import as_read, user
 from tests.dataset.standin_families import FAMILIES as STANDINS
 from tests.dataset.standin_families import chat_format, family_folder
@@ -45,6 +47,33 @@ def test_the_family_of_r1_describes_its_own_template(r1: ChatFormat) -> None:
 def test_another_familys_template_is_followed_and_named() -> None:
     note = other_family(settings(model="/models/other"), chat_format("llama-3.1"))
     assert "FORGE_MODEL_FAMILY is qwen-2.5, but /models/other has another family's" in note
+
+
+# -- weights that are quantized already ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "quantization",
+    [
+        {"quant_method": "gptq", "bits": 4},
+        {"quant_method": "awq", "bits": 4},
+        {"quant_method": "fp8"},
+        {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False},
+    ],
+    ids=lambda q: q["quant_method"],
+)
+def test_other_quantizations_are_refused_without_the_weights(
+    quantization: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = family_folder(tmp_path / "model", STANDINS["qwen2.5"])
+    looked_at = settings(model=str(folder))
+    config = {"model_type": "qwen2"}
+    for served in ({}, {"quantization_config": {"load_in_4bit": True}}):
+        (folder / "config.json").write_text(json.dumps(config | served))
+        look_at(looked_at, tmp_path / "cache")
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": quantization}))
+    with pytest.raises(SettingsError, match=f"quantized with {quantization['quant_method']}, not"):
+        look_at(looked_at, tmp_path / "cache")
 
 
 # -- DeepSeek-R1 ----------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def main(plan: dict[str, Any]) -> None:
         random_state=h["seed"],
     )
     clock = step_clock()
-    bf16 = torch.cuda.is_bf16_supported()
+    bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(**sft_values(plan), bf16=bf16, fp16=not bf16, padding_free=True),

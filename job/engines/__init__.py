@@ -6,7 +6,14 @@ import importlib.util
 import logging
 from dataclasses import replace
 
-from job.engines.accelerator import DRIVER, Card, card, has_accelerator, is_visible
+from job.engines.accelerator import (
+    DRIVER,
+    Card,
+    card,
+    has_accelerator,
+    is_out_of_memory,
+    is_visible,
+)
 from job.engines.base import Engine, LoadedModel, TrainerClasses
 from job.engines.reference import ReferenceEngine
 from job.engines.source import ModelSource, position_limit, read_config, text_config
@@ -32,6 +39,7 @@ __all__ = [
     "cache_folders",
     "card",
     "choose_engine",
+    "is_out_of_memory",
     "position_limit",
     "prepare_environment",
     "read_config",

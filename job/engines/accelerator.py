@@ -16,6 +16,9 @@ DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 _ARCHITECTURE: Final = re.compile(r"(?:sm|compute)_(\d+)(\d)[af]?")
 
+_NO_MEMORY: Final = ("out of memory", "alloc_failed", "negligible gpu memory")
+"""As CUDA, its driver and Triton say it; cuBLAS and its like; and Unsloth's loss."""
+
 _HINT: Final = (
     "take a node with another card or driver, or an image built for this one (CUDA 13 needs driver "
     "580 and no longer serves cards before Turing); FORGE_ENGINE=reference with "
@@ -96,6 +99,33 @@ def _runs(target: str, capability: tuple[int, int]) -> bool:
     if target.startswith("compute"):
         return built <= capability
     return built[0] == capability[0] and built[1] <= capability[1]
+
+
+def device() -> str:
+    """Where this process has its model: the whole of it on one card, however many can be seen."""
+    import torch
+
+    # With several ranks on a node, each has made its own card the current one.
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+
+
+def has_bf16() -> bool:
+    """Whether the card computes in bf16. torch's own answer counts cards before Ampere, which only
+    emulate it, at a fraction of what they do in fp16."""
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the card has no memory left for what failed. Only torch's allocator has an error of
+    its own for that: what libraries take for kernels and workspaces they take past it."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(mark in said for mark in _NO_MEMORY)
 
 
 def is_visible() -> bool:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from job.engines.accelerator import is_out_of_memory
 from job.engines.source import read_config
 from job.errors import OutOfDisk, OutOfGpuMemory, Problem, SettingsError
 from job.storage import disk_is_full
@@ -18,21 +19,20 @@ _HINT = "FORGE_MODEL must lead to a folder of a causal language model with its t
 @contextmanager
 def refusing(model_dir: Path) -> Iterator[None]:
     """What loading `model_dir` raises, as `SettingsError`, `OutOfGpuMemory` or `OutOfDisk`."""
-    import torch
     from safetensors import SafetensorError
 
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        hint = "take a smaller FORGE_MODEL or a GPU with more memory"
-        found = f"the model does not fit: {error}"
-        raise OutOfGpuMemory(Problem("GPU", found, hint)) from error
     # transformers looks up attributes and keys of weights that a damaged folder doesn't have.
     except (OSError, ValueError, SafetensorError, AttributeError, KeyError) as error:
         if disk_is_full(error):
             raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left")) from error
         raise not_loadable(model_dir, _first_paragraph(error)) from error
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            hint = "take a smaller FORGE_MODEL or a GPU with more memory"
+            found = f"the model does not fit: {_first_paragraph(error)}"
+            raise OutOfGpuMemory(Problem("GPU", found, hint)) from error
         if not str(error).startswith("Unsloth:"):  # which says so of a folder that it can't read
             raise
         raise not_loadable(model_dir, _first_paragraph(error)) from error

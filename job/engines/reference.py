@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from job.engines.accelerator import device, has_bf16
 from job.engines.base import LoadedModel, TrainerClasses
 from job.engines.dense import cpu_has_bf16, dense_on_cpu, make_dense
 from job.engines.loading import not_loadable, provenance, quiet_libraries, refusing
@@ -69,7 +70,7 @@ class ReferenceEngine:
         import torch
 
         on_gpu = torch.cuda.is_available()
-        bf16 = torch.cuda.is_bf16_supported() if on_gpu else cpu_has_bf16()
+        bf16 = has_bf16() if on_gpu else cpu_has_bf16()
         return {
             "use_cpu": not on_gpu,
             "bf16": bf16,
@@ -146,7 +147,7 @@ def load_quantized(model_dir: Path, trust_remote_code: bool = False) -> Any:
         # Given as None, it would switch off what the folder's own config says.
         **({} if already else {"quantization_config": _nf4()}),
         dtype=_compute_dtype() if torch.cuda.is_available() else torch.float32,
-        device_map={"": _device()},
+        device_map={"": device()},
         attn_implementation="sdpa",
         local_files_only=True,
         trust_remote_code=trust_remote_code,
@@ -194,16 +195,9 @@ def _nf4() -> Any:
     )
 
 
-def _device() -> str:
-    import torch
-
-    # With several ranks on a node, each has made its own card the current one.
-    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-
-
 def _compute_dtype() -> Any:
     import torch
 
     if not torch.cuda.is_available():
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if has_bf16() else torch.float16

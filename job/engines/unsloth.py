@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from job.engines.accelerator import device, has_bf16
 from job.engines.base import LoadedModel, TrainerClasses
 from job.engines.loading import provenance, quiet_libraries, refusing
 from job.engines.source import position_limit
@@ -28,6 +29,9 @@ from job.profiles import LORA_TARGET_MODULES, Hyperparameters
 _log = logging.getLogger(__name__)
 
 _PATCHED_TRAINER = "UnslothSFTTrainer"
+
+EXCUSED: Final = "UNSLOTH_IGNORED_TOKENIZER_NAMES"
+"""Set by Unsloth when it is imported, and read when a trainer is made."""
 
 CACHES: Final = {
     "UNSLOTH_COMPILE_LOCATION": "unsloth-compile",
@@ -56,6 +60,9 @@ def from_pretrained_arguments(
         "full_finetuning": False,
         "trust_remote_code": trust_remote_code,
         "use_gradient_checkpointing": "unsloth",
+        # Else what does not fit is planned onto other cards, or onto the host, which is refused
+        # as if the folder were no model.
+        "device_map": {"": device()},
         # Without it names are remapped to other repositories and the revision is dropped.
         "use_exact_model_name": True,
         "fast_inference": False,
@@ -100,15 +107,15 @@ class UnslothEngine:
         fast_language_model = _import_first()
         quiet_libraries()
 
+        given = from_pretrained_arguments(model_dir, hyperparameters, self._trust_remote_code)
         with refusing(model_dir):
-            model, tokenizer = fast_language_model.from_pretrained(
-                **from_pretrained_arguments(model_dir, hyperparameters, self._trust_remote_code),
-                **OFFLINE,
-            )
+            model, tokenizer = fast_language_model.from_pretrained(**given, **OFFLINE)
+            excuse_untrained_tokens(given["model_name"])
             model = fast_language_model.get_peft_model(
                 model, **get_peft_model_arguments(hyperparameters)
             )
             tokenizer = faithful(tokenizer, model_dir)
+        _write_out(model.config)
         return LoadedModel(model, tokenizer, provenance(model, model_dir))
 
     def trainer_classes(self) -> TrainerClasses:
@@ -127,9 +134,7 @@ class UnslothEngine:
         return TrainerClasses(trl.SFTTrainer, trl.SFTConfig)
 
     def training_arguments(self) -> dict[str, Any]:
-        import torch
-
-        bf16 = torch.cuda.is_bf16_supported()
+        bf16 = has_bf16()
         return {
             "use_cpu": False,
             "bf16": bf16,
@@ -185,6 +190,23 @@ def cache_folders(work_dir: Path) -> dict[str, Path]:
         variable: Path(os.environ.get(variable, work_dir / "cache" / folder))
         for variable, folder in CACHES.items()
     }
+
+
+def excuse_untrained_tokens(model_name: str) -> None:
+    """Unsloth's trainer refuses rows with tokens whose embeddings are zero, but of some models that
+    it knows by their hub's names: Qwen2.5-Coder's `<tool_call>` is one. Ours has a folder's."""
+    os.environ[EXCUSED] = "\n".join([os.environ.get(EXCUSED, ""), model_name])
+
+
+def _write_out(config: Any) -> None:
+    """Unsloth notes the quantization with a `torch.dtype` in it, which no JSON can hold: as that
+    TensorBoard is given the model's configuration."""
+    import torch
+
+    noted = getattr(config, "quantization_config", None)
+    if isinstance(noted, dict):
+        dtypes = {name: value for name, value in noted.items() if isinstance(value, torch.dtype)}
+        noted |= {name: str(value).removeprefix("torch.") for name, value in dtypes.items()}
 
 
 def _clamped(max_seq_length: int, limit: int | None) -> int:

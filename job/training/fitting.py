@@ -19,6 +19,7 @@ import torch
 from transformers import TrainerCallback
 
 from job.dataset import Samples
+from job.engines import is_out_of_memory
 from job.memory import optimizer_bytes
 from job.profiles import Hyperparameters
 from job.ranks import ALONE, Ranks
@@ -90,8 +91,10 @@ class TryOut(TrainerCallback):  # type: ignore[misc]
         with _untouched(self.trainer):
             try:
                 peak = self._peak_bytes(rows)
-            except torch.OutOfMemoryError as error:
-                found = str(error)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                found = str(error).partition("\n")[0]
         every = self._ranks.all_gather(bool(found), peak)
         if any(failed for failed, _ in every):  # here: the error's frames hold the tensors
             raise TooLarge(found or "it does not fit the GPU of another rank")
@@ -128,12 +131,15 @@ def _longest(samples: Samples, count: int) -> list[dict[str, Any]]:
 
 
 def _room_for_the_optimizer(trainer: Any, optim: str) -> Any:
-    """Its state comes with the first step, after the try; not where a checkpoint has brought it."""
+    """Its state comes with the first step, after the try; not where a checkpoint has brought it.
+
+    It lies beside what is trained: on a card that is tight Unsloth leaves embeddings, which come
+    first, to the host."""
     if getattr(trainer.optimizer, "state", None):
         return None
-    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    device = next(trainer.model.parameters()).device
-    return torch.empty(round(trained * optimizer_bytes(optim)), dtype=torch.uint8, device=device)
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    size = round(sum(p.numel() for p in trained) * optimizer_bytes(optim))
+    return torch.empty(size, dtype=torch.uint8, device=trained[0].device)
 
 
 @contextmanager

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from transformers.trainer_callback import TrainerState
 
 from job.config import Settings
-from job.engines import Engine, LoadedModel
-from job.errors import MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, Problem
+from job.engines import Engine, LoadedModel, is_out_of_memory
+from job.errors import JobError, MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, Problem
 from job.garbage import collect_usually
 from job.ledger import refuse_too_late
 from job.lifecycle import StopToken
@@ -215,19 +214,24 @@ def _translated_errors(
     """Out of memory and out of disk, as the job's own errors."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        args = trainer.args
-        fit = smaller(args.per_device_train_batch_size, args.gradient_accumulation_steps)
-        if fit is None:
-            raise OutOfGpuMemory(Problem("GPU", str(error), _NO_MEMORY)) from error
-        observer.fitted(fit)
-        hint = f"the next attempt goes on from the last checkpoint with {_said(fit)}"
-        raise MicroBatchTooLarge(Problem("GPU", str(error), hint)) from error
     except (OSError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise _out_of_gpu_memory(
+                str(error).partition("\n")[0], trainer.args, observer
+            ) from error
         if not _out_of_disk(error, output_dir):
             raise
         hint = "give the work volume more room, or lower FORGE_LORA_R"
         raise OutOfDisk(Problem("FORGE_WORK_DIR", "no space left", hint)) from error
+
+
+def _out_of_gpu_memory(found: str, args: Any, observer: TrainingObserver) -> JobError:
+    fit = smaller(args.per_device_train_batch_size, args.gradient_accumulation_steps)
+    if fit is None:
+        return OutOfGpuMemory(Problem("GPU", found, _NO_MEMORY))
+    observer.fitted(fit)
+    hint = f"the next attempt goes on from the last checkpoint with {_said(fit)}"
+    return MicroBatchTooLarge(Problem("GPU", found, hint))
 
 
 def _out_of_disk(error: Exception, folder: Path) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from job.config import Settings
-from job.engines import accelerator, choose_engine
-from job.errors import CardLost, SettingsError
+from job.engines import Engine, ReferenceEngine, UnslothEngine, accelerator, choose_engine
+from job.engines.loading import refusing
+from job.errors import CardLost, OutOfGpuMemory, SettingsError
 from job.ledger import Ledger, read_record
 from job.run import run_job
 from job.storage import open_storage
@@ -125,3 +127,48 @@ def test_a_run_that_trained_on_a_card_is_not_ended_by_a_node_that_lost_its_own(
     found = read_record(storage)
     assert found is not None
     assert found[0].attempts[-1].exit_code == code
+
+
+@pytest.mark.parametrize("engine", [ReferenceEngine(), UnslothEngine()], ids=lambda e: e.name)
+@pytest.mark.parametrize(("major", "precision"), [(7, "fp16"), (8, "bf16")])
+def test_a_card_that_only_emulates_bf16_computes_in_fp16(
+    engine: Engine, major: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A T4 and a V100 hold tensors of bf16, for which torch counts them as cards that have it."""
+    properties = SimpleNamespace(major=major)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: properties)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _device: True)
+    assert torch.cuda.is_bf16_supported()
+    given = engine.training_arguments()
+    assert [name for name in ("bf16", "fp16") if given[name]] == [precision]
+
+
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("CUDA driver error: out of memory"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("Unsloth: No or negligible GPU memory available for fused cross entropy."),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=str)
+def test_a_model_that_does_not_fit_is_no_bad_setting(error: RuntimeError, tmp_path: Path) -> None:
+    with pytest.raises(OutOfGpuMemory, match="GPU: the model does not fit: "), refusing(tmp_path):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("Triton Error [CUDA]: device kernel image is invalid"),
+        OSError("out of memory"),
+    ],
+    ids=str,
+)
+def test_other_failures_are_none_of_memory(error: Exception) -> None:
+    assert not accelerator.is_out_of_memory(error)

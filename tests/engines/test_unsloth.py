@@ -10,12 +10,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from job.engines import UnslothEngine, choose_engine, prepare_environment
-from job.engines.unsloth import from_pretrained_arguments
+from job.engines.unsloth import EXCUSED, from_pretrained_arguments
 from job.errors import SettingsError
 from job.profiles import PROFILES
 
@@ -121,3 +123,32 @@ def test_no_more_tokens_than_the_model_has_positions(
     hyperparameters = replace(PROFILES["fast_dev"], max_seq_length=asked)
     assert from_pretrained_arguments(tmp_path, hyperparameters)["max_seq_length"] == given
     assert ("FORGE_MAX_SEQ_LENGTH" in caplog.text) == (asked != given)
+
+
+def test_the_whole_model_goes_to_the_card_of_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left to Unsloth, what doesn't fit is planned onto other cards, or onto the host."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    given = from_pretrained_arguments(tmp_path, PROFILES["fast_dev"])
+    assert given["device_map"] == {"": "cuda:1"}
+
+
+def test_the_models_configuration_can_be_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unsloth puts a torch.dtype into it, with which TensorBoard was left out of every run."""
+    model: Any = torch.nn.Linear(2, 2)
+    model.config = LlamaConfig(dtype=torch.bfloat16)
+    noted = {"bnb_4bit_compute_dtype": model.config.dtype, "load_in_4bit": True}
+    model.config.update({"quantization_config": noted})
+    model.get_base_model = lambda: model
+    unsloth = SimpleNamespace(
+        from_pretrained=lambda **_: (model, None), get_peft_model=lambda model, **_: model
+    )
+    monkeypatch.setattr("job.engines.unsloth._import_first", lambda: unsloth)
+    monkeypatch.setenv(EXCUSED, "")  # so that it is put back after the test
+    loaded = UnslothEngine().load(tmp_path, PROFILES["fast_dev"])
+    written = json.loads(loaded.model.config.to_json_string())["quantization_config"]
+    assert written == {"bnb_4bit_compute_dtype": "bfloat16", "load_in_4bit": True}

@@ -101,7 +101,7 @@ def sft_arguments() -> dict[str, Any]:
     hyperparameters = PROFILES["max_quality"]
     arguments = training_arguments(hyperparameters, settings, Path("out"), evaluates=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+        patch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
         return arguments | UnslothEngine().training_arguments()
 
 
@@ -196,6 +196,13 @@ def test_the_trainer_is_the_patched_one_and_ours_is_built_on_it(found: dict[str,
 
 def test_compiled_kernels_stay_on_the_work_volume(found: dict[str, Any]) -> None:
     assert found["inductor_cache"] == "/scratch/cache/torchinductor"
+
+
+def test_a_model_is_trained_whose_tool_calls_have_untrained_tokens(found: dict[str, Any]) -> None:
+    """Unsloth excuses Qwen2.5-Coder for them, by the hub's name."""
+    refused, excused = found["untrained_tokens"]
+    assert "Untrained tokens in rows [[0]]" in refused
+    assert excused == ""
 
 
 def test_a_trainer_that_was_not_patched_is_refused(found: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ import warnings
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -81,11 +82,45 @@ def main() -> dict[str, Any]:
     # Wrapped in a decorator that decides on it before the function is called.
     source = inspect.getsource(sys.modules[FastLanguageModel.from_pretrained.__module__])
     found["reads_local_files_only"] = 'kwargs.get("local_files_only"' in source
+    found["untrained_tokens"] = refusals_of_untrained_tokens()
     found["config"] = parameters(classes.config.__init__)
     known = set(found["config"])
     given = {name: value for name, value in json.loads(sys.argv[1]).items() if name in known}
     made = classes.config(**given)
     found["made"] = {name: plain(getattr(made, name), value) for name, value in given.items()}
+    return found
+
+
+def refusals_of_untrained_tokens() -> list[str]:
+    """What Unsloth's trainer says of tool calls whose tokens have no embeddings, before and after
+    the engine has excused the model."""
+    import torch
+    from datasets import Dataset
+    from unsloth_zoo.tokenizer_utils import fix_untrained_tokens
+
+    from job.engines.unsloth import EXCUSED, excuse_untrained_tokens
+
+    layers = torch.nn.Embedding(8, 4), torch.nn.Linear(4, 8, bias=False)
+    for layer in layers:
+        layer.requires_grad_(False).weight[5:7] = 0
+    model = SimpleNamespace(
+        get_input_embeddings=lambda: layers[0],
+        get_output_embeddings=lambda: layers[1],
+        config=SimpleNamespace(_name_or_path="/models/Qwen2.5-Coder"),
+    )
+    tokenizer = SimpleNamespace(
+        chat_template="<tool_call></tool_call>",
+        convert_ids_to_tokens=lambda ids: ["<tool_call>", "</tool_call>"],
+        decode=str,
+    )
+    rows, found = Dataset.from_list([{"input_ids": [1, 5, 2, 6]}]), []
+    for _ in range(2):
+        try:
+            fix_untrained_tokens(model, tokenizer, rows, os.environ[EXCUSED].split("\n"))
+            found.append("")
+        except ValueError as error:
+            found.append(str(error))
+        excuse_untrained_tokens(model.config._name_or_path)
     return found
 
 

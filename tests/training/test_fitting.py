@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +30,9 @@ class Memory:
         self.rows = 99
         self.after = 0
         """Forward passes that always fit."""
+        self.error: Exception = torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2 GiB"
+        )
         self.batches: list[tuple[int, int]] = []
         """Rows and tokens a row of each forward pass that trains."""
 
@@ -37,7 +41,7 @@ class Memory:
             return
         self.batches.append(tuple(ids.shape))
         if ids.shape[0] > self.rows and len(self.batches) > self.after:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise self.error
 
 
 @pytest.fixture
@@ -109,6 +113,17 @@ def test_where_one_conversation_does_not_fit_the_run_says_what_would_help(
     assert "FORGE_MAX_SEQ_LENGTH" in str(error.value)
 
 
+def test_memory_that_libraries_do_not_find_is_memory_too(
+    model: Path, data: TrainingData, tmp_path: Path, memory: Memory
+) -> None:
+    memory.rows = 2
+    memory.error = torch.AcceleratorError("CUDA error: out of memory\nIt might be reported later")
+    assert run(model, data, tmp_path / "tried", **SETTINGS).seen.fits == [Fit(2, 4)]
+    memory.after, memory.batches = 3, []
+    with pytest.raises(MicroBatchTooLarge, match=r"GPU: CUDA error: out of memory \(the next"):
+        run(model, data, tmp_path / "later", **SETTINGS)
+
+
 def test_a_resumed_run_agrees(
     model: Path, data: TrainingData, tmp_path: Path, memory: Memory
 ) -> None:
@@ -143,6 +158,14 @@ def test_memory_that_runs_out_later_ends_the_attempt_and_the_next_one_knows(
     memory.rows, memory.batches = 0, []
     with pytest.raises(OutOfGpuMemory):
         run(model, data, tmp_path, **SETTINGS | {"per_device_train_batch_size": 1})
+
+
+def test_the_optimizers_room_is_kept_on_the_card_and_not_beside_embeddings_on_the_host() -> None:
+    embeddings = torch.nn.Embedding(8, 4, device="cpu").requires_grad_(False)
+    trained = torch.nn.Linear(4, 64, bias=False, device="meta")  # stands for the card
+    trainer = SimpleNamespace(model=torch.nn.Sequential(embeddings, trained), optimizer=None)
+    room = fitting._room_for_the_optimizer(trainer, "adamw_torch")
+    assert (room.device.type, room.numel()) == ("meta", 4 * 64 * 8)
 
 
 @pytest.mark.parametrize(
