@@ -135,6 +135,15 @@ def test_other_tags_are_text(text: str, tmp_path: Path) -> None:
     assert not accepted(tmp_path, hermes([WEATHER], text)).warnings
 
 
+@pytest.mark.parametrize("piece", [" ", "\n", "<think>"])
+def test_the_time_to_look_for_calls_grows_with_the_text_and_not_with_its_square(
+    piece: str, tmp_path: Path
+) -> None:
+    """Otherwise each of these takes a quarter of an hour."""
+    text = f"{IN_TEXT} <{piece * (1_000_000 // len(piece))}"
+    assert not accepted(tmp_path, hermes([WEATHER], text)).warnings
+
+
 @pytest.mark.parametrize("text", ["", " \n\t", "\u3000"])
 def test_a_turn_of_the_user_that_says_nothing_is_refused(text: str, tmp_path: Path) -> None:
     row = read(tmp_path, messages(U, A, turn("user", text), A))
