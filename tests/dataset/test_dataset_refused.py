@@ -38,6 +38,29 @@ def test_with_fail_every_invalid_row_is_told(
     assert quarantine.read_bytes().startswith(BAD + b"\n{\n")
 
 
+@pytest.mark.parametrize("invalid_rows", ["fail", "skip"])
+def test_all_damaged_files_are_told_with_the_invalid_rows_besides(
+    invalid_rows: Any, prepare: Prepare, chatml: ChatFormat, tmp_path: Path
+) -> None:
+    last = data_file(tmp_path / "last.jsonl", *ROWS, b"{")
+    whole = gzip.compress(last.path.read_bytes())
+    cut = []
+    for name in ("one", "other"):
+        path = tmp_path / f"{name}.jsonl.gz"
+        path.write_bytes(whole[:-40])
+        cut.append(fetched(path))
+    chosen = options(invalid_rows=invalid_rows)
+    for attempt in (
+        lambda: check_only([*cut, last], chosen),
+        lambda: prepare([*cut, last], chatml, chosen),
+    ):
+        with pytest.raises(DataError, match="upload the file again") as error:
+            attempt()
+        where = [problem.where.rpartition(":")[0] for problem in error.value.problems]
+        invalid = [str(last.path)] if invalid_rows == "fail" else []
+        assert where == [*(str(file.path) for file in cut), *invalid]
+
+
 def test_a_hundred_invalid_rows_are_told_in_fifty_lines(
     prepare: Prepare, chatml: ChatFormat, path: Path
 ) -> None:

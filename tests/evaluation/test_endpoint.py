@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from job.commands.arguments import parser
-from job.commands.evaluate import judged
+from job.commands.evaluate import judged, rows_to_judge
 from job.dataset import Row
-from job.errors import AccessDenied, SettingsError, Unavailable
+from job.errors import AccessDenied, DataError, SettingsError, Unavailable
 from job.evaluation import endpoint as endpoint_module
 from job.evaluation.document import Turn
 from job.evaluation.endpoint import Endpoint, request_of
@@ -61,6 +61,15 @@ def test_a_server_isjudged(server: Server, tmp_path: Path) -> None:
     assert "promotion gate failed: exactly right 0.0%, --min-exact is 100.0%" in failed.stderr
 
 
+def test_all_rows_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", 3)
+    data.write_text(data.read_text() + '{"messages": []}\n[]\n')
+    with pytest.raises(DataError) as error:
+        rows_to_judge([str(data)], None)
+    assert [problem.where for problem in error.value.problems] == [f"{data}:4", f"{data}:5"]
+    assert len(rows_to_judge([str(data)], 3)) == 3
+
+
 def test_no_connection_outlives_the_evaluation(server: Server, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.jsonl", 8)
     words = ["evaluate", "--endpoint", server.url, "--model", "m", "--dataset", str(data)]
@@ -82,7 +91,6 @@ def test_the_rows_are_those_that_the_run_holds_out(
         monkeypatch.setenv(f"FORGE_{name}", value)
     done = evaluate(server.url, "--json")
     assert done.returncode == 0, done.stderr
-    from job.commands.evaluate import rows_to_judge
     from job.config import load_settings
 
     held_out = rows_to_judge([], None)
