@@ -227,6 +227,19 @@ def test_nothing_held_out_is_told(path: Path, ids: list[str | None], told: str) 
     assert not any("held out" in notice for notice in report.notices())
 
 
+def test_a_prompt_that_decides_how_much_is_held_out_is_told(path: Path) -> None:
+    greeted = [chat_row("Hello there", f"answer {n}") for n in range(40)]
+    report = check_only([data_file(path, *ROWS, *greeted)], options(eval_max_rows=20))
+    assert report.counts["held_out_unused"] > 20
+    told = "40 rows have the same prompt, so they stay on one side (40% of all)"
+    for lines in (list(report.notices()), list(table(report))):
+        assert any(told in line and "tell them apart" in line for line in lines)
+    assert report.as_dict()["same_prompt"] == 40
+    assert not list(check_only([data_file(path, *ROWS, *greeted[:6])], options()).notices())
+    with pytest.raises(DataRejected, match="40 rows have the same prompt"):
+        check_only([data_file(path, *greeted)], options())
+
+
 def test_a_group_that_decides_how_much_is_held_out_is_told(path: Path) -> None:
     rows = [row | {"id": str(max(n, 11))} for n, row in enumerate(ROWS)]
     report = check_only([data_file(path, *rows)], options())
