@@ -150,6 +150,8 @@ def test_calls_come_as_tool_calls_too(server: Server) -> None:
     assert asked(server).text == '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
     function["arguments"] = '{"a": '
     assert '{"a": }' in asked(server).text
+    function["arguments"] = ""
+    assert asked(server).text == '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
     server.reply = lambda _body, _count: (200, text("and on and on", "length"))
     assert asked(server).cut_off
 
@@ -166,6 +168,23 @@ def test_arguments_of_earlier_calls_are_strings() -> None:
     turns = ({"role": "assistant", "content": None, "tool_calls": [call]},)
     messages, _ = request_of(Turn(Row("x", 1, (*turns, {"role": "assistant", "content": "."})), 1))
     assert messages[0]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
+
+
+def test_calls_and_answers_without_ids_get_them() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    before = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": None, "tool_calls": [call, call]},
+        {"role": "tool", "content": "1"},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": None, "tool_calls": [{**call, "id": "own"}]},
+        {"role": "tool", "content": "3", "tool_call_id": "own"},
+    ]
+    messages, _ = request_of(Turn(Row("x", 1, (*before, {"role": "assistant", "content": "."})), 6))
+    ids = [one["id"] for message in messages for one in message.get("tool_calls", ())]
+    assert ids == ["call00100", "call00101", "own"]
+    assert [m["tool_call_id"] for m in messages if m["role"] == "tool"] == ids
+    assert messages[0] == before[0]
 
 
 def test_retry_after_is_kept_to(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
