@@ -30,6 +30,7 @@ SHOWS_LAST_TOOL_TURN_ONLY = PLAIN_CHATML.replace(
     "{{- '<|im_start|>' + message.role",
     "{%- if message.role != 'tool' %}{{- '<|im_start|>' + message.role",
 ).replace("{%- endfor %}", "{%- endif %}{%- endfor %}", 1)
+SAYS_HELPFUL = "{{- '<|im_start|>system\nBe helpful.<|im_end|>\n' }}" + PLAIN_CHATML
 WITHOUT_END = "{%- for m in messages %}{{- m.role + ': ' + m.content + '\\n' }}{%- endfor %}"
 REFUSES_SYSTEM = (
     "{%- if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{%- endif %}"
@@ -64,6 +65,12 @@ TOOL_TURN = row(
         (WITHOUT_END, HELLO, "messages[1]", "no token of its own"),
         (REFUSES_SYSTEM, TOOL_TURN, "messages", "no system turns"),
         (PLAIN_CHATML, row(*HELLO.messages, tools=[WEATHER]), "tools", "ignores the tools"),
+        (
+            SAYS_HELPFUL,
+            row(*HELLO.messages, tools=[{"type": "function", "function": {"name": "help"}}]),
+            "tools",
+            "ignores the tools",
+        ),
         (
             PLAIN_CHATML,
             row(turn("user", "Oslo?"), turn("assistant", None, tool_calls=[call("weather")])),

@@ -120,7 +120,7 @@ class Locator:
         names = [_name(tool) for tool in row.tools or ()]
         if not all(name in prompt for name in names):
             return False
-        said = "".join(message["content"] for message in before)
+        said = "".join(message["content"] for message in before) + self._template.own_words
         if not any(name in said for name in names):
             return True
         return self.render(before, row.tools) != self.render(before, None)
