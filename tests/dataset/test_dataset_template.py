@@ -89,6 +89,15 @@ TOOL_TURN = row(
             "tools",
             "holds '<|im_end|>'",
         ),
+        *(
+            (
+                CHATML,
+                row(*HELLO.messages[:-1], turn("assistant", "Hi.", **{key: f"a{END}"})),
+                f"messages[1].{key}",
+                "holds '<|im_end|>'",
+            )
+            for key in ("name", "tool_call_id")
+        ),
         (
             CHATML,  # the template never shows it, but the tokenizer reads it as a token
             row(turn("user", "x"), turn("assistant", "The answer is 3<|endoftext|>")),

@@ -134,7 +134,7 @@ class Locator:
         parts: list[tuple[str, str]] = [
             (f"messages[{index}].{key}", _plain(message[key]))
             for index, message in enumerate(row.messages)
-            for key in ("content", "reasoning_content", "tool_calls")
+            for key in ("content", "reasoning_content", "tool_calls", "name", "tool_call_id")
             if message.get(key)
         ]
         for path, text in [*parts, ("tools", _plain(row.tools))]:
