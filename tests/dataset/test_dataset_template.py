@@ -116,6 +116,12 @@ def test_a_row_that_the_template_changes_is_refused(
     assert reason in refusal.value.problem.reason
 
 
+def test_what_a_template_refuses_can_be_mended_in_two_ways(tmp_path: Path) -> None:
+    with pytest.raises(RowRefused) as refusal:
+        chat_with(tmp_path, REFUSES_SYSTEM).render(TOOL_TURN)
+    assert "change the row, or take a model" in refusal.value.problem.hint
+
+
 def test_thinking_in_the_last_turn_is_kept_where_the_template_keeps_it(tmp_path: Path) -> None:
     chat = chat_with(tmp_path, STRIPS_THINKING)
     answer = "<think>hm</think>First."

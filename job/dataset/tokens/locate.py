@@ -165,7 +165,8 @@ def _unended(index: int) -> RowRefused:
 
 
 def refused_by(error: TemplateFailed) -> RowRefused:
-    return RowRefused("messages", f"the chat template refuses the row: {error}")
+    hint = "the words are the template's: change the row, or take a model whose template takes it"
+    return RowRefused("messages", f"the chat template refuses the row: {error}", hint)
 
 
 def _hides_tokens(raw: bytes) -> bool:
