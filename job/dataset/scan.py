@@ -25,6 +25,7 @@ from job.dataset.review.tally import REPORTED, Example, Tally
 from job.dataset.rows.read import read_rows
 from job.dataset.rows.row import RejectedRow, Row, RowProblem, RowRefused
 from job.dataset.rows.secrets import mask_secrets
+from job.dataset.rows.words import brief
 from job.dataset.source.fetch import DataFile
 from job.dataset.store import ROW, Rows, StoreWriter
 from job.dataset.tokens.chat import ChatFormat
@@ -130,6 +131,8 @@ class Scan:
             else:
                 kept.append(row)
                 texts.append(text)
+                if text.begun:
+                    self.tally.warn(row, _begun(text.begun))
         return kept, texts
 
     def _rendered(self, chat: ChatFormat, rows: Sequence[Row]) -> list[Rendered | RowRefused]:
@@ -230,6 +233,14 @@ _NOTHING_TRAINED: Final = RowProblem("messages", "no token of any assistant turn
 _STRADDLES: Final = RowProblem(
     "messages", "the first token of an answer holds a part of the turn's header, and isn't trained"
 )
+
+
+def _begun(text: str) -> RowProblem:
+    reason = (
+        f"an answer doesn't begin with '{brief(text, 40)}', as the chat template has every answer "
+        "begin when it serves: give the data thoughts, or the model a template that asks for none"
+    )
+    return RowProblem("messages", reason)
 
 
 class _Batches:

@@ -39,9 +39,10 @@ class Locator:
             raise refused_by(text)
         self._no_special_tokens(row)
         spans: list[Span] = []
-        before = 0
+        before, begun = 0, ""
         for index, prompt in zip(row.assistant_turns, prompts, strict=True):
             start = self._start(row, index, text, prompt)
+            begun = begun or str(prompt)[start:]
             self._all_shown(row, range(before, index), text, spans[-1:], start)
             end = self._end(row, index, text, start)
             _all_said(row, index, text, (start, end))
@@ -53,7 +54,7 @@ class Locator:
                 "the chat template ignores the tools",
                 "write them into the system turn as <tools>, or use a template that knows tools",
             )
-        return Rendered(text, tuple(spans))
+        return Rendered(text, tuple(spans), begun)
 
     def render(
         self, messages: Sequence[Message], tools: list[dict[str, Any]] | None, prompt: bool = False
@@ -70,7 +71,8 @@ class Locator:
             raise refused_by(prompt)
         if text.startswith(prompt):
             return len(prompt)
-        # Some generation prompts open a <think> block which the turns in the data don't have.
+        # Some generation prompts open a <think> block which the turns in the data don't have: told
+        # as a warning.
         prefix = self.render(row.messages[:index], row.tools)
         if text.startswith(prefix + self._template.opening):
             return len(prefix) + len(self._template.opening)
