@@ -172,7 +172,7 @@ def test_arguments_of_earlier_calls_are_strings() -> None:
 
 def test_calls_and_answers_without_ids_get_them() -> None:
     call = {"type": "function", "function": {"name": "f", "arguments": {}}}
-    before = [
+    before: list[dict[str, Any]] = [
         {"role": "user", "content": "?"},
         {"role": "assistant", "content": None, "tool_calls": [call, call]},
         {"role": "tool", "content": "1"},
