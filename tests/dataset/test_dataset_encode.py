@@ -193,10 +193,13 @@ def test_the_tokens_of_a_text_that_is_far_too_long_are_counted_in_bounded_memory
     far_too_long = Rendered(words * (600_000 // len(words)), ())
     usual = Rendered("Is it clear in Oslo?", ((3, 5),))
     watched: Any = Watched(tokenizer)
+    assert Encoder(watched).is_longer(far_too_long.text, 2048)
     encoded = Encoder(watched).encode([usual, far_too_long, usual], "assistant")
     assert watched.longest <= 64 * 1024
     whole = len(tokenizer.encode(far_too_long.text, add_special_tokens=False).ids)
     assert abs(encoded.lengths[1] - whole) < 20
+    assert Encoder(tokenizer).is_longer(far_too_long.text, whole - 1)
+    assert not Encoder(tokenizer).is_longer(far_too_long.text, whole)
     alone = Encoder(tokenizer).encode([usual], "assistant")[0]
     for sample in (encoded[0], encoded[2]):
         assert sample.input_ids.tolist() == alone.input_ids.tolist()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -37,7 +38,12 @@ class Encoder:
         return self._pieces is not None and self._pieces.surely_longer(text, tokens)
 
     def is_longer(self, text: str, tokens: int) -> bool:
-        """Whether `text` takes more tokens than that, for sure; it is encoded to tell it."""
+        """Whether `text` takes more tokens than that, for sure; it is encoded to tell it, a
+        vast one only until nothing depends on where its parts were cut."""
+        if len(text) > _VAST:
+            counted = accumulate(map(len, self._by_part(text)))
+            if any(count > 2 * tokens for count in counted):
+                return True
         [encoding] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         return len(encoding.ids) > tokens
 
@@ -61,7 +67,7 @@ class Encoder:
 
     def _tokenized(self, batch: Sequence[Rendered]) -> list[Tokens]:
         """The fast way for each conversation that it holds for, the plain way for the others."""
-        found = [self._counted(r.text) if _is_vast(r) else None for r in batch]
+        found = [self._unplaced(r.text) if _is_vast(r) else None for r in batch]
         if self._pieces is not None:
             fast = iter(self._pieces.encode(_left(batch, found)))
             found = [tokens or next(fast) for tokens in found]
@@ -72,15 +78,17 @@ class Encoder:
             for rendered, tokens in zip(batch, found, strict=True)
         ]
 
-    def _counted(self, text: str) -> Tokens:
+    def _unplaced(self, text: str) -> Tokens:
         """Tokens whose number is that of the text's, but for a few where a part has no blank to end
         before."""
-        parts, ids = list(_parts(text)), list[Ids]()
+        return Tokens(np.concatenate(list(self._by_part(text))), _NOWHERE, _NOWHERE, ())
+
+    def _by_part(self, text: str) -> Iterator[Ids]:
+        parts = list(_parts(text))
         for first in range(0, len(parts), _PARTS):
             some = parts[first : first + _PARTS]
             for encoding in self._tokenizer.encode_batch_fast(some, add_special_tokens=False):
-                ids.append(np.array(encoding.ids, dtype=np.int32))
-        return Tokens(np.concatenate(ids), _NOWHERE, _NOWHERE, ())
+                yield np.array(encoding.ids, dtype=np.int32)
 
 
 def _is_vast(rendered: Rendered) -> bool:
