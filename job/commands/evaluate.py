@@ -47,20 +47,19 @@ def rows_to_judge(dataset: Sequence[str], max_rows: int | None) -> list[Row]:
     Raises `DataError` for rows that can't be read, and where there are none.
     """
     with tempfile.TemporaryDirectory(prefix="forge-evaluate-") as folder:
-        rows = list(islice(_rows(dataset, Path(folder)), max_rows))
+        read = list(islice(_rows(dataset, Path(folder)), max_rows))
+    if refused := [row for row in read if isinstance(row, RejectedRow)]:
+        raise DataError(problem for row in refused for problem in row.as_problems())
+    rows = [row for row in read if isinstance(row, Row)]
     if not rows:
         raise DataError(Problem("evaluate", "there are no rows to judge by"))
     return rows
 
 
-def _rows(dataset: Sequence[str], folder: Path) -> Iterator[Row]:
-    if not dataset:
-        yield from held_out_rows(load_settings(), folder)
-        return
-    for row in read_rows(fetch(dataset, folder / "data")):
-        if isinstance(row, RejectedRow):
-            raise DataError(row.as_problems())
-        yield row
+def _rows(dataset: Sequence[str], folder: Path) -> Iterator[Row | RejectedRow]:
+    if dataset:
+        return read_rows(fetch(dataset, folder / "data"))
+    return iter(held_out_rows(load_settings(), folder))
 
 
 def judge(rows: Sequence[Row], endpoint: Endpoint, asked: Asked, stop: StopToken) -> dict[str, Any]:

@@ -192,6 +192,7 @@ def _report(
         supervised_tokens=int(rows["supervised"][sides.train].sum()) if tokenized else None,
         rejected=tuple(tally.rejected),
         largest_group=sides.largest_group,
+        same_prompt=sides.same_prompt,
         eval_fraction=options.eval_fraction,
     )
 

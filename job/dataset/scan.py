@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +20,17 @@ import numpy as np
 
 from job.dataset.identity import Identity, sketches
 from job.dataset.options import PrepareOptions
+from job.dataset.review.report import problems_of
 from job.dataset.review.tally import REPORTED, Example, Tally
 from job.dataset.rows.read import read_rows
 from job.dataset.rows.row import RejectedRow, Row, RowProblem, RowRefused
 from job.dataset.rows.secrets import mask_secrets
+from job.dataset.rows.words import brief
 from job.dataset.source.fetch import DataFile
 from job.dataset.store import ROW, Rows, StoreWriter
 from job.dataset.tokens.chat import ChatFormat
 from job.dataset.tokens.samples import Encoded, Rendered, Sample
+from job.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -64,18 +67,22 @@ class Scan:
     def run(self, files: Sequence[DataFile]) -> Tally:
         """Read `files` to their end, or to where nobody would read a longer list of faults.
 
-        Raises `DataError` where a file is damaged, and `OutOfDisk`.
+        Raises `DataError` where files are damaged, with the invalid rows besides unless they may be
+        skipped, and `OutOfDisk`.
         """
         encoding, finishing = ThreadPoolExecutor(1, "encode"), ThreadPoolExecutor(1, "finish")
         try:
             with self._quarantine:
-                self._read(files, encoding, finishing)
+                damage = self._read(files, encoding, finishing)
         finally:
             # Who is stopped or out of disk doesn't wait for batches that nobody needs.
             encoding.shutdown(wait=False, cancel_futures=True)
             finishing.shutdown(wait=False, cancel_futures=True)
         order = self._files
         self.tally.rejected.sort(key=lambda row: (order[row.uri], row.line))
+        if damage is not None:
+            told = problems_of(self.tally.rejected) if self._options.invalid_rows == "fail" else ()
+            raise DataError([*damage.problems, *told]) from damage
         return self.tally
 
     def _read(
@@ -83,10 +90,12 @@ class Scan:
         files: Sequence[DataFile],
         encoding: ThreadPoolExecutor,
         finishing: ThreadPoolExecutor,
-    ) -> None:
+    ) -> DataError | None:
+        """What is damaged, if anything: what can be read is looked at all the same."""
         told = time.monotonic()
         pending: deque[Future[None]] = deque()
-        for batch in _batches(read_rows(files)):
+        batches = _Batches(read_rows(files))
+        for batch in batches:
             rows, texts = self._sorted_out(batch)
             if len(pending) == _IN_FLIGHT:
                 pending.popleft().result()
@@ -100,6 +109,7 @@ class Scan:
                 break
         while pending:
             pending.popleft().result()
+        return batches.damage
 
     def _sorted_out(
         self, batch: Sequence[Row | RejectedRow]
@@ -121,6 +131,8 @@ class Scan:
             else:
                 kept.append(row)
                 texts.append(text)
+                if text.begun:
+                    self.tally.warn(row, _begun(text.begun))
         return kept, texts
 
     def _rendered(self, chat: ChatFormat, rows: Sequence[Row]) -> list[Rendered | RowRefused]:
@@ -223,14 +235,33 @@ _STRADDLES: Final = RowProblem(
 )
 
 
-def _batches(rows: Iterable[Row | RejectedRow]) -> Iterator[list[Row | RejectedRow]]:
-    batch: list[Row | RejectedRow] = []
-    size = 0
-    for row in rows:
-        batch.append(row)
-        size += len(row.raw)
-        if len(batch) == _BATCH_ROWS or size > _BATCH_BYTES:
+def _begun(text: str) -> RowProblem:
+    reason = (
+        f"an answer doesn't begin with '{brief(text, 40)}', as the chat template has every answer "
+        "begin when it serves: give the data thoughts, or the model a template that asks for none"
+    )
+    return RowProblem("messages", reason)
+
+
+class _Batches:
+    """Some rows at a time."""
+
+    def __init__(self, rows: Iterator[Row | RejectedRow]) -> None:
+        self._rows = rows
+        self.damage: DataError | None = None
+        """What ended the rows, where they did not end by themselves."""
+
+    def __iter__(self) -> Iterator[list[Row | RejectedRow]]:
+        batch: list[Row | RejectedRow] = []
+        size = 0
+        try:
+            for row in self._rows:
+                batch.append(row)
+                size += len(row.raw)
+                if len(batch) == _BATCH_ROWS or size > _BATCH_BYTES:
+                    yield batch
+                    batch, size = [], 0
+        except DataError as error:
+            self.damage = error
+        if batch:
             yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -39,6 +39,8 @@ class Split:
     """Held-out rows beyond the limit."""
     largest_group: int
     """Rows of the largest group that more than one prompt belongs to; 0 if there is none."""
+    same_prompt: int
+    """Rows of the most frequent prompt."""
 
 
 def split(
@@ -59,6 +61,7 @@ def split(
         evaluation=evaluation,
         unused=len(held_out) - len(evaluation),
         largest_group=_largest(groups, prompts),
+        same_prompt=int(np.unique(prompts, return_counts=True)[1].max(initial=0)),
     )
 
 

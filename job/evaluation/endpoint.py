@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import httpx
@@ -147,7 +147,22 @@ def request_of(turn: Turn) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             tools = [t if "function" in t else {"type": "function", "function": t} for t in found]
             left = _TOOLS.sub("", text).strip()
             messages[:1] = [{**messages[0], "content": left}] if left else []
-    return [_message(message) for message in messages], tools
+    return [_message(message) for message in _with_ids(messages)], tools
+
+
+def _with_ids(messages: Iterable[Message]) -> Iterator[Message]:
+    """Chat completions want an id of every call and answer. Rows that have none get some of nine
+    letters and digits, as Mistral's templates ask for; others show none."""
+    open_ids: list[str] = []
+    for number, message in enumerate(messages):
+        if calls := message.get("tool_calls"):
+            named = [{"id": f"call{number:03d}{n:02d}", **call} for n, call in enumerate(calls)]
+            open_ids = [call["id"] for call in named]
+            yield {**message, "tool_calls": named}
+        elif message["role"] == "tool" and open_ids:
+            yield {"tool_call_id": open_ids.pop(0), **message}
+        else:
+            yield message
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -179,8 +194,10 @@ def _answer_of(choice: dict[str, Any]) -> Answer:
 
 
 def _block(function: dict[str, Any]) -> str:
-    """As Hermes writes it; arguments that are no JSON stay as they came, and are malformed."""
+    """As Hermes writes it; arguments that are no JSON stay as they came, and are malformed. An
+    empty string is what OpenAI's API gives for a call without arguments, as in the rows."""
     arguments = function.get("arguments")
     written = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    written = written if written.strip() else "{}"
     call = f'{{"name": {json.dumps(function["name"])}, "arguments": {written}}}'
     return f"<tool_call>\n{call}\n</tool_call>"

@@ -135,6 +135,32 @@ def test_other_tags_are_text(text: str, tmp_path: Path) -> None:
     assert not accepted(tmp_path, hermes([WEATHER], text)).warnings
 
 
+@pytest.mark.parametrize(("odd", "seen"), [(" ", " "), ("\u200b", "\\u200b"), ("\n", "\\n")])
+def test_what_differs_in_nothing_that_can_be_seen_is_told_so_that_it_can(
+    odd: str, seen: str, tmp_path: Path
+) -> None:
+    tool = {"name": "weather", "parameters": {"properties": {"city": {"enum": ["Oslo"]}}}}
+    odd_name = call_text({"city": "Oslo"}, "weather" + odd)
+    [(_, reason)] = told(read(tmp_path, hermes([tool], odd_name)))
+    assert reason == f"calls 'weather{seen}', which is not declared"
+    [(_, reason)] = told(read(tmp_path, hermes([tool], call_text({"city": "Oslo" + odd}))))
+    assert f'is "Oslo{seen}", but its schema allows "Oslo"' in reason
+    answer = turn("tool", "1", tool_call_id="a" + odd)
+    [(_, reason), *_] = told(read(tmp_path, openai(calling(OSLO | {"id": "a"}), answer, A)))
+    assert reason.startswith(f"'a{seen}' is the id of no open call")
+    [(_, reason)] = told(read(tmp_path, messages(turn("user" + odd, "?"), A)))
+    assert reason == f"'user{seen}' is not a role"
+
+
+@pytest.mark.parametrize("piece", [" ", "\n", "<think>"])
+def test_the_time_to_look_for_calls_grows_with_the_text_and_not_with_its_square(
+    piece: str, tmp_path: Path
+) -> None:
+    """Otherwise each of these takes a quarter of an hour."""
+    text = f"{IN_TEXT} <{piece * (1_000_000 // len(piece))}"
+    assert not accepted(tmp_path, hermes([WEATHER], text)).warnings
+
+
 @pytest.mark.parametrize("text", ["", " \n\t", "\u3000"])
 def test_a_turn_of_the_user_that_says_nothing_is_refused(text: str, tmp_path: Path) -> None:
     row = read(tmp_path, messages(U, A, turn("user", text), A))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -164,3 +165,42 @@ def test_counts_of_a_batch() -> None:
     assert encoded.lengths.tolist() == lengths
     assert encoded.supervised().tolist() == [*lengths[:2], 0]
     assert [sample.supervised for sample in encoded] == [*lengths[:2], 0]
+
+
+class Watched:
+    """A tokenizer that says how long the texts are that it is given."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.longest = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def encode_batch(self, texts: list[str], **options: Any) -> Any:
+        self.longest = max([self.longest, *map(len, texts)])
+        return self._tokenizer.encode_batch(texts, **options)
+
+    def encode_batch_fast(self, texts: list[str], **options: Any) -> Any:
+        self.longest = max([self.longest, *map(len, texts)])
+        return self._tokenizer.encode_batch_fast(texts, **options)
+
+
+@pytest.mark.parametrize("words", ["Is the weather in Oslo clear? ", "東京の天気 ", "aaaaaaaaaa"])
+def test_the_tokens_of_a_text_that_is_far_too_long_are_counted_in_bounded_memory(
+    tokenizer: Tokenizer, words: str
+) -> None:
+    far_too_long = Rendered(words * (600_000 // len(words)), ())
+    usual = Rendered("Is it clear in Oslo?", ((3, 5),))
+    watched: Any = Watched(tokenizer)
+    assert Encoder(watched).is_longer(far_too_long.text, 2048)
+    encoded = Encoder(watched).encode([usual, far_too_long, usual], "assistant")
+    assert watched.longest <= 64 * 1024
+    whole = len(tokenizer.encode(far_too_long.text, add_special_tokens=False).ids)
+    assert abs(encoded.lengths[1] - whole) < 20
+    assert Encoder(tokenizer).is_longer(far_too_long.text, whole - 1)
+    assert not Encoder(tokenizer).is_longer(far_too_long.text, whole)
+    alone = Encoder(tokenizer).encode([usual], "assistant")[0]
+    for sample in (encoded[0], encoded[2]):
+        assert sample.input_ids.tolist() == alone.input_ids.tolist()
+        assert sample.labels.tolist() == alone.labels.tolist()

@@ -38,6 +38,29 @@ def test_with_fail_every_invalid_row_is_told(
     assert quarantine.read_bytes().startswith(BAD + b"\n{\n")
 
 
+@pytest.mark.parametrize("invalid_rows", ["fail", "skip"])
+def test_all_damaged_files_are_told_with_the_invalid_rows_besides(
+    invalid_rows: Any, prepare: Prepare, chatml: ChatFormat, tmp_path: Path
+) -> None:
+    last = data_file(tmp_path / "last.jsonl", *ROWS, b"{")
+    whole = gzip.compress(last.path.read_bytes())
+    cut = []
+    for name in ("one", "other"):
+        path = tmp_path / f"{name}.jsonl.gz"
+        path.write_bytes(whole[:-40])
+        cut.append(fetched(path))
+    chosen = options(invalid_rows=invalid_rows)
+    for attempt in (
+        lambda: check_only([*cut, last], chosen),
+        lambda: prepare([*cut, last], chatml, chosen),
+    ):
+        with pytest.raises(DataError, match="upload the file again") as error:
+            attempt()
+        where = [problem.where.rpartition(":")[0] for problem in error.value.problems]
+        invalid = [str(last.path)] if invalid_rows == "fail" else []
+        assert where == [*(str(file.path) for file in cut), *invalid]
+
+
 def test_a_hundred_invalid_rows_are_told_in_fifty_lines(
     prepare: Prepare, chatml: ChatFormat, path: Path
 ) -> None:
@@ -202,6 +225,19 @@ def test_nothing_held_out_is_told(path: Path, ids: list[str | None], told: str) 
         assert any(told in line for line in lines)
     report = check_only([data_file(path, *rows)], options(eval_fraction=0))
     assert not any("held out" in notice for notice in report.notices())
+
+
+def test_a_prompt_that_decides_how_much_is_held_out_is_told(path: Path) -> None:
+    greeted = [chat_row("Hello there", f"answer {n}") for n in range(40)]
+    report = check_only([data_file(path, *ROWS, *greeted)], options(eval_max_rows=20))
+    assert report.counts["held_out_unused"] > 20
+    told = "40 rows have the same prompt, so they stay on one side (40% of all)"
+    for lines in (list(report.notices()), list(table(report))):
+        assert any(told in line and "tell them apart" in line for line in lines)
+    assert report.as_dict()["same_prompt"] == 40
+    assert not list(check_only([data_file(path, *ROWS, *greeted[:6])], options()).notices())
+    with pytest.raises(DataRejected, match="40 rows have the same prompt"):
+        check_only([data_file(path, *greeted)], options())
 
 
 def test_a_group_that_decides_how_much_is_held_out_is_told(path: Path) -> None:

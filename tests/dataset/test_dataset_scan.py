@@ -26,6 +26,7 @@ from job.dataset.tokens.template import ChatTemplate
 from job.errors import Preempted
 from tests.dataset.preparing import options
 from tests.dataset.standin import chat_row, data_file, turn
+from tests.dataset.standin_families import chat_format
 
 ROWS = [chat_row(f"question {n}", f"answer {n}") for n in range(40)]
 
@@ -148,3 +149,14 @@ def test_no_secret_is_in_the_kind_of_a_warning() -> None:
     tally, secret = Tally(), "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hI6"
     tally.warn(Row("f", 1, ()), RowProblem(f"arguments.{secret}", "is in no schema"))
     assert list(tally.warnings) == ["arguments.***: is in no schema"]
+
+
+@pytest.mark.parametrize(("family", "told"), [("deepseek-r1", 40), ("qwen2.5", 0)])
+def test_answers_that_begin_otherwise_than_in_serving_are_told(
+    family: str, told: int, tmp_path: Path
+) -> None:
+    """DeepSeek-R1's own template has every answer begin with a thought."""
+    file = data_file(tmp_path / "data.jsonl", *ROWS)
+    report = prepare([file], chat_format(family), options(), tmp_path / "prepared").report
+    assert sum(found.count for found in report.warnings.values()) == told
+    assert all("begin with …, as the chat template" in kind for kind in report.warnings)

@@ -30,6 +30,7 @@ SHOWS_LAST_TOOL_TURN_ONLY = PLAIN_CHATML.replace(
     "{{- '<|im_start|>' + message.role",
     "{%- if message.role != 'tool' %}{{- '<|im_start|>' + message.role",
 ).replace("{%- endfor %}", "{%- endif %}{%- endfor %}", 1)
+SAYS_HELPFUL = "{{- '<|im_start|>system\nBe helpful.<|im_end|>\n' }}" + PLAIN_CHATML
 WITHOUT_END = "{%- for m in messages %}{{- m.role + ': ' + m.content + '\\n' }}{%- endfor %}"
 REFUSES_SYSTEM = (
     "{%- if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{%- endif %}"
@@ -65,6 +66,12 @@ TOOL_TURN = row(
         (REFUSES_SYSTEM, TOOL_TURN, "messages", "no system turns"),
         (PLAIN_CHATML, row(*HELLO.messages, tools=[WEATHER]), "tools", "ignores the tools"),
         (
+            SAYS_HELPFUL,
+            row(*HELLO.messages, tools=[{"type": "function", "function": {"name": "help"}}]),
+            "tools",
+            "ignores the tools",
+        ),
+        (
             PLAIN_CHATML,
             row(turn("user", "Oslo?"), turn("assistant", None, tool_calls=[call("weather")])),
             "messages[1]",
@@ -82,6 +89,15 @@ TOOL_TURN = row(
             "tools",
             "holds '<|im_end|>'",
         ),
+        *(
+            (
+                CHATML,
+                row(*HELLO.messages[:-1], turn("assistant", "Hi.", **{key: f"a{END}"})),
+                f"messages[1].{key}",
+                "holds '<|im_end|>'",
+            )
+            for key in ("name", "tool_call_id")
+        ),
         (
             CHATML,  # the template never shows it, but the tokenizer reads it as a token
             row(turn("user", "x"), turn("assistant", "The answer is 3<|endoftext|>")),
@@ -98,6 +114,12 @@ def test_a_row_that_the_template_changes_is_refused(
         chat.render(conversation)
     assert refusal.value.problem.path == path
     assert reason in refusal.value.problem.reason
+
+
+def test_what_a_template_refuses_can_be_mended_in_two_ways(tmp_path: Path) -> None:
+    with pytest.raises(RowRefused) as refusal:
+        chat_with(tmp_path, REFUSES_SYSTEM).render(TOOL_TURN)
+    assert "change the row, or take a model" in refusal.value.problem.hint
 
 
 def test_thinking_in_the_last_turn_is_kept_where_the_template_keeps_it(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from job.commands.arguments import parser
-from job.commands.evaluate import judged
+from job.commands.evaluate import judged, rows_to_judge
 from job.dataset import Row
-from job.errors import AccessDenied, SettingsError, Unavailable
+from job.errors import AccessDenied, DataError, SettingsError, Unavailable
 from job.evaluation import endpoint as endpoint_module
 from job.evaluation.document import Turn
 from job.evaluation.endpoint import Endpoint, request_of
@@ -61,6 +61,15 @@ def test_a_server_isjudged(server: Server, tmp_path: Path) -> None:
     assert "promotion gate failed: exactly right 0.0%, --min-exact is 100.0%" in failed.stderr
 
 
+def test_all_rows_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", 3)
+    data.write_text(data.read_text() + '{"messages": []}\n[]\n')
+    with pytest.raises(DataError) as error:
+        rows_to_judge([str(data)], None)
+    assert [problem.where for problem in error.value.problems] == [f"{data}:4", f"{data}:5"]
+    assert len(rows_to_judge([str(data)], 3)) == 3
+
+
 def test_no_connection_outlives_the_evaluation(server: Server, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.jsonl", 8)
     words = ["evaluate", "--endpoint", server.url, "--model", "m", "--dataset", str(data)]
@@ -82,7 +91,6 @@ def test_the_rows_are_those_that_the_run_holds_out(
         monkeypatch.setenv(f"FORGE_{name}", value)
     done = evaluate(server.url, "--json")
     assert done.returncode == 0, done.stderr
-    from job.commands.evaluate import rows_to_judge
     from job.config import load_settings
 
     held_out = rows_to_judge([], None)
@@ -142,6 +150,8 @@ def test_calls_come_as_tool_calls_too(server: Server) -> None:
     assert asked(server).text == '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
     function["arguments"] = '{"a": '
     assert '{"a": }' in asked(server).text
+    function["arguments"] = ""
+    assert asked(server).text == '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
     server.reply = lambda _body, _count: (200, text("and on and on", "length"))
     assert asked(server).cut_off
 
@@ -158,6 +168,23 @@ def test_arguments_of_earlier_calls_are_strings() -> None:
     turns = ({"role": "assistant", "content": None, "tool_calls": [call]},)
     messages, _ = request_of(Turn(Row("x", 1, (*turns, {"role": "assistant", "content": "."})), 1))
     assert messages[0]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
+
+
+def test_calls_and_answers_without_ids_get_them() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    before: list[dict[str, Any]] = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": None, "tool_calls": [call, call]},
+        {"role": "tool", "content": "1"},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": None, "tool_calls": [{**call, "id": "own"}]},
+        {"role": "tool", "content": "3", "tool_call_id": "own"},
+    ]
+    messages, _ = request_of(Turn(Row("x", 1, (*before, {"role": "assistant", "content": "."})), 6))
+    ids = [one["id"] for message in messages for one in message.get("tool_calls", ())]
+    assert ids == ["call00100", "call00101", "own"]
+    assert [m["tool_call_id"] for m in messages if m["role"] == "tool"] == ids
+    assert messages[0] == before[0]
 
 
 def test_retry_after_is_kept_to(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

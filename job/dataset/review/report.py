@@ -92,6 +92,8 @@ class DataReport:
     """The first of them, without their bytes."""
     largest_group: int = 0
     """Rows that must stay on one side, since ids tie their prompts together."""
+    same_prompt: int = 0
+    """Rows that must stay on one side, since their prompt is the same: the most there are."""
     eval_fraction: float = 0.0
     """What was asked to be held out."""
     held_out_calls: int = 0
@@ -168,8 +170,13 @@ class DataReport:
 
     def lopsided(self) -> Iterator[str]:
         """What is to be said of the split, a line each."""
-        evaluated = self.counts["evaluation"]
-        yield from lopsided(self.rows, evaluated, self.eval_fraction, self.largest_group)
+        yield from lopsided(
+            self.rows,
+            self.counts["evaluation"],
+            self.eval_fraction,
+            self.largest_group,
+            self.same_prompt,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for reports; without the text of the rejected rows."""
@@ -182,6 +189,7 @@ class DataReport:
             "duplicates": self.duplicates.count,
             "leakage": self.leakage.count,
             "largest_group": self.largest_group,
+            "same_prompt": self.same_prompt,
             "held_out_calls": self.held_out_calls,
             "held_out_repeats": self.held_out_repeats,
             "max_seq_length": self.max_seq_length,

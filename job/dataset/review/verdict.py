@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from job.dataset.options import PrepareOptions
-from job.dataset.review.balance import OWN_ID, tied
+from job.dataset.review.balance import reason
 from job.dataset.review.report import DataRejected, DataReport, problems_of
 from job.dataset.review.tally import Example
 from job.errors import Problem
@@ -77,6 +77,5 @@ def _nothing_trained(report: DataReport, options: PrepareOptions) -> Iterator[Pr
 def _no_row_left(report: DataReport, options: PrepareOptions) -> Problem:
     left = ", ".join(f"{n} {name}" for name, n in report.counts.items() if n)
     hint = f"lower FORGE_EVAL_FRACTION, {options.more_room}, or add rows"
-    if report.largest_group > report.rows / 2:
-        hint = f"{tied(report.largest_group)}: {OWN_ID}"
+    hint = reason(report.rows, report.largest_group, report.same_prompt, 0.5, 2) or hint
     return Problem("data", f"no row is left to train on ({left})", hint)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from job.dataset.rows.draft import Places
 from job.dataset.rows.row import Message, Problems
-from job.dataset.rows.words import brief
+from job.dataset.rows.words import exactly
 
 _ID: Final = "write the id of the call that it answers"
 _ADD: Final = "add it, or end the conversation here"
@@ -56,7 +56,7 @@ class Answers:
         given = message.get("tool_call_id")
         if given is not None:
             if self._open.pop(given, None) is None:
-                reason = f"'{brief(given, 80)}' is the id of no open call in the turn before"
+                reason = f"'{exactly(given, 80)}' is the id of no open call in the turn before"
                 self._found.add(f"{self._places.turn(index)}.tool_call_id", reason, _ID)
         elif self._ids:
             reason = "is missing, though the calls have ids"
@@ -92,7 +92,7 @@ class Answers:
                 continue
             reason = "is missing, though other calls of the turn have one"
             if given is not None:
-                reason = f"'{brief(given, 80)}' is the id of another call, too"
+                reason = f"'{exactly(given, 80)}' is the id of another call, too"
             hint = "give each call of the turn an id of its own"
             self._found.add(f"{self._places.call(self._at, n)}.id", reason, hint)
 

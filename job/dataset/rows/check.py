@@ -14,7 +14,7 @@ from job.dataset.rows.repeats import may_repeat, repeated_keys
 from job.dataset.rows.row import Message, Problems
 from job.dataset.rows.schema import Schema
 from job.dataset.rows.tools import ONCE, Toolbox, ToolReader
-from job.dataset.rows.words import brief
+from job.dataset.rows.words import brief, exactly
 
 _SAY = "write what it says or calls, or end the conversation before it"
 _ASK = "write what is asked, or leave the row out"
@@ -191,5 +191,5 @@ def _arguments(
 
 def _unknown(name: str, path: str, declared: Toolbox, found: Problems) -> None:
     names = ", ".join(sorted(declared.names())[:8]) or "no tools at all"
-    reason = f"calls '{brief(name, 80)}', which is not declared"
-    found.add(path, reason, f"declared: {brief(names, 200)}")
+    reason = f"calls '{exactly(name, 80)}', which is not declared"
+    found.add(path, reason, f"declared: {exactly(names, 200)}")

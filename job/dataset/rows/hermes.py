@@ -17,7 +17,7 @@ MAX_DEPTH: Final = 64
 """How deep JSON may nest in tools and arguments; deeper breaks templates and parsers."""
 
 _TAG: Final = re.compile(r"</?tool_call>")
-_NEARLY: Final = re.compile(r"<\s*/?\s*(?:tool|function)[ _-]?calls?\b[^<>]*>", re.IGNORECASE)
+_NEARLY: Final = re.compile(r"<\s*+/?\s*+(?:tool|function)[ _-]?calls?\b[^<>]*>", re.IGNORECASE)
 _THINKING: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
 _LARGEST: Final = 2.0**63
 """Floats from here on may have been whole numbers that orjson doesn't hold."""
@@ -53,7 +53,7 @@ def call_blocks(text: str) -> list[str | Malformed]:
     if "tool_call>" not in text:
         return []
     if "<think>" in text:
-        text = _THINKING.sub("", text)
+        text = _without_thoughts(text)
     if text.count("tool_call>") == 2:
         first, last = text.find("<tool_call>"), text.find("</tool_call>")
         if 0 <= first < last:
@@ -72,6 +72,13 @@ def call_blocks(text: str) -> list[str | Malformed]:
     if start is not None:
         blocks.append(Malformed("has a <tool_call> that is not closed"))
     return blocks
+
+
+def _without_thoughts(text: str) -> str:
+    """Searched up to the last end alone: each beginning after it would be followed to the end of
+    the text, which takes the square of its length."""
+    before, end, rest = text.rpartition("</think>")
+    return _THINKING.sub("", before + end) + rest
 
 
 def nearly_a_tag(text: str) -> str | None:

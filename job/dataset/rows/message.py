@@ -11,7 +11,7 @@ from job.dataset.rows.hermes import Malformed, ToolCall, is_inexact, is_simple, 
 from job.dataset.rows.repeats import may_repeat, repeated_keys
 from job.dataset.rows.row import Message, Problems
 from job.dataset.rows.tools import ONCE
-from job.dataset.rows.words import brief, kind
+from job.dataset.rows.words import exactly, kind
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 _RENAMED: Final = {
@@ -190,4 +190,4 @@ def _bad_role(raw: dict[str, Any], path: str, found: Problems) -> None:
     else:
         known = _RENAMED.get(role, next((name for name in ROLES if name == role.lower()), None))
         hint = f"write '{known}'" if known else _ROLES_HINT
-        found.add(f"{path}.role", f"'{brief(role, 40)}' is not a role", hint)
+        found.add(f"{path}.role", f"'{exactly(role, 40)}' is not a role", hint)

@@ -19,7 +19,7 @@ from job.dataset.rows.tools import ToolReader
 from job.dataset.rows.unreadable import unreadable
 from job.dataset.source.fetch import DataFile
 from job.dataset.source.lines import MAX_LINE_BYTES, Line, read_lines
-from job.errors import DataError
+from job.errors import DataError, Problem
 
 _BATCH_BYTES: Final = 64 * 1024
 """Few enough that their parsed JSON stays in the processor's cache."""
@@ -30,12 +30,17 @@ _RAW_OF_CUT: Final = 4096
 def read_rows(files: Iterable[DataFile]) -> Iterator[Row | RejectedRow]:
     """Every row of `files` in order; blank lines are skipped.
 
-    Raises `DataError` where a compressed file is damaged, after the rows before the damage.
+    Raises `DataError` where compressed files are damaged, after all rows that can be read.
     """
-    tools = ToolReader()
+    tools, damage = ToolReader(), list[Problem]()
     for file in files:
-        for batch in _batches(file):
-            yield from _rows(file.source.uri, batch, tools)
+        try:
+            for batch in _batches(file):
+                yield from _rows(file.source.uri, batch, tools)
+        except DataError as error:
+            damage += error.problems
+    if damage:
+        raise DataError(damage)
 
 
 def read_row(uri: str, line: Line) -> Row | RejectedRow:

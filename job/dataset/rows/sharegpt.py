@@ -17,7 +17,7 @@ from job.dataset.rows.message import read_call_of, read_message, read_text, refu
 from job.dataset.rows.repeats import may_repeat, repeated_keys
 from job.dataset.rows.row import Message, Problems
 from job.dataset.rows.tools import ONCE
-from job.dataset.rows.words import brief, kind
+from job.dataset.rows.words import exactly, kind
 
 _CALL: Final = "function_call"
 _ROLES: Final = {
@@ -206,4 +206,4 @@ def _bad_source(raw: dict[str, Any], path: str, found: Problems) -> None:
         lower = source.lower()
         meant = _RENAMED.get(lower, lower if lower in _ROLES else None)
         hint = f"write '{meant}'" if meant else known
-        found.add(f"{path}.from", f"'{brief(source, 40)}' is not a role", hint)
+        found.add(f"{path}.from", f"'{exactly(source, 40)}' is not a role", hint)

@@ -34,7 +34,7 @@ def shown(value: Any) -> str:
     """A value as JSON, masked and cut."""
     if isinstance(value, str):
         # Masked before it is cut: half a secret would not be known for one.
-        return f'"{brief(value)}"'
+        return f'"{exactly(value)}"'
     try:
         return brief(orjson.dumps(value).decode())
     except TypeError:  # a whole number beyond 64 bits, or deeper than orjson writes
@@ -47,6 +47,18 @@ def brief(text: str, longest: int = _LONGEST) -> str:
     text = mask_secrets(text[: 20 * longest])
     text = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * longest]).split())
     return text if len(text) <= longest else text[:longest] + "…"
+
+
+def exactly(text: str, longest: int = _LONGEST) -> str:
+    """`text` masked and cut, with every blank and a code for what can't be seen: what is told may
+    differ from what it should be in nothing else."""
+    text = mask_secrets(text[: 20 * longest])
+    seen = "".join(c if c.isprintable() else _code(c) for c in text[:longest])
+    return seen if len(text) <= longest else seen + "…"
+
+
+def _code(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def path_of(keys: Sequence[str | int]) -> str:

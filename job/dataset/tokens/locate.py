@@ -39,9 +39,10 @@ class Locator:
             raise refused_by(text)
         self._no_special_tokens(row)
         spans: list[Span] = []
-        before = 0
+        before, begun = 0, ""
         for index, prompt in zip(row.assistant_turns, prompts, strict=True):
             start = self._start(row, index, text, prompt)
+            begun = begun or str(prompt)[start:]
             self._all_shown(row, range(before, index), text, spans[-1:], start)
             end = self._end(row, index, text, start)
             _all_said(row, index, text, (start, end))
@@ -53,7 +54,7 @@ class Locator:
                 "the chat template ignores the tools",
                 "write them into the system turn as <tools>, or use a template that knows tools",
             )
-        return Rendered(text, tuple(spans))
+        return Rendered(text, tuple(spans), begun)
 
     def render(
         self, messages: Sequence[Message], tools: list[dict[str, Any]] | None, prompt: bool = False
@@ -70,7 +71,8 @@ class Locator:
             raise refused_by(prompt)
         if text.startswith(prompt):
             return len(prompt)
-        # Some generation prompts open a <think> block which the turns in the data don't have.
+        # Some generation prompts open a <think> block which the turns in the data don't have: told
+        # as a warning.
         prefix = self.render(row.messages[:index], row.tools)
         if text.startswith(prefix + self._template.opening):
             return len(prefix) + len(self._template.opening)
@@ -120,7 +122,7 @@ class Locator:
         names = [_name(tool) for tool in row.tools or ()]
         if not all(name in prompt for name in names):
             return False
-        said = "".join(message["content"] for message in before)
+        said = "".join(message["content"] for message in before) + self._template.own_words
         if not any(name in said for name in names):
             return True
         return self.render(before, row.tools) != self.render(before, None)
@@ -134,7 +136,7 @@ class Locator:
         parts: list[tuple[str, str]] = [
             (f"messages[{index}].{key}", _plain(message[key]))
             for index, message in enumerate(row.messages)
-            for key in ("content", "reasoning_content", "tool_calls")
+            for key in ("content", "reasoning_content", "tool_calls", "name", "tool_call_id")
             if message.get(key)
         ]
         for path, text in [*parts, ("tools", _plain(row.tools))]:
@@ -165,7 +167,8 @@ def _unended(index: int) -> RowRefused:
 
 
 def refused_by(error: TemplateFailed) -> RowRefused:
-    return RowRefused("messages", f"the chat template refuses the row: {error}")
+    hint = "the words are the template's: change the row, or take a model whose template takes it"
+    return RowRefused("messages", f"the chat template refuses the row: {error}", hint)
 
 
 def _hides_tokens(raw: bytes) -> bool:

@@ -27,6 +27,8 @@ class Rendered:
     text: str
     spans: tuple[Span, ...]
     """What each assistant turn says, its end-of-turn token included; in order, disjoint."""
+    begun: str = ""
+    """With what the template has an answer begin when it serves, where an answer here doesn't."""
 
 
 @dataclass(frozen=True, slots=True)

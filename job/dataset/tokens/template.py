@@ -49,6 +49,8 @@ class ChatTemplate:
     """Tokens of the tokenizer that the template puts around turns."""
     turn_ends: frozenset[str] = frozenset()
     """Those of them with which it ends an assistant turn."""
+    own_words: str = ""
+    """What it writes around a question where no tools are given; some have a system turn in it."""
     empty_content: str | None = None
     """What a turn with `tool_calls` alone gets as its content; templates differ."""
     replaces_own: bool = False
@@ -176,6 +178,7 @@ def _probed(template: ChatTemplate, model_dir: Path, added_tokens: Sequence[str]
     return replace(
         template,
         opening=whole[len(before) : whole.index(_ANSWER)],
+        own_words=before,
         turn_tokens=tuple(dict.fromkeys((*shown, *ends))),
         turn_ends=ends,
         tags_results=_tags_results(template, question),
