@@ -90,7 +90,15 @@ def test_credentials_in_the_endpoint_are_not_shown(
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["nonsense", "http://", "http://user:hunter2@ho st", "ftp://host", "http://h:port"]
+    "endpoint",
+    [
+        "nonsense",
+        "http://",
+        "http://user:hunter2@ho st",
+        "http://user:hunter2/x@host",
+        "ftp://host",
+        "http://h:port",
+    ],
 )
 def test_endpoint_that_is_none(
     aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, endpoint: str
