@@ -157,10 +157,15 @@ def test_profile_that_is_not_there(bucket: str, monkeypatch: pytest.MonkeyPatch)
         open_storage(bucket)
 
 
+NO_KEY = "User: arn:aws:sts::1:role/r is not authorized to perform: kms:GenerateDataKey on resource"
+
+
 @pytest.mark.parametrize(
     ("answer", "expected", "says"),
     [
         (s3_error(403, "AccessDenied"), AccessDenied, "s3:PutObject"),
+        (s3_error(403, "AccessDenied", NO_KEY), AccessDenied, "bucket's KMS key"),
+        (s3_error(400, "KMS.DisabledException"), AccessDenied, "bucket's KMS key"),
         (s3_error(403, "SignatureDoesNotMatch"), AccessDenied, "AWS_SECRET_ACCESS_KEY"),
         (s3_error(400, "ExpiredToken"), AccessDenied, "IRSA"),
         (s3_error(403, "RequestTimeTooSkewed"), AccessDenied, "clock"),
