@@ -190,11 +190,12 @@ def _write_termination_message(code: int, message: str, progress: Mapping[str, A
     """One line for `kubectl describe pod`, `exit CODE: why | {"step": …}`, the JSON being whole
     and what `/progress` says; only where the kubelet has put the file."""
     from job.redact import redact
+    from job.terminal import printable
 
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return  # one line a pod: that of its first rank
     path = Path(os.environ.get("FORGE_TERMINATION_LOG") or _DEFAULT_TERMINATION_LOG)
-    line = redact(f"exit {code}: " + " ".join(message.split()))
+    line = printable(redact(f"exit {code}: " + " ".join(message.split())))
     ending = f" | {json.dumps(progress, separators=(',', ':'))}\n" if progress else "\n"
     room = _TERMINATION_BYTES - len(ending.encode())
     data = line.encode(errors="replace")[:room].decode(errors="ignore") + ending

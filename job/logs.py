@@ -20,6 +20,7 @@ import orjson
 from tqdm import tqdm
 
 from job.redact import Redactor, redact
+from job.terminal import harmless
 
 __all__ = ["LogContext", "LogFormat", "ProgressBar", "configure", "redact"]
 
@@ -38,9 +39,6 @@ _QUIET: Final = (
 )
 _SELF_WILLED: Final = ("transformers", "datasets", "huggingface_hub")
 """Libraries that put a handler of their own on their logger as soon as they are imported."""
-
-_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\n\t"}
-"""Control characters would let data repaint a terminal."""
 
 
 class LogContext:
@@ -138,7 +136,7 @@ class _TextFormatter(logging.Formatter):
         line += f"{f'[{where}] ' if where else ''}{_message(record)}{fields}"
         if error := _exception(self, record):
             line += f"\n{error}"
-        return self._redactor.text(line).translate(_CONTROL)
+        return harmless(self._redactor.text(line))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 _MASK: Final = "***"
 _SECRET_NAME: Final = re.compile(r"(_TOKEN|_SECRET|_PASSWORD|_KEY)$")
@@ -15,8 +15,12 @@ _SECRET_MIN_LENGTH: Final = 8
 """Shorter values are ordinary words: masking them would make the logs unreadable."""
 
 _PATTERNS: Final = (
-    # The user part of a URL; greedy up to the last '@' before the path, as passwords may have one.
-    (re.compile(r"(://)[^/\s\"'<>?#]*@"), rf"\1{_MASK}@"),
+    # The user part of a URL. What follows the ':' is a password and no port where it isn't digits
+    # alone: up to the last '@', as a '/', '#' or '?' in one ought to be quoted and often isn't.
+    (
+        re.compile(r"(://)(?:[^/\s\"'<>?#@:]*:(?!\d*[/?#])[^\s\"'<>]{0,256}|[^/\s\"'<>?#]*)@"),
+        rf"\1{_MASK}@",
+    ),
     (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), _MASK),
     # The secret that stands next to an AWS access key id, and the parts of a signed URL.
     (
@@ -27,7 +31,7 @@ _PATTERNS: Final = (
         ),
         rf"\1{_MASK}",
     ),
-    (re.compile(r"(X-Amz-(?:Signature|Security-Token)=)[^&\s\"']+"), rf"\1{_MASK}"),
+    (re.compile(r"\b((?:X-(?:Amz|Goog)-)?(?:Signature|Security-Token)=)[^&\s\"']+"), rf"\1{_MASK}"),
     (
         re.compile(r"([Aa]uthorization['\"]?\s*[:=]\s*['\"]?(?:\w+\s+)?)[^\s'\"]+"),
         rf"\1{_MASK}",
@@ -40,14 +44,15 @@ class Redactor:
 
     A secret is the value of a variable whose name ends in _TOKEN, _SECRET, _PASSWORD or _KEY
     (AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, HF_TOKEN, WANDB_API_KEY, … among them), also when
-    it is quoted for a URL or escaped in a literal; and whatever looks like one.
+    it is quoted for a URL, escaped in a literal, or rid of the line end that a Secret may have
+    given it; and whatever looks like one.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         forms: set[str] = set()
         for name, value in environ.items():
-            if len(value) >= _SECRET_MIN_LENGTH and _SECRET_NAME.search(name):
-                forms |= {value, quote(value, safe=""), repr(value)[1:-1], json.dumps(value)[1:-1]}
+            if _SECRET_NAME.search(name):
+                forms |= _forms(value) | _forms(value.strip())
         longest_first = sorted(forms, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if forms else None
 
@@ -76,6 +81,15 @@ class Redactor:
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self.plain(item) for item in value]
         return self.text(str(value))
+
+
+def _forms(secret: str) -> set[str]:
+    """In which it may stand in a text; none of one that is too short."""
+    if len(secret) < _SECRET_MIN_LENGTH:
+        return set()
+    data = os.fsencode(secret)  # what a variable holds need not be UTF-8
+    quoted = {quote(data, safe=""), quote(data), quote_plus(data)}
+    return {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1]} | quoted
 
 
 def redact(text: str) -> str:

@@ -11,6 +11,17 @@ _LINE_END: Final = re.compile(r"[ \t\r]*\n[ \t\r\n]*")
 _PLAIN: Final = str.maketrans(BLOCKS + "–…", "_.:-=+*#" + "-~")
 
 
+_CONTROL: Final = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+
+
+def harmless(text: str) -> str:
+    """Lines in which control characters are written out: with one, the name of an object or a word
+    of the data would repaint the terminal."""
+    return text.translate(_CONTROL)
+
+
 def printable(text: str) -> str:
     """One line with what would move the cursor or colour the screen written out: names and reasons
     come from whoever could write to the bucket. A reason of several lines has blanks between them,

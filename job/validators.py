@@ -134,11 +134,14 @@ def http_url(value: str | None) -> str | None:
         return None
     try:
         parts = urlsplit(value)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # its text may quote the password
         valid = False
-    if not valid:
-        raise ValueError("must be an http:// or https:// URL")
+    # A '/', '#' or '?' ends the part with the password, and what is left of that is no host.
+    if not valid or "@" in value.partition("://")[2].removeprefix(parts.netloc):
+        raise ValueError(
+            "must be an http:// or https:// URL, with %2F, %23, %3F for '/', '#', '?' in a password"
+        )
     return value
 
 

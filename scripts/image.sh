@@ -61,6 +61,11 @@ if [ -e "$settings/ca" ]; then
 fi
 for name in BASE_IMAGE TORCH_INDEX_URL SOURCE; do
   if [ -n "${!name:-}" ]; then
+    if [[ ${!name} == *://*@* ]]; then
+      echo "$name holds credentials, which would stay in the image's history: give it without, and" \
+        "an index with them to pip (extra-index-url), which the build gets as a secret" >&2
+      exit 1
+    fi
     options+=(--build-arg "$name=${!name}")
   fi
 done

@@ -181,6 +181,9 @@ def test_a_service_called_forge_metrics_is_explained(address: str, env: pytest.M
         "//user:hunter2!@gw",
         "http:/user:hunter2!@gw",
         "http://user:hunter2!@gw℀:9091",
+        "http://user:hunter2!/x@gw:9091",
+        "http://user:hunter2!#x@gw:9091",
+        "http://user:12/hunter2!@gw:9091",
         "gw?token=hunter2!",
     ],
 )

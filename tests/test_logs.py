@@ -208,6 +208,9 @@ def test_a_terminal_gets_text_with_a_bar_below_the_lines() -> None:
     [
         ("http://me:pass@host/x", "http://***@host/x"),
         ("http://me:p@ss@host:9091", "http://***@host:9091"),
+        ("http://me:p/a#s?s@host:9091/x", "http://***@host:9091/x"),
+        ("http://me:p@s/s@host:9091", "http://***@host:9091"),
+        ("http://host:9091/models/m@v1", "http://host:9091/models/m@v1"),
         ("s3://bucket/key@v1", "s3://bucket/key@v1"),
         ("hub hf_AbCdEfGhIjKlMnOpQrSt!", "hub ***!"),
         (
@@ -215,6 +218,7 @@ def test_a_terminal_gets_text_with_a_bar_below_the_lines() -> None:
             "AKIAIOSFODNN7EXAMPLE ***",
         ),
         ("?X-Amz-Signature=abc123&x=1", "?X-Amz-Signature=***&x=1"),
+        ("https://cdn/f?Expires=1&Signature=aB3~&x=1", "https://cdn/f?Expires=1&Signature=***&x=1"),
         ("{'Authorization': 'Bearer abc.def'}", "{'Authorization': 'Bearer ***'}"),
         ("loss 0.5 at step 7, sha256 " + "a" * 40, "loss 0.5 at step 7, sha256 " + "a" * 40),
     ],
@@ -226,6 +230,20 @@ def test_what_looks_like_a_secret_is_masked(text: str, masked: str) -> None:
 def test_short_and_other_variables_are_not_secrets() -> None:
     redactor = Redactor({"A_KEY": "short", "FORGE_RUN_ID": "a-long-run-id", "HF_TOKEN": ""})
     assert redactor.text("short a-long-run-id") == "short a-long-run-id"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("tok/en wörd9\n", "tok/en wörd9"),
+        ("tok/en wörd9", "tok/en%20w%C3%B6rd9"),
+        ("tok/en wörd9", "tok%2Fen+w%C3%B6rd9"),
+        ("not-utf-8\udcff", "not-utf-8\udcff"),
+        ("not-utf-8\udcff", "not-utf-8%FF"),
+    ],
+)
+def test_a_secret_is_masked_in_every_form(value: str, said: str) -> None:
+    assert Redactor({"A_TOKEN": value}).text(f"<{said}>") == "<***>"
 
 
 def test_a_secret_inside_another_leaves_no_rest() -> None:

@@ -85,6 +85,31 @@ def test_the_message_is_one_line(log: Path) -> None:
     assert text.endswith("\n")
 
 
+def test_names_from_outside_do_not_repaint_a_terminal(log: Path, tmp_path: Path) -> None:
+    """`kubectl describe` shows the message as it is."""
+    folder = tmp_path / "data\x1b[2J\x9b31m"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("no JSON\n")
+    env = {
+        "FORGE_RUN_ID": "r",
+        "FORGE_OUTPUT_URI": str(tmp_path / "out"),
+        "FORGE_DATASET_URI": f"{folder}/",
+        "FORGE_MODEL": "/nowhere\x1b[2J\x9b31m",
+        "FORGE_METRICS_PORT": "0",
+        "FORGE_METRICS_LINGER_SECONDS": "0",
+        "FORGE_TERMINATION_LOG": str(log),
+    }
+    assert job(**env).code == 78
+    texts = [
+        log.read_text(),
+        job("validate", **env).out,
+        job("mirror", "/\x1b[2J\x9b31m", str(tmp_path / "m")).err,
+    ]
+    for text in texts:
+        assert "\\x1b[2J\\x9b31m" in text
+        assert not {"\x1b", "\x9b"} & set(text)
+
+
 def test_no_file_is_made_where_the_kubelet_put_none(tmp_path: Path) -> None:
     path = tmp_path / "none"
     assert job(FORGE_TERMINATION_LOG=str(path)).code == 78

@@ -11,14 +11,14 @@ from typing import Any, Final, TextIO
 
 from job.errors import Problem, SettingsError
 from job.redact import Redactor, redact
-from job.terminal import encodable
+from job.terminal import encodable, harmless
 
 STDIN: Final = "-"
 
 
 def tell(text: str) -> None:
     """A line, or lines, of a command's result."""
-    print(encodable(redact(text), sys.stdout))
+    print(encodable(harmless(redact(text)), sys.stdout))
 
 
 def tell_json(data: Any) -> None:
@@ -28,7 +28,7 @@ def tell_json(data: Any) -> None:
 
 def complain(text: str) -> None:
     """What went wrong; results alone go to stdout."""
-    print(redact(text), file=sys.stderr)
+    print(harmless(redact(text)), file=sys.stderr)
 
 
 def text_of(source: str, where: str) -> str:

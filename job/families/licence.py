@@ -17,6 +17,8 @@ from job.model_name import ModelName
 
 CARD_NAME: Final = "README.md"
 _BLOCK: Final = re.compile(r"\A\s*---\r?\n(.*?)\r?\n---\s*(\r?\n|\Z)", re.DOTALL)
+_NOTHING: Final = ("null", "Null", "NULL", "~")
+"""As YAML writes it."""
 _LARGEST: Final = 1 << 20
 """Bytes of a card that are looked at."""
 
@@ -54,8 +56,9 @@ def _from_card(card: Path) -> Licence | None:
         return None
     block = _BLOCK.match(text)
     try:
-        fields = yaml.safe_load(block[1]) if block else None
-    except yaml.YAMLError:
+        # All values as text: others would have to be sound, and a card may have a date of any kind.
+        fields = yaml.load(block[1], yaml.BaseLoader) if block else None  # noqa: S506
+    except (yaml.YAMLError, RecursionError):
         return None
     if not isinstance(fields, dict) or not (found := _words(fields.get("license"))):
         return None
@@ -66,4 +69,6 @@ def _words(value: Any) -> str | None:
     """One line of text. A card may list several licences."""
     if isinstance(value, list):
         value = value[0] if len(value) == 1 else None
-    return " ".join(value.split())[:200] or None if isinstance(value, str) else None
+    if not isinstance(value, str) or value in _NOTHING:
+        return None
+    return " ".join(value.split())[:200] or None

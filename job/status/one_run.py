@@ -16,7 +16,7 @@ from job.promotion import is_named, promoted_beside
 from job.promotion.gate import PASSED
 from job.redact import redact
 from job.storage import S3_SCHEME, Storage, open_storage
-from job.terminal import BLOCKS, encodable, printable
+from job.terminal import BLOCKS, encodable, harmless, printable
 
 _BAR_WIDTH: Final = 30
 _LABEL_WIDTH: Final = 12
@@ -142,7 +142,8 @@ def _watch(
 
 
 def _say_tried_again(error: Unavailable) -> None:
-    print(f"storage can't be reached, trying again: {error}", file=sys.stderr)
+    told = f"storage can't be reached, trying again: {error}"
+    print(harmless(redact(told)), file=sys.stderr)
 
 
 class _Screen:

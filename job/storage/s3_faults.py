@@ -97,6 +97,12 @@ _PERMISSION_HINT = (
     "the role needs s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "
     "the prefix, s3:ListBucket on the bucket, and s3:GetObjectVersion where it keeps versions"
 )
+_KMS = "KMS."
+"""Begins AWS's codes for a bucket's key that is disabled, about to be deleted, or not there."""
+_KMS_HINT = (
+    "the bucket's KMS key must be there and enabled, and let the role use kms:GenerateDataKey and "
+    "kms:Decrypt"
+)
 _CHECKSUM_HINT = (
     "set AWS_REQUEST_CHECKSUM_CALCULATION=when_supported, as a bucket with Object Lock needs"
 )
@@ -231,6 +237,8 @@ def _refused(code: str, status: int, problem: Problem) -> JobError:
         return AccessDenied(Problem(problem.where, problem.found, "set this machine's clock"))
     if code in _CREDENTIAL_CODES or status == 401:
         return AccessDenied(Problem(problem.where, problem.found, credentials_hint()))
+    if code.startswith(_KMS) or " kms:" in problem.found:
+        return AccessDenied(Problem(problem.where, problem.found, _KMS_HINT))
     if code in _PERMISSION_CODES or status == 403:
         return AccessDenied(Problem(problem.where, problem.found, _PERMISSION_HINT))
     if code in _REGION_CODES or status == 301:

@@ -180,6 +180,31 @@ def test_a_mounted_folder_is_read_once(tmp_path: Path, work_dir: Path) -> None:
     assert [file.path for file in files] == [tmp_path / "b.jsonl", tmp_path / "sub" / "a.jsonl"]
 
 
+def test_linked_folders_are_looked_into_once(tmp_path: Path, work_dir: Path) -> None:
+    """So a volume of several sources has them: `weather -> ..data/weather`."""
+    hidden = tmp_path / "data" / "..2026" / "weather"
+    hidden.mkdir(parents=True)
+    (hidden / "a.jsonl").write_bytes(b"{}\n")
+    folder = tmp_path / "data"
+    (folder / "..data").symlink_to("..2026")
+    (folder / "weather").symlink_to("..data/weather")
+    (folder / "again").symlink_to("weather")
+    (folder / "around").symlink_to(".")
+
+    [file] = fetch([str(folder)], work_dir)
+
+    assert file.source.uri == str(folder / "again" / "a.jsonl")
+
+
+def test_a_link_to_nothing_is_no_data_that_may_be_left_out(tmp_path: Path, work_dir: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jsonl").write_bytes(b"{}\n")
+    (tmp_path / "data" / "b.jsonl").symlink_to("unmounted.jsonl")
+
+    with pytest.raises(SettingsError, match=r"b\.jsonl: is a link to nothing"):
+        fetch([str(tmp_path / "data")], work_dir)
+
+
 def test_a_local_path_that_is_no_data(tmp_path: Path, work_dir: Path) -> None:
     (tmp_path / "a.csv").write_text("a")
     with pytest.raises(SettingsError, match=r"is not a \.jsonl"):

@@ -69,6 +69,19 @@ def test_what_is_asked_for_is_built(asked: Path, monkeypatch: pytest.MonkeyPatch
     assert "BASE_IMAGE=registry.example/python:3.11" in said
 
 
+@pytest.mark.parametrize("name", ["TORCH_INDEX_URL", "SOURCE"])
+def test_no_credentials_get_into_the_history(
+    asked: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    provide("docker")
+    monkeypatch.setenv(name, "https://ci:word@index.example/whl")
+    done = make_image()
+    assert done.returncode == 1
+    assert f"{name} holds credentials" in done.stderr
+    assert "word" not in done.stderr
+    assert not asked.exists()
+
+
 def test_without_a_builder_it_says_so(asked: Path) -> None:
     done = make_image()
     assert done.returncode == 1

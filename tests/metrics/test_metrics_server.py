@@ -334,6 +334,14 @@ def test_push_logs_in_and_logs_no_password(
     assert "ssword9" not in caplog.text
 
 
+def test_a_password_that_ought_to_be_quoted_is_not_logged_either(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not push("http://me:pass/word9@127.0.0.1:9091", metrics, "run-1")
+    assert "were not pushed" in caplog.text
+    assert "word9" not in caplog.text
+
+
 def test_a_real_gateway_holds_the_last_push_of_each_run(
     metrics: Metrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

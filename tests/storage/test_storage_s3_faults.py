@@ -90,7 +90,15 @@ def test_credentials_in_the_endpoint_are_not_shown(
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["nonsense", "http://", "http://user:hunter2@ho st", "ftp://host", "http://h:port"]
+    "endpoint",
+    [
+        "nonsense",
+        "http://",
+        "http://user:hunter2@ho st",
+        "http://user:hunter2/x@host",
+        "ftp://host",
+        "http://h:port",
+    ],
 )
 def test_endpoint_that_is_none(
     aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, endpoint: str
@@ -149,10 +157,15 @@ def test_profile_that_is_not_there(bucket: str, monkeypatch: pytest.MonkeyPatch)
         open_storage(bucket)
 
 
+NO_KEY = "User: arn:aws:sts::1:role/r is not authorized to perform: kms:GenerateDataKey on resource"
+
+
 @pytest.mark.parametrize(
     ("answer", "expected", "says"),
     [
         (s3_error(403, "AccessDenied"), AccessDenied, "s3:PutObject"),
+        (s3_error(403, "AccessDenied", NO_KEY), AccessDenied, "bucket's KMS key"),
+        (s3_error(400, "KMS.DisabledException"), AccessDenied, "bucket's KMS key"),
         (s3_error(403, "SignatureDoesNotMatch"), AccessDenied, "AWS_SECRET_ACCESS_KEY"),
         (s3_error(400, "ExpiredToken"), AccessDenied, "IRSA"),
         (s3_error(403, "RequestTimeTooSkewed"), AccessDenied, "clock"),
@@ -218,6 +231,15 @@ def test_an_endpoint_that_is_a_web_page(interpose: Interpose, bucket: str, tmp_p
 def test_a_listing_that_is_no_xml(interpose: Interpose, bucket: str) -> None:
     interpose(lambda call: Answer(200, b"<html><br></html>", {"Content-Type": "text/html"}))
     with pytest.raises(Unavailable, match="check AWS_ENDPOINT_URL_S3"):
+        list(open_storage(bucket).list())
+
+
+def test_a_listing_that_does_not_say_how_it_goes_on(interpose: Interpose, bucket: str) -> None:
+    """Of a store without ListObjectsV2: a thousand objects would pass for all there are."""
+    first = b"<Contents><Key>a</Key><Size>1</Size><ETag>1</ETag></Contents>"
+    body = b"<ListBucketResult><IsTruncated>true</IsTruncated>" + first + b"</ListBucketResult>"
+    interpose(lambda call: Answer(200, body, {"Content-Type": "application/xml"}))
+    with pytest.raises(SettingsError, match="ListObjectsV2"):
         list(open_storage(bucket).list())
 
 

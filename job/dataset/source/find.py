@@ -163,7 +163,7 @@ def _find_local(uri: str, output_uri: str | None) -> Iterator[Found]:
     with readable(uri):
         if path.is_dir():
             for name in _with_data(uri, without_own(uri, _listed(path), output_uri)):
-                yield _local_file(Path(name))
+                yield _listed_file(Path(name))
         elif not path.exists():
             raise SettingsError(Problem(SETTING, f"{uri}: does not exist"))
         elif not (path.is_file() and uri.endswith(SUFFIXES)):
@@ -179,17 +179,33 @@ def _listed(folder: Path) -> list[str]:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Relative names of all files. Kubernetes keeps what it mounts in '..data', under links."""
+    """Relative names of all files, and of links to nothing. Kubernetes keeps what it mounts in
+    '..data', under links: to files, and to folders, each of which is looked into once."""
 
     def fail(error: OSError) -> None:
         raise error
 
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith("..")]
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        found = Path(parent).stat()
+        if (place := (found.st_dev, found.st_ino)) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith(".."))
         for name in files:
             path = Path(parent, name)
-            if path.is_file():
+            if path.is_file() or (path.is_symlink() and not path.exists()):
                 yield path.relative_to(folder).as_posix()
+
+
+def _listed_file(path: Path) -> Found:
+    """Raises `SettingsError` where it is a link to nothing."""
+    try:
+        return _local_file(path)
+    except FileNotFoundError as error:
+        hint = "mend the link, or remove it"
+        raise SettingsError(Problem(SETTING, f"{path}: is a link to nothing", hint)) from error
 
 
 def _local_file(path: Path) -> Found:
