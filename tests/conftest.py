@@ -16,6 +16,7 @@ from job.storage import Storage, open_storage
 from tests import ceph, stores
 from tests.ceph import CephServer
 from tests.e2e import jobs
+from tests.ports import own_port
 from tests.storage.wire import Interpose, Rule, interposed
 from tests.tiny import build_model
 from tests.zygote import Zygote
@@ -112,6 +113,13 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 def directory(tmp_path: Path) -> Storage:
     """Where the backend makes no difference."""
     return open_storage(str(tmp_path / "out" / "run-1"))
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """One of this machine at which nobody listens, and nobody will."""
+    with own_port() as port:
+        yield port
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -299,6 +300,16 @@ def test_single_pods_on_one_machine_are_not_in_each_others_way() -> None:
     given = wanted({"PET_NPROC_PER_NODE": "2", "PET_MASTER_PORT": "1234"})
     assert given is not None
     assert given.port == 1234
+
+
+def test_the_port_of_a_single_pod_is_its_own_until_rank_0_listens() -> None:
+    """It does only once torch is imported; each connection of the host may be given any port."""
+    node = wanted({"PET_NPROC_PER_NODE": "2"})
+    assert node is not None
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", node.port))
+    with socket.create_server(("127.0.0.1", node.port)):  # with SO_REUSEADDR, as gloo's store
+        pass
 
 
 def test_workers_share_the_cores_unless_somebody_has_said_otherwise(

@@ -11,7 +11,7 @@ import pytest
 
 from job.ledger import read_record
 from job.storage import open_storage
-from tests.e2e.jobs import free_port, run
+from tests.e2e.jobs import run
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,11 @@ CASES = (
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bad_input(job_env: dict[str, str], bucket: str, tmp_path: Path, case: Case) -> None:
-    closed_port = str(free_port())
-
+def test_bad_input(
+    job_env: dict[str, str], bucket: str, tmp_path: Path, case: Case, closed_port: int
+) -> None:
     def filled(text: str) -> str:
-        return text.replace("{bucket}", bucket).replace("{closed_port}", closed_port)
+        return text.replace("{bucket}", bucket).replace("{closed_port}", str(closed_port))
 
     if case.data is not None:
         open_storage(bucket).write("data/rows.jsonl", case.data)
