@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from job.demo.s3_server import S3Server
 from job.storage import Storage, open_storage
@@ -20,6 +21,12 @@ from tests.ports import own_port
 from tests.storage.wire import Interpose, Rule, interposed
 from tests.tiny import build_model
 from tests.zygote import Zygote
+
+# How long an example takes is the machine's business. (In CI the examples are the same each time.)
+settings.register_profile(
+    "at any pace", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("at any pace")
 
 
 @pytest.fixture(autouse=True)
