@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from benchmarks.output import leave
 from job.config import PREFIX
 from job.lifecycle import StopToken
 from job.ranks import Ranks, own_place
-from job.ranks.node import Node
+from job.ranks.node import Node, free_port
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RANKS: Final = 2
@@ -102,9 +101,7 @@ def _of_both(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from tests.tiny import build_model
 
     build_model(folder / "model")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
-    node = Node(1, RANKS, 0, "127.0.0.1", port)
+    node = Node(1, RANKS, 0, "127.0.0.1", free_port())
     command = [sys.executable, "-m", "benchmarks.ranks", f"--found={folder / 'found.json'}"]
     command += [f"--steps={arguments.steps}", f"--pairs={arguments.pairs}"]
     ranks = [

@@ -14,7 +14,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,8 @@ from types import TracebackType
 from typing import Final, Self
 
 import pytest
+
+from job.ranks.node import free_port
 
 _HOST: Final = "127.0.0.1"
 _PROGRAMS: Final = ("ceph-mon", "ceph-mgr", "ceph-osd", "radosgw", "radosgw-admin", "ceph-authtool")
@@ -123,7 +124,7 @@ class _Node:
         self._folder = folder
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._keyring = folder / "keyring"
-        self._ports = [_free_port() for _ in range(3)]
+        self._ports = [free_port() for _ in range(3)]
         for name in ("mon", "osd", "mgr", "rgw", "log"):
             (folder / name).mkdir(parents=True)
         self._conf = folder / "ceph.conf"
@@ -266,12 +267,6 @@ ms bind ipv6 = false
 [client.rgw]
 rgw frontends = beast endpoint={host}:{gateway}
 """
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind((_HOST, 0))
-        return int(found.getsockname()[1])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

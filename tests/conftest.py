@@ -10,15 +10,23 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from job.demo.s3_server import S3Server
 from job.storage import Storage, open_storage
 from tests import ceph, stores
 from tests.ceph import CephServer
 from tests.e2e import jobs
+from tests.ports import own_port
 from tests.storage.wire import Interpose, Rule, interposed
 from tests.tiny import build_model
 from tests.zygote import Zygote
+
+# How long an example takes is the machine's business. (In CI the examples are the same each time.)
+settings.register_profile(
+    "at any pace", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("at any pace")
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +120,13 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 def directory(tmp_path: Path) -> Storage:
     """Where the backend makes no difference."""
     return open_storage(str(tmp_path / "out" / "run-1"))
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """One of this machine at which nobody listens, and nobody will."""
+    with own_port() as port:
+        yield port
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from tests.e2e.jobs import free_port
 from tests.k8s.chart import tool
+from tests.ports import own_port
 
 DEADLINE_SECONDS = 120
 
@@ -23,10 +23,10 @@ DEADLINE_SECONDS = 120
 class Prometheus:
     """Targets may be added while it runs; their labels are those that the PodMonitor gives."""
 
-    def __init__(self, folder: Path, rules: Path | None) -> None:
+    def __init__(self, folder: Path, rules: Path | None, port: int) -> None:
         self._folder = folder
         self._targets: list[dict[str, Any]] = []
-        self.port = free_port()
+        self.port = port
         config = {
             "global": {
                 "scrape_interval": "250ms",
@@ -114,8 +114,8 @@ class Prometheus:
 def prometheus(folder: Path, rules: Path | None = None) -> Iterator[Prometheus]:
     """Started, in an empty `folder`, and stopped at the end."""
     folder.mkdir()
-    server = Prometheus(folder, rules)
-    with (folder / "log").open("w") as log:
+    with own_port() as port, (folder / "log").open("w") as log:
+        server = Prometheus(folder, rules, port)
         process = subprocess.Popen(server.command(), stdout=log, stderr=log)
         try:
             server.wait_until(lambda: server.query("vector(1)") != [], "anything")

@@ -15,8 +15,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.e2e.jobs import free_port
 from tests.k8s.chart import tool
+from tests.ports import own_port
 
 USER = "ml"
 PASSWORD = "pass-word-9"
@@ -28,8 +28,8 @@ DEADLINE_SECONDS = 60
 class Pushgateway:
     """Where it is, and what lies there."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int) -> None:
+        self.port = port
 
     def url(self, password: str = PASSWORD) -> str:
         return f"http://{USER}:{password}@127.0.0.1:{self.port}"
@@ -55,10 +55,10 @@ class Pushgateway:
 def pushgateway(folder: Path) -> Iterator[Pushgateway]:
     """Started, with a log and a configuration in an empty `folder`, and stopped at the end."""
     folder.mkdir()
-    gateway = Pushgateway()
     (folder / "web.yml").write_text(yaml.safe_dump({"basic_auth_users": {USER: _HASHED}}))
     program = tool("prometheus-pushgateway")
-    with (folder / "log").open("w") as log:
+    with own_port() as port, (folder / "log").open("w") as log:
+        gateway = Pushgateway(port)
         process = subprocess.Popen(
             [
                 program,

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,10 +35,11 @@ def shell(line: str, env: dict[str, str]) -> int:
 
 
 @pytest.fixture
-def silent_store() -> Iterator[str]:
+def silent_store() -> Iterator[socket.socket]:
     """It takes requests, and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.settimeout(60)
+        yield server
 
 
 # -- streams --------------------------------------------------------------------------------------
@@ -104,9 +104,10 @@ def test_what_nobody_foresaw_is_one_line_and_70(env: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_validate_and_leaves_nothing(
-    env: dict[str, str], silent_store: str, tmp_path: Path, number: int, code: int
+    env: dict[str, str], silent_store: socket.socket, tmp_path: Path, number: int, code: int
 ) -> None:
-    store = {"AWS_ENDPOINT_URL_S3": silent_store, "FORGE_OUTPUT_URI": "s3://bucket/out"}
+    url = f"http://127.0.0.1:{silent_store.getsockname()[1]}"
+    store = {"AWS_ENDPOINT_URL_S3": url, "FORGE_OUTPUT_URI": "s3://bucket/out"}
     process = subprocess.Popen(
         [sys.executable, "-m", "job", "validate"],
         cwd=ROOT,
@@ -117,12 +118,11 @@ def test_a_signal_ends_validate_and_leaves_nothing(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     work = tmp_path / "work"
-    until = time.monotonic() + 30
-    while not (work.exists() and list(work.iterdir())) and time.monotonic() < until:
-        time.sleep(0.05)
-    time.sleep(1.0)  # in the request
-    process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    with silent_store.accept()[0] as request:
+        assert request.recv(1)
+        assert list(work.iterdir())
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in err
     assert list(work.iterdir()) == []

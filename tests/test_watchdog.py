@@ -73,14 +73,14 @@ def ends(tmp_path: Path, how: str, grace: str) -> tuple[int, str, str]:
     return code, words.read_text() if words.exists() else "", log.read_text()
 
 
-def test_work_that_does_not_end_is_ended(tmp_path: Path) -> None:
-    code, words, log = ends(tmp_path, "stubborn", "20")
+def test_work_that_does_not_end_is_ended_long_before_the_grace_period(tmp_path: Path) -> None:
+    code, words, log = ends(tmp_path, "stubborn", "3600")
     assert (code, words) == (75, "received SIGTERM")
     assert log.startswith("exit 75: preempted: received SIGTERM")
 
 
 def test_others_who_do_not_answer_leave_time_for_the_last_words(tmp_path: Path) -> None:
-    assert ends(tmp_path, "talks", "20")[:2] == (75, "received SIGTERM")
+    assert ends(tmp_path, "talks", "3600")[:2] == (75, "received SIGTERM")
 
 
 def test_last_words_have_time_where_nobody_wants_the_pod(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.jobs import DEADLINE_SECONDS, free_port
+from tests.e2e.jobs import DEADLINE_SECONDS
+from tests.ports import own_port
 
 _BLOCK = 32768
 """Bytes, in LevelDB's log format, which W&B's files have after seven bytes of their own."""
@@ -41,7 +42,11 @@ class MlflowServer:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
-    port = free_port()
+    with own_port() as port:
+        yield from _mlflow_server(folder, port)
+
+
+def _mlflow_server(folder: Path, port: int) -> Iterator[MlflowServer]:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -84,7 +85,8 @@ class Zygote:
         trace: TracebackType | None,
     ) -> None:
         for pid in set(self._started) - self._codes.keys():
-            os.kill(pid, 9)
+            with suppress(ProcessLookupError):  # it has ended, and was not spoken of yet
+                os.kill(pid, signal.SIGKILL)
         self._process.kill()
         self._process.communicate()
 

@@ -13,6 +13,7 @@ from typing import Final
 from job.errors import JobError, Problem, SettingsError
 
 _PORT: Final = 29500
+_held: Final[list[socket.socket]] = []
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,19 @@ def _node_rank(environ: Mapping[str, str], nodes: int) -> int:
 
 def free_port() -> int:
     """Nobody else has to know it: two runs on one machine, or its network, are not in each other's
-    way. (One that is taken before rank 0 listens ends as any port that is taken.)"""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    way. It is held as long as this process lives: rank 0 listens only seconds later."""
+    _held.append(held_port())
+    return int(_held[-1].getsockname()[1])
+
+
+def held_port() -> socket.socket:
+    """A port of its own, at which nobody listens. The kernel gives it to no one who asks for any,
+    as every connection does, and who is told it may listen there with SO_REUSEADDR, which servers
+    set."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def local_processes(environ: Mapping[str, str]) -> int:

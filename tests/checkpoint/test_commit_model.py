@@ -112,5 +112,7 @@ class CommitMachine(Interleaving):
             self._temporary.cleanup()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # its threads take turns, each when the machine has time for it
 def test_what_is_listed_is_whole_and_stays() -> None:
     run_state_machine_as_test(CommitMachine, settings=model_settings(150, 60))

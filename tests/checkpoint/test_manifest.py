@@ -254,7 +254,8 @@ def test_faults_of_the_storage_say_nothing_of_the_folder(
 
 @given(data=st.data())
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 def test_any_changed_byte_of_any_file_is_noticed(tmp_path: Path, data: st.DataObject) -> None:
     root, made = tmp_path / "store", tmp_path / "made"

@@ -63,7 +63,7 @@ def test_loss_on_all_trains_every_token(chatml: ChatFormat) -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     system=texts, turns=st.lists(st.tuples(texts, texts.filter(str.strip)), min_size=1, max_size=4)
 )

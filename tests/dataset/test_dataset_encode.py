@@ -68,7 +68,7 @@ _ODD = [
 ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(data=st.data())
 def test_the_same_as_the_whole(tokenizer: Tokenizer, data: st.DataObject) -> None:
     added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]

@@ -211,7 +211,7 @@ _TEXTS = st.text(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     family=st.sampled_from(sorted(FAMILIES)),
     system=st.none() | _TEXTS,

@@ -108,7 +108,7 @@ def _both_ways(file: DataFile) -> list[tuple[Row | RejectedRow, Row | RejectedRo
         return list(zip(quick, read_rows([file]), strict=True))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(row=rows)
 def test_the_quick_way_accepts_only_what_the_careful_one_does_and_as_the_same(
     row: dict[str, Any], tmp_path_factory: pytest.TempPathFactory

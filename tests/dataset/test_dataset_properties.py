@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from job.dataset import RejectedRow, Row, read_rows
@@ -21,9 +21,7 @@ from tests.dataset.standin_families import FAMILIES, chat_format, tokenizer_of
 
 RawRow: TypeAlias = dict[str, Any]
 
-SLOWLY: Final = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+SLOWLY: Final = settings(max_examples=60)
 
 
 def read(*rows: RawRow) -> list[Row | RejectedRow]:

@@ -277,7 +277,7 @@ shared_turns = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     line=st.fixed_dictionaries({"messages": st.lists(turns)}, optional={"tools": json_values})
     | st.fixed_dictionaries(

@@ -324,7 +324,7 @@ schemas = st.fixed_dictionaries(
 calls = st.dictionaries(names, scalars | st.lists(scalars, max_size=2), max_size=3)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(parameters=schemas, arguments=calls)
 def test_the_quick_looks_agree_with_the_validator(
     parameters: dict[str, Any], arguments: dict[str, Any]

@@ -159,7 +159,7 @@ lines = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(raw=st.lists(lines, min_size=1, max_size=5))
 def test_a_row_is_judged_alike_alone_among_others_and_the_exact_way(
     raw: list[bytes], tmp_path_factory: pytest.TempPathFactory

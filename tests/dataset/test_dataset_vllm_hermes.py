@@ -158,7 +158,7 @@ _VALUES = st.recursive(
 _ARGUMENTS = st.dictionaries(st.text('abc"\\{ñ\n', min_size=1, max_size=8), _VALUES, max_size=3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arguments=st.lists(_ARGUMENTS, min_size=1, max_size=3), text=st.sampled_from([None, "Ok."]))
 def test_arguments_survive_whatever_they_are(
     arguments: list[dict[str, Any]], text: str | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from job.promotion.gate import PASSED
 from job.ranks import PeerLost, Place
 from job.storage import open_storage
 from job.watchdog import Watch
+from tests.ports import own_port
 
 ALL_RANKS = pytest.mark.parametrize("rank", [0, 1])
 
@@ -55,16 +55,15 @@ def damaged(settings: Settings) -> Settings:
 
 def started_alone(settings: Settings, rank: int = 0) -> object:
     """How that rank of two ends."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
     stop = StopToken()
-    return together.run_together(
-        settings,
-        Place(rank, 2, 0, 1, rank, "127.0.0.1", port),
-        stop=stop,
-        context=LogContext("run", interactive=False),
-        watch=Watch(stop, lambda cause: pytest.fail(str(cause))),
-    )
+    with own_port() as port:
+        return together.run_together(
+            settings,
+            Place(rank, 2, 0, 1, rank, "127.0.0.1", port),
+            stop=stop,
+            context=LogContext("run", interactive=False),
+            watch=Watch(stop, lambda cause: pytest.fail(str(cause))),
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from job.lifecycle import StopToken
 from job.ranks import End, PeerLost, Place, meeting
 from job.ranks import group as grouping
 from job.ranks.pulse import Pulse
-from tests.e2e.jobs import free_port
+from tests.ports import own_port
 
 
 def _place(rank: int, port: int) -> Place:
@@ -24,8 +25,9 @@ def _place(rank: int, port: int) -> Place:
 
 
 @pytest.fixture
-def port() -> int:
-    return free_port()
+def port() -> Iterator[int]:
+    with own_port() as port:
+        yield port
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -169,29 +170,37 @@ def test_rank_0s_time_is_that_of_the_settings(
 
 
 ALONE_SINCE = """
-    import os, signal, sys, time
+    import os, pathlib, signal, sys, time
     from job.ranks.released import release
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+    over = pathlib.Path({over!r})
     if os.environ["RANK"] == "1":
+        while not over.exists():
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     {said}
+    over.touch()
+    {then}
     time.sleep(3)
 """
 """Rank 0 needs no more than these seconds for what it does after training."""
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("said", "then", "expected"),
     [
-        ("release()", "(0, '')"),
-        ("", "(70, 'worker 1 was killed by SIGKILL')"),
-        ("release(); os.kill(os.getpid(), 9)", "(70, 'worker 0 was killed by SIGKILL')"),
-        ("release(); sys.exit(80)", "(80, '')"),
+        ("release()", "", "(0, '')"),
+        ("", "", "(70, 'worker 1 was killed by SIGKILL')"),
+        ("release()", "os.kill(os.getpid(), 9)", "(70, 'worker 0 was killed by SIGKILL')"),
+        ("release()", "sys.exit(80)", "(80, '')"),
     ],
 )
-def test_once_training_is_over_rank_0_is_the_run(said: str, expected: str) -> None:
+def test_once_training_is_over_rank_0_is_the_run(
+    tmp_path: Path, said: str, then: str, expected: str
+) -> None:
     """Nobody ends its evaluation because another one is gone, and the pod ends as it does."""
-    launcher = _launcher(ALONE_SINCE.format(said=said), follow_seconds=0.2)
+    worker = ALONE_SINCE.format(over=str(tmp_path / "over"), said=said, then=then)
+    launcher = _launcher(worker, follow_seconds=0.2)
     assert launcher.communicate(timeout=50)[0].strip() == expected
 
 
@@ -299,6 +308,16 @@ def test_single_pods_on_one_machine_are_not_in_each_others_way() -> None:
     given = wanted({"PET_NPROC_PER_NODE": "2", "PET_MASTER_PORT": "1234"})
     assert given is not None
     assert given.port == 1234
+
+
+def test_the_port_of_a_single_pod_is_its_own_until_rank_0_listens() -> None:
+    """It does only once torch is imported; each connection of the host may be given any port."""
+    node = wanted({"PET_NPROC_PER_NODE": "2"})
+    assert node is not None
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", node.port))
+    with socket.create_server(("127.0.0.1", node.port)):  # with SO_REUSEADDR, as gloo's store
+        pass
 
 
 def test_workers_share_the_cores_unless_somebody_has_said_otherwise(

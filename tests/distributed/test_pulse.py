@@ -12,7 +12,10 @@ from job.ranks.ends import End
 from job.ranks.pulse import END, Pulse
 
 class Store(dict):
-    def set(self, key, value): self[key] = value.encode()
+    beats = 0
+    def set(self, key, value):
+        self[key] = value.encode()
+        self.beats += 1
     def check(self, keys): return all(key in self for key in keys)
     def add(self, key, number): return number
 
@@ -21,7 +24,8 @@ stop.install()
 store = Store({END: End(1, int(sys.argv[1]), "of its own").dump().encode()})
 pulse = Pulse(store, 0, (), stop, lambda cause: None, timeout_seconds=60)
 try:
-    threading.Event().wait(3)
+    while store.beats < 3:  # the end is heard at the first
+        threading.Event().wait(0.1)
 except BaseException as error:
     stop.leaving()
     print(type(error).__name__, error.exit_code, stop.signalled)

@@ -13,7 +13,7 @@ import pytest
 
 from job.training import TrainingData
 from tests.distributed.rank import COMPARED
-from tests.e2e.jobs import free_port
+from tests.ports import own_port
 from tests.training.runs import Outcome, made_data, run
 
 _SECONDS = 240
@@ -27,10 +27,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
 @pytest.fixture(scope="module")
 def ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two ranks saw of all trainings."""
-    folder, port = tmp_path_factory.mktemp("ranks"), free_port()
+    folder = tmp_path_factory.mktemp("ranks")
+    with own_port() as port:
+        _train_on_both(tiny_model, folder, port)
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+
+
+def _train_on_both(model: Path, folder: Path, port: int) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.distributed.rank", str(tiny_model), str(folder)],
+            [sys.executable, "-m", "tests.distributed.rank", str(model), str(folder)],
             env={
                 **os.environ,
                 "RANK": str(rank),
@@ -49,7 +55,6 @@ def ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[di
         for process in processes:
             process.kill()
             process.wait()
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
 
 
 def _losses(seen: dict[str, Any], name: str = "losses") -> dict[int, float]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from job.ranks.node import held_port
 from tests.zygote import Forked, Zygote
 
 DEADLINE_SECONDS = 240
@@ -66,7 +65,8 @@ class JobProcess:
         netns: Path | None = None,
     ) -> None:
         """`netns` is a network namespace, for one that comes from the fork server."""
-        self.port = free_port()
+        self._held = held_port()
+        self.port = int(self._held.getsockname()[1])
         self._log = log
         self._file = log.open("w")
         env = {**os.environ, "FORGE_METRICS_PORT": str(self.port), **env}
@@ -126,14 +126,18 @@ class JobProcess:
     def ended(self) -> Ended:
         """Wait for its end."""
         code = self._process.wait(DEADLINE_SECONDS)
-        self._file.close()
+        self._close()
         return Ended(code, self._log.read_text())
 
     def kill(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
         self._file.close()
+        self._held.close()
 
 
 @contextmanager
@@ -158,12 +162,3 @@ def run(env: Mapping[str, str], log: Path, *arguments: str) -> Ended:
     """Start the job and wait for its end."""
     with started(env, log, *arguments) as job:
         return job.ended()
-
-
-def free_port() -> int:
-    """Below those that the kernel gives to whoever asks for any, such as gloo's connections."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from job.ledger import read_record
+from job.ledger import Ledger, read_record
 from job.storage import open_storage
-from tests.e2e.jobs import free_port, run
+from tests.e2e.jobs import run
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,11 @@ CASES = (
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bad_input(job_env: dict[str, str], bucket: str, tmp_path: Path, case: Case) -> None:
-    closed_port = str(free_port())
-
+def test_bad_input(
+    job_env: dict[str, str], bucket: str, tmp_path: Path, case: Case, closed_port: int
+) -> None:
     def filled(text: str) -> str:
-        return text.replace("{bucket}", bucket).replace("{closed_port}", closed_port)
+        return text.replace("{bucket}", bucket).replace("{closed_port}", str(closed_port))
 
     if case.data is not None:
         open_storage(bucket).write("data/rows.jsonl", case.data)
@@ -141,6 +141,18 @@ def test_the_record_says_why_a_run_failed(
     assert "data/rows.jsonl:1" in found[0].attempts[0].reason
     report, _ = storage.read("dataset/report.json")
     assert b'"line": 1' in report
+
+
+def test_a_run_that_goes_nowhere_is_given_up_before_it_costs_anything(
+    job_env: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
+    storage = open_storage(f"{bucket}/out/run")
+    for _ in range(2):
+        earlier = Ledger.claim(storage, "run", version="1", conditional_writes=True)
+        earlier.close("preempted", 75, "received SIGTERM")
+    ended = run(job_env | {"FORGE_MAX_ATTEMPTS_WITHOUT_PROGRESS": "2"}, tmp_path / "log")
+    assert ended.code == 70, ended.log
+    assert "2 attempts in a row: ended at step 0, where they began" in ended.log
 
 
 def test_a_port_that_is_taken(job_env: dict[str, str], tmp_path: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 
+from job.demo.s3_server import S3Server
 from job.ledger import read_record
 from job.storage import open_storage
 from tests.e2e.jobs import started
+from tests.storage.wire import Call, interposed
 
 
 @pytest.mark.parametrize(
@@ -25,17 +28,29 @@ from tests.e2e.jobs import started
     ],
 )
 @pytest.mark.timeout(600)
-def test_sigterm_ends_with_75(job_env: dict[str, str], tmp_path: Path, phase: str) -> None:
-    log = Path(job_env["FORGE_TERMINATION_LOG"])
+def test_sigterm_ends_with_75(
+    s3_server: S3Server, job_env: dict[str, str], tmp_path: Path, phase: str
+) -> None:
+    log, sent = Path(job_env["FORGE_TERMINATION_LOG"]), threading.Event()
     log.touch()
-    env = job_env | {"FORGE_MAX_STEPS": "4", "FORGE_SAVE_STEPS": "1000"}
-    with started(env, tmp_path / "log") as job:
-        if phase == "at once":
-            job.handles_signals()
-        else:
-            job.wait_until(lambda progress: progress.get("phase") == phase)
-        job.signal(signal.SIGTERM)
-        ended = job.ended()
+
+    def held(call: Call) -> None:
+        """The claim, which ends a phase of some requests that nobody may see else."""
+        if phase == "starting" and call.method == "PUT" and "/run.json" in call.path:
+            sent.wait(60)
+
+    steps = {"FORGE_MAX_STEPS": "4" if phase == "evaluation" else "400"}
+    env = job_env | steps | {"FORGE_SAVE_STEPS": "1000", "FORGE_EVAL_MAX_ROWS": "14"}
+    with interposed(s3_server, held) as url:
+        env["AWS_ENDPOINT_URL_S3"] = url
+        with started(env, tmp_path / "log") as job:
+            if phase == "at once":
+                job.handles_signals()
+            else:
+                job.wait_until(lambda progress: progress.get("phase") == phase)
+            job.signal(signal.SIGTERM)
+            sent.set()
+            ended = job.ended()
     assert ended.code == 75, ended.log
     assert log.read_text().startswith("exit 75: preempted: received SIGTERM")
     found = read_record(open_storage(f"{env['FORGE_OUTPUT_URI']}/run"))

@@ -14,10 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from job import trackers
 from job.storage import Storage, open_storage
-from tests.e2e.jobs import free_port, preempted, run, started
+from tests.e2e.jobs import preempted, run, started
+from tests.ports import own_port
 from tests.tracking import MlflowServer, mlflow_server, wandb_records
 
-STEPS = list(range(1, 13))
+STEPS = list(range(1, 31))
 SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "mlflow-password-of-the-test",
     "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
@@ -145,7 +146,7 @@ def test_trackers_that_fail_end_no_run(job_env: dict[str, str], tmp_path: Path) 
     """TensorBoard's folder can't be made: a file lies where it would be. MLflow's server
     takes connections and never answers, W&B's is not there."""
     has("mlflow", "wandb")
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server(("127.0.0.1", 0)) as silent, own_port() as closed:
         env = job_env | {
             "FORGE_REPORT_TO": "tensorboard,mlflow,wandb",
             "FORGE_MAX_STEPS": "2",
@@ -153,7 +154,7 @@ def test_trackers_that_fail_end_no_run(job_env: dict[str, str], tmp_path: Path) 
             f"{silent.getsockname()[1]}",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": "1",
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-            "WANDB_BASE_URL": f"http://127.0.0.1:{free_port()}",
+            "WANDB_BASE_URL": f"http://127.0.0.1:{closed}",
             "WANDB_INIT_TIMEOUT": "3",
             **SECRETS,
         }

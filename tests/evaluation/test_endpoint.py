@@ -122,9 +122,9 @@ def test_refusals_have_their_exit_codes(
     assert len(server.requests) == 1
 
 
-def test_a_server_that_is_not_there_is_unavailable(server: Server) -> None:
+def test_a_server_that_is_not_there_is_unavailable(server: Server, closed_port: int) -> None:
     waits: list[float] = []
-    server.close()
+    server.url = f"http://127.0.0.1:{closed_port}"
     with pytest.raises(Unavailable) as caught:
         asked(server, waits)
     assert len(waits) == 5

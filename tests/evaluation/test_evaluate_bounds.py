@@ -98,9 +98,13 @@ def test_a_server_that_never_answers_what_it_was_asked_is_no_server() -> None:
 
 @pytest.mark.parametrize("threshold", [[], ["--min-exact", "0.5"]])
 def test_a_server_that_is_not_there_is_unavailable_also_when_time_is_over(
-    server: Server, data: Path, threshold: list[str], capsys: pytest.CaptureFixture[str]
+    server: Server,
+    data: Path,
+    threshold: list[str],
+    capsys: pytest.CaptureFixture[str],
+    closed_port: int,
 ) -> None:
-    server.close()
+    server.url = f"http://127.0.0.1:{closed_port}"
     with pytest.raises(Unavailable, match="ConnectError"):
         judge(server, data, "--seconds", "0.001", *threshold)
     assert "judged" not in capsys.readouterr().out

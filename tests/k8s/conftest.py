@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from job.storage import open_storage
-from tests.e2e.jobs import free_port
 from tests.k8s.chart import Manifest, render
+from tests.ports import own_port
 from tests.tiny import write_rows
 
 
 @pytest.fixture
-def release(bucket: str, tiny_model: Path, tmp_path: Path) -> Callable[..., list[Manifest]]:
+def release(
+    bucket: str, tiny_model: Path, tmp_path: Path
+) -> Iterator[Callable[..., list[Manifest]]]:
     """The manifests of a release with these settings on top."""
     rows = write_rows(tmp_path / "rows.jsonl", 70)
     open_storage(bucket).upload("data/rows.jsonl", rows)
@@ -25,10 +27,12 @@ def release(bucket: str, tiny_model: Path, tmp_path: Path) -> Callable[..., list
 
     def rendered(**settings: Any) -> list[Manifest]:
         path = tmp_path / "values.yaml"
-        path.write_text(json.dumps(_values(bucket, tiny_model, tmp_path, settings)))
+        values = _values(bucket, tiny_model, tmp_path, settings)
+        path.write_text(json.dumps(values | {"metrics": {"port": port}}))
         return render(path)
 
-    return rendered
+    with own_port() as port:
+        yield rendered
 
 
 def _values(bucket: str, model: Path, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +47,6 @@ def _values(bucket: str, model: Path, folder: Path, settings: dict[str, Any]) ->
         "modelVolume": {"source": {"emptyDir": {}}, "mountPath": str(model)},
         "scratch": {"mountPath": str(folder / "scratch")},
         "gpu": {"enabled": False},
-        "metrics": {"port": free_port()},
         "extraEnv": [{"name": "HF_HUB_OFFLINE", "value": "1"}],
         "settings": {
             "engine": "reference",

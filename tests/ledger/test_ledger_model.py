@@ -32,5 +32,7 @@ class LedgerMachine(Interleaving):
         process.close()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # as in tests/checkpoint/test_commit_model.py
 def test_no_update_is_lost_and_nobody_owns_the_run_twice() -> None:
     run_state_machine_as_test(LedgerMachine, settings=model_settings(300, 40))

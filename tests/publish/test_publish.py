@@ -46,6 +46,14 @@ def test_it_arrives_whole(storage: Storage, folder: Path) -> None:
     }
 
 
+def test_the_manifest_comes_last(directory: Storage, folder: Path) -> None:
+    """Whoever finds one finds what it names, also where a damaged adapter is published anew."""
+    wrapped = Wrapped(directory)
+    published(wrapped, claim(wrapped), folder)
+    sent = [key for verb, key in wrapped.calls if verb == "upload"]
+    assert (len(sent), sent[-1]) == (3, "adapter/manifest.json")
+
+
 def test_a_candidate_has_a_place_of_its_own(directory: Storage, folder: Path) -> None:
     assert published(directory, claim(directory), folder, promoted=False).key == "candidate/"
     assert list(directory.list("adapter/")) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +16,6 @@ from job.errors import (
 )
 from job.storage import Conflict, NotFound, Storage, open_storage, probe
 from tests.storage.wire import Answer, Call, Interpose, s3_error
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def every_verb(storage: Storage, tmp_path: Path) -> dict[str, JobError]:
@@ -65,9 +59,9 @@ def test_bucket_that_is_not_there(aws_env: dict[str, str], tmp_path: Path) -> No
 
 
 def test_endpoint_that_nobody_serves(
-    aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, closed_port: int
 ) -> None:
-    endpoint = f"http://127.0.0.1:{closed_port()}"
+    endpoint = f"http://127.0.0.1:{closed_port}"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
@@ -77,9 +71,9 @@ def test_endpoint_that_nobody_serves(
 
 
 def test_credentials_in_the_endpoint_are_not_shown(
-    aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    aws_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, closed_port: int
 ) -> None:
-    url = f"http://user:hunter2@127.0.0.1:{closed_port()}"
+    url = f"http://user:hunter2@127.0.0.1:{closed_port}"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 

@@ -88,7 +88,7 @@ def test_a_connection_that_stalls_is_replaced(
     assert content(open_storage(bucket, counts)) == CONTENT
 
     released.set()
-    assert counts.retries == {"GetObject": 1}
+    assert counts.retries["GetObject"] >= 1  # more where the machine itself stalls
 
 
 def test_without_progress_it_gives_up(interpose: Interpose, bucket: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -102,11 +103,18 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *of: Any) -> None:
+        """A client that hangs up is no news, least of all in the output of the test after it."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(*of)
+
+
 @contextmanager
 def interposed(server: S3Server, rule: Rule) -> Iterator[str]:
     upstream = urlsplit(server.endpoint_url).netloc
     handler = type("Handler", (_Handler,), {"rule": staticmethod(rule), "upstream": upstream})
-    between = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    between = _Server(("127.0.0.1", 0), handler)
     threading.Thread(target=between.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{between.server_port}"
