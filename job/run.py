@@ -151,7 +151,7 @@ def _stages(run: Run) -> RunRecord:
         _log.info("besides the adapter there will be made: %s", ", ".join(wanted))
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins, settings.output_uri)
     tell_sources(run, files, model)
-    data = prepare_data(run, files, model)
+    data, reading = prepare_data(run, files, model)
 
     engine = choose_engine(settings.engine, settings.trusts_model, record.had_card)
     metrics.engine_chosen(engine.name)
@@ -168,7 +168,7 @@ def _stages(run: Run) -> RunRecord:
     trained = train_model(run, engine, loaded, data, restored, judge, accepted, changed)
 
     metrics.phase("evaluation")
-    evaluation = evaluate_model(run, engine, loaded, model.chat, data)
+    evaluation = evaluate_model(run, engine, loaded, model.chat, reading)
 
     metrics.phase("publishing")
     return publish_adapter(run, model, loaded, data, trained, evaluation)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from job.dataset import ChatFormat, Row, distinct_turns, groups_of
 from job.dataset.rows.secrets import mask_secrets
 from job.evaluation.calls import expected_calls, score
-from job.evaluation.document import Turn
+from job.evaluation.document import Turn, repeated
 from job.evaluation.forms import Form
 
 MAX_NEW_TOKENS: Final = 512
@@ -40,6 +40,8 @@ class Reading:
     """The template writes the calls of `tool_calls` in a form that is not known."""
     lengths: list[tuple[int, int]]
     """Tokens that each of `turns` thinks and says."""
+    repeated: int
+    """Turns of the rows that are left out, as each is the same as one of those above."""
 
     @property
     def calls(self) -> list[Turn]:
@@ -93,11 +95,6 @@ class Reading:
         shown = said if len(said) <= _SHOWN else said[:_SHOWN] + "…"
         return f"{self._why()}; first: {_where(self._first)}: {shown!r}"
 
-    def repeated(self, rows: Sequence[Row]) -> int:
-        """Turns of `rows`, of which this is, that are the same as one that counts."""
-        every = sum(len(row.assistant_turns) for row in rows)
-        return every - len(self.turns) - len(self.unread)
-
     def notices(self) -> Iterator[str]:
         """What the user should know, a line each."""
         if self.unread:
@@ -139,6 +136,7 @@ def read_turns(chat: ChatFormat, rows: Sequence[Row]) -> Reading:
         unread=[turn for turn, fine in zip(told, readable, strict=True) if not fine],
         unknown=unknown,
         lengths=[tokens[i] for i in kept],
+        repeated=repeated(rows, turns),
     )
 
 
