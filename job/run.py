@@ -229,7 +229,7 @@ def _committed(
 ) -> Callable[[Committed], None]:
     """What the uploader's thread calls for each checkpoint that is durable."""
 
-    def told(committed: Committed) -> None:
+    def on_committed(committed: Committed) -> None:
         metrics.checkpoint_committed(
             committed.checkpoint.step,
             committed.checkpoint.bytes,
@@ -239,7 +239,7 @@ def _committed(
         if not stop.requested:  # the grace period is for what can't be trained again
             trackers.upload_files(storage, own_dir, attempt)
 
-    return told
+    return on_committed
 
 
 @contextmanager

@@ -129,12 +129,12 @@ def train(
     return TrainingResult(
         step=state.global_step,
         epoch=state.epoch or 0.0,
-        history=[entry for entry in state.log_history if _is_told(entry)],
+        history=[entry for entry in state.log_history if _belongs_to_history(entry)],
         totals=callback.totals,
     )
 
 
-def _is_told(entry: dict[str, Any]) -> bool:
+def _belongs_to_history(entry: dict[str, Any]) -> bool:
     """Of a step or an evaluation, not the Trainer's sums at its end."""
     return "loss" in entry or any(name.startswith("eval_") for name in entry)
 
@@ -155,12 +155,12 @@ def _loop(trainer: Any, resume_from: Path | None) -> None:
             return
         if fit is None:
             raise OutOfGpuMemory(Problem("GPU", found, _NO_MEMORY))
-        _log.warning("%s; going on with %s", found, _said(fit))
+        _log.warning("%s; going on with %s", found, _in_words(fit))
         shrink(trainer, fit)
         restore_random_state(randomness)
 
 
-def _said(fit: Fit) -> str:
+def _in_words(fit: Fit) -> str:
     return f"{fit.per_device_train_batch_size} × {fit.gradient_accumulation_steps} conversations"
 
 
@@ -221,7 +221,7 @@ def _translated_errors(
         if fit is None:
             raise OutOfGpuMemory(Problem("GPU", str(error), _NO_MEMORY)) from error
         observer.fitted(fit)
-        hint = f"the next attempt goes on from the last checkpoint with {_said(fit)}"
+        hint = f"the next attempt goes on from the last checkpoint with {_in_words(fit)}"
         raise MicroBatchTooLarge(Problem("GPU", str(error), hint)) from error
     except (OSError, RuntimeError, SafetensorError) as error:
         if not _out_of_disk(error, output_dir):

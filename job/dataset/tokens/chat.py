@@ -118,7 +118,7 @@ class ChatFormat:
         for places in sharing.values():
             group = [self._as_shown(rows[i]) for i in places]
             results |= zip(places, self._group(group, max_seq_length, alive), strict=True)
-        return [self._told_of(row, results[i]) for i, row in enumerate(rows)]
+        return [self._as_in_data(row, results[i]) for i, row in enumerate(rows)]
 
     def encode(self, batch: Sequence[Rendered], loss_on: LossOn) -> Encoded:
         """Tokens and labels; some hundred conversations at a time keep every core busy."""
@@ -128,7 +128,7 @@ class ChatFormat:
         """The row with tool answers as the template is to be given them."""
         return bare_row(row) if self._template.tags_results else row
 
-    def _told_of(self, row: Row, result: Rendered | RowRefused) -> Rendered | RowRefused:
+    def _as_in_data(self, row: Row, result: Rendered | RowRefused) -> Rendered | RowRefused:
         if isinstance(result, RowRefused) and self._template.tags_results:
             return in_terms_of(row, result)
         return result
