@@ -21,6 +21,7 @@ from job.errors import MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, Problem
 from job.garbage import collect_usually
 from job.ledger import refuse_too_late
 from job.lifecycle import StopToken
+from job.profiles import Hyperparameters
 from job.ranks import ALONE, Ranks
 from job.storage import disk_is_full
 from job.training.build import TrainingData, build_trainer, training_arguments
@@ -100,13 +101,8 @@ def train(
     )
     arguments = training_arguments(hyperparameters, settings, output_dir, evaluates=evaluates)
     arguments |= engine.training_arguments()
+    decisive = _decisive(arguments, hyperparameters, settings, validation_changed)
     with ranks.explained():
-        decisive = arguments | {
-            "hyperparameters": hyperparameters,
-            "early_stopping_patience": settings.early_stopping_patience,
-            "eval_generate_every": settings.eval_generate_every,
-            "validation_changed": validation_changed,
-        }
         refuse_other_inputs(ranks, data.train, data.evaluation, loaded.model, decisive)
     try_out = TryOut(data.train, hyperparameters.optim, observer.fitted, ranks)
     trainer = build_trainer(engine, loaded, data, settings, arguments, [try_out, callback], ranks)
@@ -125,12 +121,30 @@ def train(
             _loop(trainer, resume.path if resume else None)
         on_trained()
         stop.check()
-    state = trainer.state
+    return _result(trainer.state, callback.totals)
+
+
+def _decisive(
+    arguments: dict[str, Any],
+    hyperparameters: Hyperparameters,
+    settings: Settings,
+    validation_changed: bool,
+) -> dict[str, Any]:
+    """What all ranks have to train with alike."""
+    return arguments | {
+        "hyperparameters": hyperparameters,
+        "early_stopping_patience": settings.early_stopping_patience,
+        "eval_generate_every": settings.eval_generate_every,
+        "validation_changed": validation_changed,
+    }
+
+
+def _result(state: TrainerState, totals: TrainingState) -> TrainingResult:
     return TrainingResult(
         step=state.global_step,
         epoch=state.epoch or 0.0,
         history=[entry for entry in state.log_history if _belongs_to_history(entry)],
-        totals=callback.totals,
+        totals=totals,
     )
 
 
