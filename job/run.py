@@ -151,7 +151,7 @@ def _stages(run: Run) -> RunRecord:
     )
     if wanted := exports.wanted(settings):
         exports.check(settings, model, run.work_dir)
-        _log.info("besides the adapter there will be made: %s", ", ".join(wanted))
+        _log.info("exports besides the adapter: %s", ", ".join(wanted))
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins, settings.output_uri)
     tell_sources(run, files, model)
     data, reading = prepare_data(run, files, model)

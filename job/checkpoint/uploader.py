@@ -267,7 +267,7 @@ class CheckpointUploader:
 
     def _failed(self, error: JobError) -> None:
         self._on_failure("unavailable" if isinstance(error, Unavailable) else type(error).__name__)
-        _log.warning("checkpoint upload failed, is tried again while training goes on: %s", error)
+        _log.warning("checkpoint upload failed and is retried while training goes on: %s", error)
 
     def _pause(self, seconds: float) -> None:
         """Raises `Cancelled` when the upload that failed is not wanted any more."""

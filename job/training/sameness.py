@@ -13,7 +13,7 @@ from job.dataset import Samples
 from job.errors import JobError, Problem, SettingsError
 from job.ranks import Ranks
 
-_SETTINGS_HINT = "give every pod the same environment, and the same kind of card"
+_SETTINGS_HINT = "give every pod the same environment, and the same kind of GPU"
 _FILES_HINT = "same image, same files?"
 
 _OWN_ARGUMENTS = ("output_dir", "report_to")

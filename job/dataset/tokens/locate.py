@@ -76,7 +76,7 @@ class Locator:
             return len(prefix) + len(self._template.opening)
         raise RowRefused(
             f"messages[{index}]",
-            "the chat template shows what comes before this turn otherwise once the conversation "
+            "the chat template shows what comes before this turn differently once the conversation "
             "goes on",
             "what is trained would not be what the model reads; end the row before, or split it",
         )
@@ -147,8 +147,8 @@ class Locator:
             reason = f"holds '{token}', which the chat template puts around turns"
             hint = "give the plain text of each turn, not a rendered conversation"
             return RowRefused(path, reason, hint)
-        reason = f"holds '{token}', which the tokenizer reads as a token that steers the model"
-        return RowRefused(path, reason, "take it out, or spell it in another way")
+        reason = f"holds '{token}', which the tokenizer reads as a special token"
+        return RowRefused(path, reason, "remove it, or spell it in another way")
 
 
 def _any_of(tokens: Iterable[str]) -> re.Pattern[str]:
