@@ -10,7 +10,6 @@ import sys
 import tempfile
 import termios
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -176,20 +175,24 @@ def test_a_damaged_record_is_said_to_be_one(tmp_path: Path, content: bytes) -> N
         status(str(tmp_path), out=io.StringIO())
 
 
-def test_watch_ends_with_the_run_and_prints_changes_only(tmp_path: Path) -> None:
+def test_watch_ends_with_the_run_and_prints_changes_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store(str(tmp_path), a_record())
+    pauses: list[float] = []
 
-    def finish() -> None:
-        time.sleep(0.3)
-        record = a_record()
-        record.status = "succeeded"
-        store(str(tmp_path), record)
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            record = a_record()
+            record.status = "succeeded"
+            store(str(tmp_path), record)
 
-    threading.Thread(target=finish).start()
+    monkeypatch.setattr("job.status.one_run.time.sleep", pause)
     out = io.StringIO()
     assert status(str(tmp_path), as_json=True, watch=True, out=out, interval_seconds=0.02) == 0
     shown = [json.loads(line)["status"] for line in out.getvalue().splitlines()]
-    assert shown == ["running", "succeeded"]
+    assert (shown, pauses) == (["running", "succeeded"], [0.02] * 3)
 
 
 @pytest.mark.parametrize(
