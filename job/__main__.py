@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "run":
         return _launch_or_run()
     with _ended_by_sigterm():
-        return _answered(command, arguments)
+        return _run_command(command, arguments)
 
 
 def _launch_or_run() -> int:
@@ -50,25 +50,25 @@ def _launch_or_run() -> int:
     try:
         stop.install()
         with stop.told_apart():
-            return _launched(stop)
+            return _start(stop)
     except (SettingsError, Stopped) as error:
-        return _told(error.exit_code, f"{error.title}: {error}")
+        return _end_early(error.exit_code, f"{error.title}: {error}")
     except Exception as error:
         logging.getLogger("job").debug("the workers can't be started", exc_info=True)
-        return _told(JobError.exit_code, _unforeseen(error))
+        return _end_early(JobError.exit_code, _unexpected(error))
 
 
-def _told(code: int, message: str) -> int:
+def _end_early(code: int, message: str) -> int:
     complain(message)
     _write_termination_message(code, message, {})
     return code
 
 
-def _unforeseen(error: Exception) -> str:
+def _unexpected(error: Exception) -> str:
     return f"{JobError.title}: {type(error).__name__}: {error}"
 
 
-def _launched(stop: StopToken) -> int:
+def _start(stop: StopToken) -> int:
     from job.ranks.launch import launch
     from job.ranks.node import wanted
 
@@ -97,7 +97,7 @@ def _run(stop: StopToken) -> int:
         logging.getLogger("job").exception("out of memory")
     except Exception as error:
         stop.settle()
-        code, message = JobError.exit_code, _unforeseen(error)
+        code, message = JobError.exit_code, _unexpected(error)
         logging.getLogger("job").exception("unexpected error (exit code %d)", code)
     else:
         stop.settle()
@@ -130,18 +130,18 @@ def _configured_run(stop: StopToken, watch: Watch) -> str:
     if place is None:
         from job.run import run_job
 
-        return _said(run_job(settings, stop=stop, context=context, watch=watch))
+        return _success(run_job(settings, stop=stop, context=context, watch=watch))
     from job.distributed.rank import run_together
 
     result = run_together(settings, place, stop=stop, context=context, watch=watch)
-    return result if isinstance(result, str) else _said(result)
+    return result if isinstance(result, str) else _success(result)
 
 
-def _said(result: RunResult) -> str:
+def _success(result: RunResult) -> str:
     return f"succeeded: step {result.step}, adapter at {result.adapter_uri}"
 
 
-def _answered(command: str, arguments: argparse.Namespace) -> int:
+def _run_command(command: str, arguments: argparse.Namespace) -> int:
     """The exit code of a command that is no run; its errors are told here."""
     try:
         with told_apart(lambda reason: isinstance(reason, (SystemExit, KeyboardInterrupt))):
@@ -155,7 +155,7 @@ def _answered(command: str, arguments: argparse.Namespace) -> int:
         return error.exit_code
     except Exception as error:
         logging.getLogger("job").debug("the command %s broke", command, exc_info=True)
-        complain(_unforeseen(error))
+        complain(_unexpected(error))
         return JobError.exit_code
     return code
 
@@ -163,14 +163,14 @@ def _answered(command: str, arguments: argparse.Namespace) -> int:
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
     """By an exception, so that no process, thread or file is left behind. A run has its own way."""
-    before = signal.signal(signal.SIGTERM, _end)
+    before = signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
+def _on_sigterm(number: int, _frame: FrameType | None) -> NoReturn:
     signal.signal(number, signal.SIG_IGN)  # a second one doesn't cut the cleaning up short
     sys.exit(128 + number)
 

@@ -1,4 +1,5 @@
-"""The batch job from top to bottom: the only place that builds concrete objects.
+"""The batch job from top to bottom: with `job.stages.opening` the only place that builds concrete
+objects.
 
     storage probed → attempt claimed → data fetched, checked, masked, split → fingerprint agreed
     → newest sound checkpoint restored → model loaded → trained → evaluated → adapter published
@@ -11,14 +12,12 @@ Everything that a CPU can refuse comes before the model's weights are fetched. T
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from job import exports, trackers
-from job.checkpoint import CheckpointUploader, Committed, Grace
+from job import exports
 from job.config import Settings
 from job.dataset import fetch
 from job.engines import choose_engine, prepare_environment
@@ -26,7 +25,6 @@ from job.errors import JobError
 from job.ledger import (
     FINISHED,
     Heartbeat,
-    Ledger,
     RunRecord,
     give_up_without_progress,
     read_record,
@@ -35,7 +33,6 @@ from job.lifecycle import StopToken
 from job.logs import LogContext
 from job.metrics import BuildInfo, Health, Metrics, MetricsServer
 from job.model import look_at, recorded_revision
-from job.promotion import check_promotion
 from job.ranks import JoinedRanks
 from job.stages import fingerprint
 from job.stages.agreement import agree_on_fingerprint, validation_changed
@@ -45,12 +42,13 @@ from job.stages.data import prepare_data
 from job.stages.evaluation import evaluate_model, judge_of
 from job.stages.finished import already_finished
 from job.stages.handover import tell_sources, tell_start
-from job.stages.monitor import Monitor, OnProgress
+from job.stages.monitor import OnProgress
+from job.stages.opening import claim_run
 from job.stages.publishing import publish_adapter
 from job.stages.report import report_failure
 from job.stages.training import load_model, restore, train_model
-from job.stages.workdir import attempt_name, work_dir
-from job.storage import Storage, open_storage, probe
+from job.stages.workdir import work_dir
+from job.storage import Storage, open_storage
 from job.version import __version__
 from job.watchdog import Watch
 
@@ -105,28 +103,33 @@ def run_job(
             size = ranks.size if ranks else 1
             if found and (record := already_finished(settings, storage, found, folder, size)):
                 return _result(record, storage)
-            run = _claim(
+            run = claim_run(
                 settings, folder, storage, metrics, stop, context, on_progress, was_finished, ranks
             )
             if watch is not None:
                 watch.last_words = last_words(run.ledger, run.uploader, metrics, stop)
                 watch.progress = metrics.progress
             with _background(run):
-                try:
-                    with stop.told_apart():
-                        record = _stages(run)
-                except BaseException as error:
-                    end = close_attempt(run.ledger, run.uploader, metrics, stop, error)
-                    report_failure(run, end)
-                    end_trackers(run, getattr(end, "exit_code", JobError.exit_code))
-                    farewell(settings, metrics, stop, end)
-                    if end is not error:
-                        raise end from error
-                    raise
+                record = _attempt(run)
             end_trackers(run, 0)
             metrics.ending(0)
             farewell(settings, metrics, stop)
             return _result(record, storage)
+
+
+def _attempt(run: Run) -> RunRecord:
+    """All stages; where they end otherwise than by finishing the run, the record says how."""
+    try:
+        with run.stop.told_apart():
+            return _stages(run)
+    except BaseException as error:
+        end = close_attempt(run.ledger, run.uploader, run.metrics, run.stop, error)
+        report_failure(run, end)
+        end_trackers(run, getattr(end, "exit_code", JobError.exit_code))
+        farewell(run.settings, run.metrics, run.stop, end)
+        if end is not error:
+            raise end from error
+        raise
 
 
 def _stages(run: Run) -> RunRecord:
@@ -148,10 +151,10 @@ def _stages(run: Run) -> RunRecord:
     )
     if wanted := exports.wanted(settings):
         exports.check(settings, model, run.work_dir)
-        _log.info("besides the adapter there will be made: %s", ", ".join(wanted))
+        _log.info("exports besides the adapter: %s", ", ".join(wanted))
     files = fetch(settings.dataset_uri, run.work_dir / "data", metrics, pins, settings.output_uri)
     tell_sources(run, files, model)
-    data = prepare_data(run, files, model)
+    data, reading = prepare_data(run, files, model)
 
     engine = choose_engine(settings.engine, settings.trusts_model, record.had_card)
     metrics.engine_chosen(engine.name)
@@ -168,78 +171,10 @@ def _stages(run: Run) -> RunRecord:
     trained = train_model(run, engine, loaded, data, restored, judge, accepted, changed)
 
     metrics.phase("evaluation")
-    evaluation = evaluate_model(run, engine, loaded, model.chat, data)
+    evaluation = evaluate_model(run, engine, loaded, model.chat, reading)
 
     metrics.phase("publishing")
     return publish_adapter(run, model, loaded, data, trained, evaluation)
-
-
-def _claim(
-    settings: Settings,
-    work_dir: Path,
-    storage: Storage,
-    metrics: Metrics,
-    stop: StopToken,
-    context: LogContext,
-    on_progress: OnProgress | None,
-    was_finished: bool,
-    ranks: JoinedRanks | None,
-) -> Run:
-    conditional_writes = probe(storage)
-    check_promotion(settings)
-    metrics.conditional_writes(conditional_writes)
-    if not conditional_writes:
-        _log.warning(
-            "%s ignores conditional writes: two attempts at once are told apart only by reading "
-            "before writing",
-            storage.uri,
-        )
-    ledger = Ledger.claim(
-        storage.reopened(metrics.bookkeeping),
-        settings.run_id,
-        version=__version__,
-        conditional_writes=conditional_writes,
-        processes=ranks.size if ranks else 1,
-        reopens=was_finished,  # only what we have seen, and found damaged
-    )
-    context.update(attempt=ledger.attempt)
-    progress = ledger.record.progress
-    metrics.attempt(ledger.attempt, step=progress.step, max_steps=progress.max_steps)
-    _log.info("attempt %d at %s", ledger.attempt, storage.uri)
-    grace = Grace(settings.grace_seconds, ledger.record.pace, metrics.grace_needed)
-    own_dir = work_dir / attempt_name(ledger.attempt, ledger.record.created_at)
-    uploader = CheckpointUploader(
-        storage.reopened(metrics),
-        ledger,
-        stop,
-        keep=settings.save_total_limit,
-        needs_best=settings.early_stopping_patience > 0,
-        patience_seconds=settings.storage_patience_seconds,
-        tries=settings.max_upload_failures,
-        grace=grace,
-        on_committed=_committed(metrics, stop, storage, own_dir, ledger.attempt),
-        on_failure=metrics.checkpoint_failed,
-    )
-    monitor = Monitor(metrics, ledger, uploader, grace, context, on_progress)
-    return Run(settings, work_dir, storage, metrics, stop, ledger, uploader, monitor, ranks)
-
-
-def _committed(
-    metrics: Metrics, stop: StopToken, storage: Storage, own_dir: Path, attempt: int
-) -> Callable[[Committed], None]:
-    """What the uploader's thread calls for each checkpoint that is durable."""
-
-    def told(committed: Committed) -> None:
-        metrics.checkpoint_committed(
-            committed.checkpoint.step,
-            committed.checkpoint.bytes,
-            upload_seconds=committed.upload_seconds,
-            commit_seconds=committed.commit_seconds,
-        )
-        if not stop.requested:  # the grace period is for what can't be trained again
-            trackers.upload_files(storage, own_dir, attempt)
-
-    return told
 
 
 @contextmanager

@@ -4,10 +4,7 @@ Training pays for the local write alone. One worker hashes, uploads, commits to 
 retains, at the lowest priority. What can't be mended asks the run to stop, so that the failure
 reappears on the training thread: nothing is swallowed.
 
-A newer checkpoint replaces one that waits. One that is being uploaded is given up for a newer one
-where that makes the newer state durable: see `_is_better_dropped`. Neither happens to the one with
-the lowest validation loss so far, where the run's result depends on it: steps can be trained
-again, but once the run has resumed after it nobody makes that state again.
+Which of several checkpoints goes up is decided in `job.checkpoint.supersede`.
 """
 
 from __future__ import annotations
@@ -17,36 +14,25 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 
 from job.checkpoint.background import step_back
 from job.checkpoint.commit import Change, Changes, Committed, Committer, Local
 from job.checkpoint.grace import Grace
 from job.checkpoint.retain import collect_orphans, delete_files
+from job.checkpoint.supersede import Upload, gives_way, is_best
 from job.errors import JobError, Unavailable
 from job.ledger.ledger import Ledger
 from job.ledger.record import RunRecord
 from job.lifecycle import StopToken
 from job.storage.base import Storage
-from job.storage.cancellation import Cancellation, Cancelled
+from job.storage.cancellation import Cancelled
 from job.storage.patience import Patience
 
 _log = logging.getLogger(__name__)
 
 _HURRIED_PAUSE_SECONDS = 0.5
 """Between two tries once the grace period runs."""
-
-
-@dataclass(frozen=True)
-class _Upload:
-    """The one that is under way."""
-
-    local: Local
-    superseded: threading.Event = field(default_factory=threading.Event)
-    """A newer one is to go instead, at the latest before the next try."""
-    cancellation: Cancellation = field(default_factory=Cancellation)
-    began: float = field(default_factory=time.monotonic)
 
 
 class CheckpointUploader:
@@ -87,7 +73,7 @@ class CheckpointUploader:
         self._needs_best = needs_best
         self._waiting: list[Local] = []
         """Oldest first: the best so far, if it waits, and the newest."""
-        self._upload: _Upload | None = None
+        self._upload: Upload | None = None
         self._working = False
         self._has_committed = False
         self._untidy = True  # an earlier attempt may have left something
@@ -118,7 +104,7 @@ class CheckpointUploader:
             for older in given_up:
                 self._give_up(older)
             self._waiting = [o for o in self._waiting if o not in given_up] + [local]
-            if self._upload is not None and self._is_better_dropped(self._upload, local):
+            if self._upload is not None and self._gives_way(self._upload, local):
                 self._supersede(self._upload)
             self._changed.notify_all()
 
@@ -153,12 +139,10 @@ class CheckpointUploader:
     def _is_best(self, older: Local, newer: Local) -> bool:
         """Whether `older` is needed although `newer` is there: none that will be durable has a
         lower validation loss."""
-        if not self._needs_best or older.eval_loss is None:
-            return False
         on_its_way = [*self._on_its_way(), newer]
         others = [local.eval_loss for local in on_its_way if local is not older]
         others += [checkpoint.eval_loss for checkpoint in self._ledger.record.checkpoints]
-        return all(older.eval_loss <= loss for loss in others if loss is not None)
+        return self._needs_best and is_best(older, others)
 
     def flush(self, timeout_seconds: float | None = None) -> bool:
         """Wait until everything handed over is durable, and every change made. False when time ran
@@ -203,7 +187,7 @@ class CheckpointUploader:
             if self._closed and not self._waiting and not self._changes:
                 return False
             local = self._waiting.pop(0) if self._waiting else None
-            self._upload = _Upload(local) if local else None
+            self._upload = Upload(local) if local else None
             self._working = True
             return True
 
@@ -226,7 +210,7 @@ class CheckpointUploader:
         else:
             self._tidy()
 
-    def _commit(self, upload: _Upload) -> None:
+    def _commit(self, upload: Upload) -> None:
         with self._patiently.as_one():
             committed = self._committer.commit(upload.local, upload.cancellation, self._patiently)
         checkpoint = committed.checkpoint
@@ -264,25 +248,15 @@ class CheckpointUploader:
         self._changes.forget(local.step)
         shutil.rmtree(local.folder, ignore_errors=True)
 
-    def _is_better_dropped(self, upload: _Upload, newer: Local) -> bool:
-        """Whether to end the upload that is under way for the sake of a newer state.
-
-        Before the end: if the newer can make it within what is left of the grace period; if not,
-        the older one is all that will stay. In between: if it waits out an outage, or is not half
-        done by the measure of those before it; never twice in a row, or slow uploads would follow
-        each other for ever and nothing would become durable.
-        """
+    def _gives_way(self, upload: Upload, newer: Local) -> bool:
         if self._is_best(upload.local, newer):
             return False
-        failing = self._patiently.tried
-        elapsed = 0.0 if failing else time.monotonic() - upload.began
-        if self._stop.requested:
-            estimate = max(self._grace.durable_seconds or 2 * elapsed, elapsed)
-            return estimate <= self._stop.seconds_left()
-        half = self._grace.pace.upload_seconds / 2
-        return failing or (elapsed < half and not self._dropped_last)
+        failing, dropped_last = self._patiently.tried, self._dropped_last
+        return gives_way(
+            upload, self._stop, self._grace, failing=failing, dropped_last=dropped_last
+        )
 
-    def _supersede(self, upload: _Upload) -> None:
+    def _supersede(self, upload: Upload) -> None:
         """While storage fails only between two tries: cut off by each newer state, no try would
         ever be told from one that goes well, and no patience end."""
         upload.superseded.set()
@@ -293,7 +267,7 @@ class CheckpointUploader:
 
     def _failed(self, error: JobError) -> None:
         self._on_failure("unavailable" if isinstance(error, Unavailable) else type(error).__name__)
-        _log.warning("checkpoint upload failed, is tried again while training goes on: %s", error)
+        _log.warning("checkpoint upload failed and is retried while training goes on: %s", error)
 
     def _pause(self, seconds: float) -> None:
         """Raises `Cancelled` when the upload that failed is not wanted any more."""

@@ -16,7 +16,9 @@ class OperationSettings(EvaluationSettings):
     """None of these changes a weight."""
 
     save_steps: PositiveInt = Field(50, description="checkpoint every so many steps")
-    save_seconds: Seconds = Field(600, description="or after so many seconds, whichever is first")
+    save_seconds: Seconds = Field(
+        600, description="or after so many seconds, whichever comes first"
+    )
     save_total_limit: PositiveInt = Field(3, description="checkpoints that stay in S3")
     grace_seconds: Seconds = Field(
         30, description="the pod's `terminationGracePeriodSeconds`; the chart passes it"
@@ -25,7 +27,10 @@ class OperationSettings(EvaluationSettings):
         9464, ge=0, le=65535, description="`/metrics`, `/healthz`, `/progress`; 0: any free port"
     )
     metrics_linger_seconds: float = Field(
-        20, ge=0, allow_inf_nan=False, description="stays up after the end for a last scrape"
+        20,
+        ge=0,
+        allow_inf_nan=False,
+        description="how long the metrics stay up after the end, for a last scrape",
     )
     stall_seconds: Seconds = Field(
         900, description="without progress for so long `/healthz` turns 503"
@@ -40,18 +45,18 @@ class OperationSettings(EvaluationSettings):
         description="a storage outage is waited out this long while training goes on",
     )
     max_upload_failures: PositiveInt = Field(
-        5, description="a checkpoint's upload may fail so often in a row for another reason"
+        5, description="how often in a row a checkpoint's upload may fail for any other reason"
     )
     max_attempts_without_progress: int = Field(
         5,
         ge=0,
-        description="so many attempts in a row that end where they began end the run; 0: never",
+        description="the run ends after so many attempts in a row without progress; 0: never",
     )
     rank_join_seconds: Seconds = Field(
-        900, description="several processes: how long they wait for each other at the start"
+        900, description="with several processes: how long they wait for each other at the start"
     )
     rank_timeout_seconds: Seconds = Field(
-        120, description="several processes: one without a life sign for so long ends all"
+        120, description="with several processes: one without a life sign for so long ends them all"
     )
     heartbeat_seconds: Seconds = Field(30, description="how often progress goes into `run.json`")
     allow_fingerprint_change: Names = Field(
@@ -63,7 +68,7 @@ class OperationSettings(EvaluationSettings):
         "(`/scratch` in the image)",
     )
     pushgateway_url: Annotated[str | None, AfterValidator(values.http_url)] = Field(
-        None, description="a last push of the metrics"
+        None, description="Pushgateway that gets a last push of the metrics"
     )
     gpu_hour_price: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="price of a GPU hour, for the report"
@@ -79,16 +84,18 @@ class OperationSettings(EvaluationSettings):
     )
     gguf_converter: Path | None = Field(
         None,
-        description="llama.cpp's `convert_hf_to_gguf.py`, which makes it; looked for on `PATH` "
-        "if unset",
+        description="path of llama.cpp's `convert_hf_to_gguf.py`; looked for on `PATH` if unset",
     )
     export_base_model: Annotated[str | None, AfterValidator(values.model_name)] = Field(
-        None, description="the base with 16-bit weights for it, where the model's are in 4 bits"
+        None,
+        description="the model with 16-bit weights to merge into, where `FORGE_MODEL` has 4 bits",
     )
     push_to_hub: Annotated[str | None, AfterValidator(values.hub_repository)] = Field(
         None, description="`owner/name` on the model hub that gets the adapter too (`HF_TOKEN`)"
     )
-    hub_private: bool = Field(True, description="that repository is private if it has to be made")
+    hub_private: bool = Field(
+        True, description="whether that repository is created as a private one"
+    )
     image: str | None = Field(
         None, description="the container image, for the adapter's provenance; the chart passes it"
     )

@@ -57,19 +57,19 @@ class TrainingSettings(BaseSettings):
         None, ge=-1, description="optimizer steps; -1 lets the epochs decide"
     )
     num_train_epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="passes over the data; set alone, it lifts the profile's `max_steps`"
+        None, description="passes over the data; set alone, it replaces the profile's `max_steps`"
     )
     per_device_train_batch_size: PositiveInt | None = Field(
-        None, description="conversations a micro-batch"
+        None, description="conversations per micro-batch"
     )
     gradient_accumulation_steps: PositiveInt | None = Field(
-        None, description="micro-batches an optimizer step"
+        None, description="micro-batches per optimizer step"
     )
     warmup_steps: int | None = Field(
-        None, ge=0, description="steps of linear warm-up; set alone, it lifts `warmup_ratio`"
+        None, ge=0, description="steps of linear warm-up; set alone, it replaces `warmup_ratio`"
     )
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, description="warm-up as a share of all steps; set alone, it lifts `warmup_steps`"
+        None, description="warm-up as a share of all steps; set alone, it replaces `warmup_steps`"
     )
     weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="decoupled weight decay"
@@ -88,9 +88,9 @@ class TrainingSettings(BaseSettings):
         | None
     ) = Field(None, description="optimizer, by transformers' name")
     max_seq_length: Annotated[int, Field(ge=16)] | None = Field(
-        None, description="tokens a conversation may have"
+        None, description="most tokens a conversation may have"
     )
-    seed: int | None = Field(None, ge=0, lt=2**32, description="of everything random")
+    seed: int | None = Field(None, ge=0, lt=2**32, description="seed of everything random")
 
     loss_on: LossOn = Field(
         "assistant", description="train on `assistant` turns or on `all` tokens"

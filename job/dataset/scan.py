@@ -39,7 +39,7 @@ _BATCH_ROWS: Final = 500
 _BATCH_BYTES: Final = 8_000_000
 _IN_FLIGHT: Final = 3
 """Batches that wait for the tokenizer: with the limits above, what memory there is to hold."""
-_TOLD_EVERY: Final = 15.0
+_LOG_SECONDS: Final = 15.0
 """Seconds between lines of the log."""
 
 
@@ -92,18 +92,18 @@ class Scan:
         finishing: ThreadPoolExecutor,
     ) -> DataError | None:
         """What is damaged, if anything: what can be read is looked at all the same."""
-        told = time.monotonic()
+        last_logged = time.monotonic()
         pending: deque[Future[None]] = deque()
         batches = _Batches(read_rows(files))
         for batch in batches:
-            rows, texts = self._sorted_out(batch)
+            rows, texts = self._checked_and_rendered(batch)
             if len(pending) == _IN_FLIGHT:
                 pending.popleft().result()
             samples = encoding.submit(self._encode, texts)
             pending.append(finishing.submit(self._finish, rows, samples))
             self._alive()
-            if time.monotonic() - told > _TOLD_EVERY:
-                told = time.monotonic()
+            if time.monotonic() - last_logged > _LOG_SECONDS:
+                last_logged = time.monotonic()
                 log.info("data: %d rows read", self.tally.rows.total())
             if self._options.invalid_rows == "fail" and self.tally.refused >= REPORTED:
                 break
@@ -111,7 +111,7 @@ class Scan:
             pending.popleft().result()
         return batches.damage
 
-    def _sorted_out(
+    def _checked_and_rendered(
         self, batch: Sequence[Row | RejectedRow]
     ) -> tuple[list[Row], list[Rendered] | None]:
         """The valid rows of a batch, and their text where there is a tokenizer."""

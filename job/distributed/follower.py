@@ -59,14 +59,14 @@ def follow(settings: Settings, ranks: JoinedRanks, stop: StopToken) -> str:
             return "the run was finished before"
         given = {"gradient_accumulation_steps": sources["gradient_accumulation_steps"]}
         settings = settings.model_copy(update={**given, "report_to": ()})
-        if ranks.place.leads_node:
+        if leads := ranks.place.leads_node:
             folder = own / f"node-{ranks.place.node}"
             folder.mkdir(exist_ok=True)
-            follower = _Follower(settings, ranks, stop, metrics, sources, folder)
-            follower.bring()
         else:
             folder = Path(ranks.hear(node_topic(ranks.place.node))["work_dir"])
-            follower = _Follower(settings, ranks, stop, metrics, sources, folder)
+        follower = _Follower(settings, ranks, stop, metrics, sources, folder)
+        if leads:
+            follower.bring()
         follower.train()
         return follower.wait()
 

@@ -32,7 +32,8 @@ def faithful(tokenizer: Any, model_dir: Path) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     _log.warning(
-        "transformers' %s encodes otherwise than the model's tokenizer.json; the file is followed",
+        "transformers' %s encodes differently from the model's tokenizer.json; the file is "
+        "followed",
         type(tokenizer).__name__,
     )
     plain = PreTrainedTokenizerFast.from_pretrained(str(model_dir), local_files_only=True)

@@ -60,7 +60,7 @@ def answers_to(
 
     def go_on() -> None:
         for number in islice(left, bounds.concurrency - len(pending)):
-            pending[_begun(partial(ask, turns[number]))] = number
+            pending[_started(partial(ask, turns[number]))] = number
 
     go_on()
     while pending:
@@ -87,7 +87,7 @@ def _overdue(unanswered: int, asked: int, bounds: Bounds) -> Unavailable:
     )
 
 
-def _begun(work: Callable[[], list[Answer]]) -> Future[list[Answer]]:
+def _started(work: Callable[[], list[Answer]]) -> Future[list[Answer]]:
     """In a daemon thread: a pool's threads would keep the process, once it is asked to go or time
     is over, for as long as a server takes over its answer."""
     future: Future[list[Answer]] = Future()

@@ -79,7 +79,7 @@ def turns_of(rows: Sequence[Row]) -> list[Turn]:
 
 
 def repeated(rows: Sequence[Row], turns: Sequence[Turn]) -> int:
-    """Turns of `rows` that are not in `turns`, which are `turns_of` them."""
+    """Turns of `rows` that are not in `turns`, their distinct ones."""
     return sum(len(row.assistant_turns) for row in rows) - len(turns)
 
 

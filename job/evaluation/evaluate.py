@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from job.choices import TextMatch
-from job.dataset import ChatFormat, Row, ToolReader
+from job.dataset import ChatFormat, ToolReader
 from job.errors import Preempted
 from job.evaluation.answers import SAVE_SECONDS, Answers, Keeper, Nowhere, key_of
 from job.evaluation.document import Answer, document, judge
@@ -20,7 +20,7 @@ from job.evaluation.generate import (
     generating,
     weights_sha256,
 )
-from job.evaluation.reading import Reading, read_turns
+from job.evaluation.reading import Reading
 from job.lifecycle import StopToken
 
 _log = logging.getLogger(__name__)
@@ -64,11 +64,70 @@ class Plan:
         ]
 
 
+class Generator:
+    """A model and the prompts of a plan. To be used inside `generating`."""
+
+    def __init__(self, model: Any, tokenizer: Any, plan: Plan, alive: Callable[[], None]) -> None:
+        """`alive` is called with each token."""
+        self._model = model
+        self._tokenizer = tokenizer
+        self._plan = plan
+        self._alive = alive
+
+    def answer(self, batch: Sequence[int], halts: Callable[[], bool]) -> list[Answer] | None:
+        """The answers to one of the plan's batches; None within a token of when `halts` says so."""
+        made = generate(
+            self._model,
+            self._tokenizer,
+            [self._plan.tokens[number] for number in batch],
+            max_new_tokens=self._plan.max_new_tokens,
+            halts=halts,
+            alive=self._alive,
+        )
+        return None if made is None else self._plan.answered(batch, made)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Base and adapter answer the batches of a plan, the one after the other."""
+
+    model: Any
+    plan: Plan
+    generator: Generator
+    answers: Answers
+    keeper: Keeper
+    stop: StopToken
+    seconds: float
+    """As `Bounds.seconds`."""
+
+    def run(self) -> None:
+        """Until every batch is answered or time is over. Raises `Stopped`."""
+        for batch in self.plan.batches:
+            if self.answers.adapter.keys() >= set(batch):
+                continue
+            self.stop.check()
+            with base_model(self.model):
+                base = None if self._is_over() else self._ask(batch)
+            adapter = None if base is None else self._ask(batch)
+            if base is None or adapter is None:
+                break
+            self.answers.add(batch, base, adapter)
+            self.answers.save(self.keeper, every=SAVE_SECONDS)
+
+    def _ask(self, batch: Sequence[int]) -> list[Answer] | None:
+        found = self.generator.answer(batch, lambda: self.stop.requested or self._is_over())
+        self.stop.check()
+        return found
+
+    def _is_over(self) -> bool:
+        return 0 < self.seconds <= self.answers.seconds
+
+
 def evaluate(
     model: Any,
     tokenizer: Any,
     chat: ChatFormat,
-    rows: Sequence[Row],
+    reading: Reading,
     stop: StopToken,
     *,
     alive: Callable[[], None] = lambda: None,
@@ -76,7 +135,7 @@ def evaluate(
     keeper: Keeper | None = None,
     made_with: str = "",
 ) -> dict[str, Any] | None:
-    """Generate every assistant turn of `rows` from what comes before it, and score it.
+    """Generate every turn of `reading` from what comes before it, and score it.
 
     Each batch is answered by the base model and by the adapter before the next one, so that time
     that ends leaves the same turns of both. What `keeper` holds of an earlier attempt is not made
@@ -85,7 +144,6 @@ def evaluate(
     Returns what `job.evaluation.document` describes; None if there is nothing to generate. Raises
     `Stopped` within a token of a request.
     """
-    reading = read_turns(chat, rows)
     turns = reading.turns
     if not turns and not reading.unread:
         return None
@@ -97,60 +155,33 @@ def evaluate(
         keeper,
         lambda number, answer: judge(turns[number], answer, bounds.text_match, reader),
     )
-    same = reading.repeated(rows)
-    more = f" ({same} more are the same as one of them)" if same else ""
+    more = f" ({reading.repeated} more are the same as one of them)" if reading.repeated else ""
     _log.info("generating %d held-out turns with base model and adapter%s", len(turns), more)
-
-    def over() -> bool:
-        return 0 < bounds.seconds <= answers.seconds
-
-    def ask(batch: Sequence[int]) -> list[Answer] | None:
-        made = generate(
-            model,
-            tokenizer,
-            [plan.tokens[number] for number in batch],
-            max_new_tokens=plan.max_new_tokens,
-            halts=lambda: stop.requested or over(),
-            alive=alive,
-        )
-        stop.check()
-        return None if made is None else plan.answered(batch, made)
-
-    def answer_all() -> None:
-        for batch in plan.batches:
-            if answers.adapter.keys() >= set(batch):
-                continue
-            stop.check()
-            with base_model(model):
-                base = None if over() else ask(batch)
-            adapter = None if base is None else ask(batch)
-            if base is None or adapter is None:
-                break
-            answers.add(batch, base, adapter)
-            answers.save(keeper, every=SAVE_SECONDS)
-
+    generator = Generator(model, tokenizer, plan, alive)
+    comparison = _Comparison(model, plan, generator, answers, keeper, stop, bounds.seconds)
     with generating(model, tokenizer):
         try:
-            answer_all()
+            comparison.run()
         except Preempted:
             with stop.deferred():
                 answers.save(keeper)
             raise
-    whole = len(answers.adapter) == len(turns)
-    if not whole:
-        _log.warning(
-            "FORGE_EVAL_MAX_SECONDS is over: %d of %d held-out turns are judged",
-            len(answers.adapter),
-            len(turns),
-        )
+    return _document(reading, answers, bounds)
+
+
+def _document(reading: Reading, answers: Answers, bounds: Bounds) -> dict[str, Any]:
+    judged, turns = len(answers.adapter), len(reading.turns)
+    if judged < turns:
+        message = "FORGE_EVAL_MAX_SECONDS is over: %d of %d held-out turns are judged"
+        _log.warning(message, judged, turns)
     return document(
-        turns,
+        reading.turns,
         answers.base,
         answers.adapter,
         text_match=bounds.text_match,
-        repeated=same,
+        repeated=reading.repeated,
         not_judged=reading.not_judged,
-        stopped_by=None if whole else "seconds",
+        stopped_by="seconds" if judged < turns else None,
         seconds=answers.seconds,
     )
 
@@ -159,7 +190,7 @@ def judge_adapter(
     model: Any,
     tokenizer: Any,
     chat: ChatFormat,
-    rows: Sequence[Row],
+    reading: Reading,
     halts: Callable[[], bool],
     *,
     alive: Callable[[], None] = lambda: None,
@@ -170,24 +201,17 @@ def judge_adapter(
     Measure → rate and interval, as in the document; empty where there is nothing to generate. None
     within a token of when `halts` says so.
     """
-    reading = read_turns(chat, rows)
     if not reading.turns:
         return {}
     plan = Plan(tokenizer, chat, reading)
+    generator = Generator(model, tokenizer, plan, alive)
     answers: dict[int, Answer] = {}
     with generating(model, tokenizer):
         for batch in plan.batches:
-            made = generate(
-                model,
-                tokenizer,
-                [plan.tokens[number] for number in batch],
-                max_new_tokens=plan.max_new_tokens,
-                halts=halts,
-                alive=alive,
-            )
+            made = generator.answer(batch, halts)
             if made is None:
                 return None
-            answers.update(zip(batch, plan.answered(batch, made), strict=True))
+            answers.update(zip(batch, made, strict=True))
     made_of = document(reading.turns, None, answers, text_match=text_match)
     found: dict[str, dict[str, float]] = made_of["adapter"]
     return found

@@ -1,4 +1,4 @@
-"""How held-out answers are to be read, told from what is trained, before any model is there.
+"""How held-out answers are to be read, found out from what is trained, before any model is there.
 
 A template writes the calls of `tool_calls` in a form of its own, and a tokenizer may keep the tags
 of a form as special tokens. So what the model is trained to say is read as an answer would be: a
@@ -16,7 +16,7 @@ from typing import Any, Final
 from job.dataset import ChatFormat, Row, distinct_turns, groups_of
 from job.dataset.rows.secrets import mask_secrets
 from job.evaluation.calls import expected_calls, score
-from job.evaluation.document import Turn
+from job.evaluation.document import Turn, repeated
 from job.evaluation.forms import Form
 
 MAX_NEW_TOKENS: Final = 512
@@ -40,6 +40,8 @@ class Reading:
     """The template writes the calls of `tool_calls` in a form that is not known."""
     lengths: list[tuple[int, int]]
     """Tokens that each of `turns` thinks and says."""
+    repeated: int
+    """Turns of the rows that are left out, as each is the same as one of those above."""
 
     @property
     def calls(self) -> list[Turn]:
@@ -58,10 +60,10 @@ class Reading:
         A model that never stops, as bases often do, is wrong by then and would cost the most time.
         """
         thought = max((tokens for tokens, _ in self.lengths), default=0)
-        return thought + thought // 2 + self._said_at_most
+        return thought + thought // 2 + self._answer_limit
 
     @property
-    def _said_at_most(self) -> int:
+    def _answer_limit(self) -> int:
         """Of these, those after the thoughts. A few long turns don't make all dear, but where calls
         are mostly long there has to be room for them."""
         longest = max((said for _, said in self.lengths), default=0)
@@ -89,21 +91,16 @@ class Reading:
         """Why turns can't be judged, with the first of them; empty where all can."""
         if not self.unread:
             return ""
-        said = " ".join(mask_secrets(self._first.says or "").split())
+        said = " ".join(mask_secrets(self._first_unread.says or "").split())
         shown = said if len(said) <= _SHOWN else said[:_SHOWN] + "…"
-        return f"{self._why()}; first: {_where(self._first)}: {shown!r}"
-
-    def repeated(self, rows: Sequence[Row]) -> int:
-        """Turns of `rows`, of which this is, that are the same as one that counts."""
-        every = sum(len(row.assistant_turns) for row in rows)
-        return every - len(self.turns) - len(self.unread)
+        return f"{self._why()}; first: {_where(self._first_unread)}: {shown!r}"
 
     def notices(self) -> Iterator[str]:
         """What the user should know, a line each."""
         if self.unread:
             count = f"{len(self.unread)} of {len(self.unread) + len(self.turns)} held-out turns"
             yield f"{count} can't be judged and count for nothing: {self.fault}"
-        limit = self._said_at_most
+        limit = self._answer_limit
         long = [i for i, (_, said) in enumerate(self.lengths) if said > limit]
         if long:
             yield (
@@ -113,13 +110,13 @@ class Reading:
             )
 
     @property
-    def _first(self) -> Turn:
+    def _first_unread(self) -> Turn:
         return next((t for t in self.unread if t.expected.get("tool_calls")), self.unread[0])
 
     def _why(self) -> str:
         if self.unknown:
             return "the chat template writes calls in a form that is not known"
-        if expected_calls(self._first.expected):
+        if expected_calls(self._first_unread.expected):
             return "the call that is trained would be read as another one, or as none"
         return "the text that is trained would be read as a call"
 
@@ -131,14 +128,15 @@ def read_turns(chat: ChatFormat, rows: Sequence[Row]) -> Reading:
     written = [turn for turn in turns if turn.expected.get("tool_calls")]
     form = _form_of(written)
     unknown = bool(written) and form is None
-    told = [replace(turn, forms=_forms_in(turn.row, form)) for turn in turns]
-    readable = [_is_right(turn) and not (unknown and _by_template(turn.row)) for turn in told]
+    with_forms = [replace(turn, forms=_forms_in(turn.row, form)) for turn in turns]
+    readable = [_is_right(turn) and not (unknown and _by_template(turn.row)) for turn in with_forms]
     kept = [i for i, fine in enumerate(readable) if fine]
     return Reading(
-        turns=[told[i] for i in kept],
-        unread=[turn for turn, fine in zip(told, readable, strict=True) if not fine],
+        turns=[with_forms[i] for i in kept],
+        unread=[turn for turn, fine in zip(with_forms, readable, strict=True) if not fine],
         unknown=unknown,
         lengths=[tokens[i] for i in kept],
+        repeated=repeated(rows, turns),
     )
 
 
@@ -149,8 +147,8 @@ def _as_trained(chat: ChatFormat, rows: Sequence[Row]) -> tuple[list[Turn], list
     for row, index in distinct_turns(rows):
         found.append((row, index))
         if id(row) not in spans:
-            spans[id(row)] = _spoken(chat, row)
-    parts = [_parted(spans[id(row)][index]) for row, index in found]
+            spans[id(row)] = _trained_texts(chat, row)
+    parts = [_split_thoughts(spans[id(row)][index]) for row, index in found]
     thoughts = chat.read_back([thought for thought, _ in parts])
     said = chat.read_back([rest for _, rest in parts])
     both = list(zip(thoughts, said, strict=True))
@@ -161,7 +159,7 @@ def _as_trained(chat: ChatFormat, rows: Sequence[Row]) -> tuple[list[Turn], list
     return turns, [(thinks, says) for (_, thinks), (_, says) in both]
 
 
-def _spoken(chat: ChatFormat, row: Row) -> dict[int, str]:
+def _trained_texts(chat: ChatFormat, row: Row) -> dict[int, str]:
     """Index of each assistant turn → its trained text, without the token that ends it."""
     rendered = chat.render(row)
     ends = sorted(chat.turn_ends, key=len, reverse=True)
@@ -172,7 +170,7 @@ def _spoken(chat: ChatFormat, row: Row) -> dict[int, str]:
     return texts
 
 
-def _parted(text: str) -> tuple[str, str]:
+def _split_thoughts(text: str) -> tuple[str, str]:
     """Thoughts and the rest. The prompt may have begun the thinking that the text goes on with."""
     thought, closed, rest = text.partition(_ENDS)
     if not closed:

@@ -7,6 +7,6 @@ as soon as it is verified: an attempt after one that was stopped, or failed, mak
 """
 
 from job.exports.check import check, lacking, refuse_new, wanted
-from job.exports.make import Making, make
+from job.exports.make import ExportContext, make
 
-__all__ = ["Making", "check", "lacking", "make", "refuse_new", "wanted"]
+__all__ = ["ExportContext", "check", "lacking", "make", "refuse_new", "wanted"]

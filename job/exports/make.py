@@ -31,7 +31,7 @@ _KEYS: Final = {MERGED: MERGED_KEY, GGUF: GGUF_KEY}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Making:
+class ExportContext:
     """What exports are made from, and with."""
 
     settings: Settings
@@ -56,121 +56,123 @@ class Making:
     """What of its folders was made from this adapter, by us: whatever else lies there isn't."""
 
 
-def make(making: Making) -> dict[str, Export]:
+def make(context: ExportContext) -> dict[str, Export]:
     """All exports that are wanted; those of earlier attempts, where they still are what we want.
 
     Raises what keeps one of them from being made; those before it are recorded by then.
     """
     makers = {MERGED: _merged, GGUF: _converted, HUB: _pushed}
     made = {}
-    for name in wanted(making.settings):
-        making.stop.check()
-        origin = _origin(making, name)
-        found = making.ledger.record.exports.get(name)
-        if found and found.made_from == origin and _is_there(making, name, found):
+    for name in wanted(context.settings):
+        context.stop.check()
+        origin = _origin(context, name)
+        found = context.ledger.record.exports.get(name)
+        if found and found.made_from == origin and _is_there(context, name, found):
             _log.info("%s was made by an earlier attempt: %s", name, found.place)
         else:
-            found = makers[name](making, origin)
-            _record(making, name, found)
+            found = makers[name](context, origin)
+            _record(context, name, found)
             _log.info("%s is made: %s", name, found.place)
-            _tidy(making, name)
+            _tidy(context, name)
         made[name] = found
-    shutil.rmtree(making.own_dir / MERGED_KEY, ignore_errors=True)  # two of them may need it
+    shutil.rmtree(context.own_dir / MERGED_KEY, ignore_errors=True)  # two of them may need it
     return made
 
 
-def _origin(making: Making, name: str) -> str:
-    weights = sha256_file(making.adapter / "adapter_model.safetensors")
+def _origin(context: ExportContext, name: str) -> str:
+    weights = sha256_file(context.adapter / "adapter_model.safetensors")
     if name == HUB:
-        return f"{weights} for {making.settings.push_to_hub}"
-    origin = f"{weights} on {making.settings.export_base_model or making.model.revision}"
-    return f"{origin} as {making.settings.gguf_type}" if name == GGUF else origin
+        return f"{weights} for {context.settings.push_to_hub}"
+    origin = f"{weights} on {context.settings.export_base_model or context.model.revision}"
+    return f"{origin} as {context.settings.gguf_type}" if name == GGUF else origin
 
 
-def _record(making: Making, name: str, export: Export) -> None:
+def _record(context: ExportContext, name: str, export: Export) -> None:
     def change(record: RunRecord) -> None:
         record.exports[name] = export
         record.current.advanced = True
 
-    making.patiently(making.ledger.update, change)
+    context.patiently(context.ledger.update, change)
 
 
-def _tidy(making: Making, name: str) -> None:
+def _tidy(context: ExportContext, name: str) -> None:
     """Only once it is recorded: until then a newer attempt may be at work there."""
     if (key := _KEYS.get(name)) is None:
         return
-    folder = making.own_dir / key
+    folder = context.own_dir / key
     try:
-        publish.remove_leftovers(making.storage, key, folder)
+        publish.remove_leftovers(context.storage, key, folder)
     except JobError as error:
         _log.warning("what earlier attempts have left stays in storage: %s", error)
     if name != MERGED:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_there(making: Making, name: str, export: Export) -> bool:
+def _is_there(context: ExportContext, name: str, export: Export) -> bool:
     """Its bytes were read back when it was recorded: here it is enough that nobody removed it."""
     if name == HUB:
         return True
     try:
-        data, _ = making.patiently(making.storage.read, export.place + MANIFEST_NAME)
+        data, _ = context.patiently(context.storage.read, export.place + MANIFEST_NAME)
         manifest = parse(data, export.digest)
     except (NotFound, Rejected):
         return False
-    sizes = {info.key: info.size for info in making.storage.list(export.place)}
+    sizes = {info.key: info.size for info in context.storage.list(export.place)}
     return all(sizes.get(export.place + n) == entry.size for n, entry in manifest.files.items())
 
 
-def _merged(making: Making, origin: str) -> Export:
-    _merged_folder(making)
-    return _stored(making, MERGED, origin)
+def _merged(context: ExportContext, origin: str) -> Export:
+    _merged_folder(context)
+    return _stored(context, MERGED, origin)
 
 
-def _converted(making: Making, origin: str) -> Export:
-    folder = making.own_dir / GGUF_KEY
-    gguf.build(making.settings, _merged_folder(making), folder, making.stop, making.alive)
-    return _stored(making, GGUF, origin)
+def _converted(context: ExportContext, origin: str) -> Export:
+    folder = context.own_dir / GGUF_KEY
+    gguf.build(context.settings, _merged_folder(context), folder, context.stop, context.alive)
+    return _stored(context, GGUF, origin)
 
 
-def _merged_folder(making: Making) -> Path:
+def _merged_folder(context: ExportContext) -> Path:
     """Merged by this attempt, now or for another export."""
-    settings, folder = making.settings, making.own_dir / MERGED_KEY
-    if MERGED not in making.done:
-        source = source_of(settings, making.model, making.work_dir, making.observer, making.alive)
+    settings, folder = context.settings, context.own_dir / MERGED_KEY
+    if MERGED not in context.done:
+        source = source_of(
+            settings, context.model, context.work_dir, context.observer, context.alive
+        )
         base = settings.export_base_model
         trusts = settings.trusts_model and base is None
-        card = merged_card(making.facts if base is None else making.facts.merged_into(base))
+        card = merged_card(context.facts if base is None else context.facts.merged_into(base))
         build(
             source.model_dir(),
-            making.adapter,
+            context.adapter,
             folder,
-            making.stop,
+            context.stop,
             card=card,
             trust_remote_code=trusts,
-            alive=making.alive,
+            alive=context.alive,
         )
-        making.done.add(MERGED)
+        context.done.add(MERGED)
     return folder
 
 
-def _stored(making: Making, name: str, origin: str) -> Export:
+def _stored(context: ExportContext, name: str, origin: str) -> Export:
     key = _KEYS[name]
-    stored = making.patiently(
+    stored = context.patiently(
         publish.upload,
-        making.storage,
-        making.ledger,
+        context.storage,
+        context.ledger,
         key,
-        making.own_dir / key,
-        step=making.step,
-        scratch=making.own_dir / "verify",
-        alive=making.alive,
+        context.own_dir / key,
+        step=context.step,
+        scratch=context.own_dir / "verify",
+        alive=context.alive,
     )
     return Export(place=key, made_from=origin, digest=stored.manifest_sha256, bytes=stored.bytes)
 
 
-def _pushed(making: Making, origin: str) -> Export:
-    settings, folder = making.settings, making.adapter
-    message = f"Forge Job run {settings.run_id}, step {making.step}"
-    place, commit = making.patiently(hub.push, settings, folder, message)
+def _pushed(context: ExportContext, origin: str) -> Export:
+    settings, folder = context.settings, context.adapter
+    message = f"Forge Job run {settings.run_id}, step {context.step}"
+    place, commit = context.patiently(hub.push, settings, folder, message)
     size = sum(path.stat().st_size for path in folder.iterdir())
     return Export(place=place, made_from=origin, digest=commit, bytes=size)

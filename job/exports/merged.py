@@ -102,7 +102,7 @@ def run_python(
             process.kill()
     if process.returncode == _KILLED:
         hint = "raise the memory limit and start the run again: only its exports are missing"
-        raise JobError(Problem("FORGE_EXPORT", f"{what} was killed, for want of memory", hint))
+        raise JobError(Problem("FORGE_EXPORT", f"{what} was killed, out of memory", hint))
     if process.returncode:
         reason = redact(said) or f"exit {process.returncode}"
         raise JobError(Problem("FORGE_EXPORT", f"{what} failed: {reason}"))

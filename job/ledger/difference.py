@@ -1,4 +1,4 @@
-"""What a field of the fingerprint that has changed is to a run that has checkpoints."""
+"""What a changed field of the fingerprint means for a run that has checkpoints."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ _NEEDS_NO_STEP = (
     "precision",
 )
 """Holds also where nothing is left to train: where things lie, who works, how long."""
+
+OLD_VALUES_OR_NEW_RUN = "use the old values, or another FORGE_RUN_ID for a new run"
+"""The remedy that always works."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,7 @@ def refuse_too_late(differences: Sequence[Difference], step: int) -> None:
     """Raise `FingerprintMismatch` for what nothing is left to take up, as training is over."""
     late = [found for found in differences if found.needs_a_step]
     if late:
-        way = "use the old values, or another FORGE_RUN_ID for a new run"
-        remedy = f"training was over at step {step}: {way}"
+        remedy = f"training was over at step {step}: {OLD_VALUES_OR_NEW_RUN}"
         raise FingerprintMismatch([found.problem for found in late], remedy)
 
 

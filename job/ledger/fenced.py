@@ -28,4 +28,4 @@ def put(storage: Storage, ledger: Ledger, key: str, send: Send[object]) -> None:
         except Conflict:
             continue
         return
-    raise JobError(Problem(f"{storage.uri}/{key}", "is changed by somebody else all the time"))
+    raise JobError(Problem(f"{storage.uri}/{key}", "keeps being changed by another process"))

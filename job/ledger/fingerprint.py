@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from job.errors import FingerprintMismatch
-from job.ledger.difference import Difference, covers
+from job.ledger.difference import OLD_VALUES_OR_NEW_RUN, Difference, covers
 
 _VERSIONS = "versions."
 _FOLLOWS = {"data": "rows"}
@@ -75,12 +75,12 @@ def compare(
 
 
 def _remedy(refused: list[Difference], finished: bool) -> str:
-    way = "use the old values, or another FORGE_RUN_ID for a new run"
     if finished:
-        return f"the run is finished: {way}"
+        return f"the run is finished: {OLD_VALUES_OR_NEW_RUN}"
     names = [found.name for found in refused]
     settled = {_SETTLES[name] for name in names if name in _SETTLES}
     fields = ",".join(f.name for f in refused if f.name not in settled and f.loads)
     if not fields:
-        return way
-    return f"{way} (or accept the change: FORGE_ALLOW_FINGERPRINT_CHANGE={fields})"
+        return OLD_VALUES_OR_NEW_RUN
+    accept = f"or accept the change: FORGE_ALLOW_FINGERPRINT_CHANGE={fields}"
+    return f"{OLD_VALUES_OR_NEW_RUN} ({accept})"

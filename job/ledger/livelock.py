@@ -35,7 +35,7 @@ def give_up_without_progress(ledger: Ledger, limit: int) -> None:
                 "(FORGE_SAVE_SECONDS) or a longer grace period may help; start it again to try it "
                 f"{limit} times more (FORGE_MAX_ATTEMPTS_WITHOUT_PROGRESS)",
             ),
-            *(_told(attempt) for attempt in fruitless[:_SHOWN]),
+            *(_as_problem(attempt) for attempt in fruitless[:_SHOWN]),
         ]
     )
 
@@ -51,7 +51,7 @@ def _fruitless(record: RunRecord) -> list[Attempt]:
     return found
 
 
-def _told(attempt: Attempt) -> Problem:
+def _as_problem(attempt: Attempt) -> Problem:
     if attempt.exit_code is None:
         end = "was killed, or could not say how it ended"
     else:

@@ -48,7 +48,7 @@ def loss_svg(
         _step_axis(canvas)
         canvas.figure.legend(loc="outside upper left", ncols=5 if size[0] > 500 else 2)
 
-    return drawn(draw, size=size, label=_said(train, validation), standalone=standalone)
+    return drawn(draw, size=size, label=_in_words(train, validation), standalone=standalone)
 
 
 def loss_curve_svg(history: History, resumed_at: Sequence[int]) -> bytes | None:
@@ -187,7 +187,7 @@ def _extent(*steps: Numbers) -> tuple[float, float]:
     return min(ends), max(ends)
 
 
-def _said(train: tuple[Numbers, Numbers], validation: tuple[Numbers, Numbers]) -> str:
+def _in_words(train: tuple[Numbers, Numbers], validation: tuple[Numbers, Numbers]) -> str:
     """The curve in words."""
     parts = []
     for name, (steps, values) in (("Training", train), ("Validation", validation)):

@@ -99,7 +99,7 @@ class Group:
             self._pulse.interrupted.wait(_EXPLAIN_SECONDS)
             if self._stop.cause is not None:
                 raise self._stop.cause from error
-            raise PeerLost(f"a connection between ranks broke: {_found(error)}") from error
+            raise PeerLost(f"a connection between ranks broke: {_first_sentence(error)}") from error
 
     def broadcast(self, value: int, waiting: Callable[[], None]) -> int:
         """Over the store: in a collective the others would wait with a time-out, and deaf."""
@@ -237,7 +237,7 @@ def _take_card(place: Place) -> None:
     torch.cuda.set_device(place.local_rank)
 
 
-def _found(error: RuntimeError) -> str:
+def _first_sentence(error: RuntimeError) -> str:
     """Of what gloo says the first sentence, without the line of its source."""
     line = str(error).strip().splitlines()[0]
     return re.sub(r"^\[\S+\] ", "", line).split(". ")[0]

@@ -45,7 +45,7 @@ def meet(
                 raise JobError(Problem("MASTER_PORT", f"rank 0 can't listen: {error}")) from error
         while_waiting()
         if time.monotonic() > deadline:
-            raise _nobody(found)
+            raise _not_met(found)
         stop.pause(1.0)
 
 
@@ -99,12 +99,12 @@ def _all_there(
             raise _other_sizes(store)
         if time.monotonic() > deadline:
             missing = [str(n) for n, key in enumerate(keys) if not store.check([key])]
-            raise _nobody(f"rank {', '.join(missing)} of {place.size} did not come")
+            raise _not_met(f"rank {', '.join(missing)} of {place.size} did not come")
         stop.pause(_POLL_SECONDS)
     return store
 
 
-def _nobody(found: str) -> PeerLost:
+def _not_met(found: str) -> PeerLost:
     hint = "are all nodes scheduled, and can they reach MASTER_ADDR? or raise it"
     return PeerLost(Problem("FORGE_RANK_JOIN_SECONDS", found, hint))
 

@@ -65,7 +65,7 @@ def wanted(environ: Mapping[str, str]) -> Node | None:
 
 def _node_rank(environ: Mapping[str, str], nodes: int) -> int:
     if nodes > 1 and not environ.get("PET_NODE_RANK"):
-        hint = "0 for the first node: with none, every node would take itself for that"
+        hint = "0 for the first node: without it every node would take itself for the first"
         raise SettingsError(Problem("PET_NODE_RANK", f"is not set, with {nodes} nodes", hint))
     number = _number(environ, "PET_NODE_RANK", 0)
     if not 0 <= number < nodes:
@@ -105,7 +105,7 @@ def _number(environ: Mapping[str, str], name: str, default: int) -> int:
     try:
         return int(value)
     except ValueError:
-        hint = "elastic ranges have no place here: a run keeps its number of processes"
+        hint = "elastic ranges are not supported: a run keeps its number of processes"
         raise SettingsError(Problem(name, f"is {value!r}, not a number", hint)) from None
 
 

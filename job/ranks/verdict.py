@@ -1,4 +1,4 @@
-"""Whose exit code is the pod's, of its workers; and what to say where none of them could."""
+"""Which worker's exit code becomes the pod's, and what to report where no worker could."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def end_of_pod(codes: Mapping[int, int], *, signalled: bool, owns_run: bool) -> 
     verdict = _verdict(list(codes.values()))
     if 0 in caught and verdict == Preempted.exit_code:
         return verdict, f"{Preempted.title}: the signal came while worker 0 started"
-    return verdict, _unsaid(codes, verdict)
+    return verdict, _message(codes, verdict)
 
 
 def _verdict(codes: Sequence[int]) -> int:
@@ -44,7 +44,7 @@ def _verdict(codes: Sequence[int]) -> int:
     return JobError.exit_code if any(codes) else 0
 
 
-def _unsaid(codes: Mapping[int, int], verdict: int) -> str:
+def _message(codes: Mapping[int, int], verdict: int) -> str:
     """The pod's message is worker 0's, unless that was killed, or ended for no reason of its own;
     `codes` leaves out who has ended because we told it to."""
     if codes.get(0) == verdict:

@@ -7,13 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from job.checkpoint import (
-    CheckpointUploader,
-)
+from job.checkpoint import CheckpointUploader
 from job.config import Settings
-from job.dataset import (
-    is_prepared,
-)
+from job.dataset import is_prepared
 from job.ledger import Ledger
 from job.lifecycle import StopToken
 from job.metrics import Metrics

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from job.dataset import DataFile, DataRejected, DataReport, PreparedData, PrepareOptions, prepare
-from job.evaluation.reading import read_turns
+from job.evaluation.reading import Reading, read_turns
 from job.ledger import put
 from job.model import BaseModel
 from job.promotion.gate import gate_of, refuse_unjudgeable
@@ -16,8 +16,9 @@ from job.stages.context import PREPARED, Run
 _log = logging.getLogger(__name__)
 
 
-def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedData:
-    """Check, render, mask and split; the data report goes to storage either way."""
+def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> tuple[PreparedData, Reading]:
+    """Check, render, mask and split; the data report goes to storage either way. The second is how
+    answers to the held-out rows are read."""
     options = PrepareOptions.from_settings(run.settings, model.position_limit)
     if options.max_seq_length < run.settings.hyperparameters().max_seq_length:
         _log.warning("the model has %d positions: longer rows don't fit", options.max_seq_length)
@@ -27,13 +28,13 @@ def prepare_data(run: Run, files: list[DataFile], model: BaseModel) -> PreparedD
         _report_data(run, rejection.report)
         raise
     _report_data(run, data.report)
-    _judgeable(run, data, model)
-    return data
-
-
-def _judgeable(run: Run, data: PreparedData, model: BaseModel) -> None:
-    """Before any GPU time. Raises `SettingsError` where right calls would not pass a gate."""
     reading = read_turns(model.chat, data.evaluation_rows)
+    _refuse_or_warn(run, reading)
+    return data, reading
+
+
+def _refuse_or_warn(run: Run, reading: Reading) -> None:
+    """Before any GPU time. Raises `SettingsError` where right calls would not pass a gate."""
     refuse_unjudgeable(run.settings, reading)
     for notice in reading.notices():
         _log.warning("evaluation: %s", notice)

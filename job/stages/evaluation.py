@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from job.dataset import ChatFormat, PreparedData
 from job.engines import Engine, LoadedModel
 from job.errors import JobError
+from job.evaluation.reading import Reading, read_turns
 from job.ledger import put
 from job.stages.context import Run
 from job.storage import NotFound
@@ -33,6 +34,7 @@ def judge_of(
     settings = run.settings
     if not settings.eval_generate_every:
         return None
+    reading = read_turns(chat, data.evaluation_rows[: settings.eval_generate_rows])
 
     def rates() -> dict[str, float] | None:
         with engine.generating(loaded.model):
@@ -40,7 +42,7 @@ def judge_of(
                 loaded.model,
                 loaded.tokenizer,
                 chat,
-                data.evaluation_rows[: settings.eval_generate_rows],
+                reading,
                 lambda: run.asked_to_stop,
                 alive=run.metrics.micro_step_done,
                 text_match=settings.eval_text_match,
@@ -54,7 +56,7 @@ def judge_of(
 
 
 def evaluate_model(
-    run: Run, engine: Engine, loaded: LoadedModel, chat: ChatFormat, data: PreparedData
+    run: Run, engine: Engine, loaded: LoadedModel, chat: ChatFormat, reading: Reading
 ) -> dict[str, Any] | None:
     """Base against adapter on held-out tool calls; None where there are none."""
     from job.evaluation.evaluate import Bounds, evaluate
@@ -65,7 +67,7 @@ def evaluate_model(
             loaded.model,
             loaded.tokenizer,
             chat,
-            data.evaluation_rows,
+            reading,
             run.stop,
             alive=run.metrics.micro_step_done,
             bounds=Bounds(settings.eval_max_seconds, settings.eval_text_match),

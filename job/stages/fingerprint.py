@@ -110,9 +110,12 @@ def at_same_batch(settings: Settings, record: RunRecord, ranks: int) -> Settings
     if rest or not accumulation:
         found = (
             f"a step of this run has {record.effective_batch_size} conversations, which {ranks} "
-            f"processes with micro-batches of {size // ranks} can't share"
+            f"processes with micro-batches of {size // ranks} can't share evenly"
         )
-        hint = "set FORGE_PER_DEVICE_TRAIN_BATCH_SIZE to what divides it, or change the processes"
+        hint = (
+            "set FORGE_PER_DEVICE_TRAIN_BATCH_SIZE to a value that divides it, or change the "
+            "number of processes"
+        )
         raise SettingsError(Problem("FORGE_ALLOW_FINGERPRINT_CHANGE", found, hint))
     _log.info(
         "%d processes: %d micro-batches a step, which stays one of %d conversations",

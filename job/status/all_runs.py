@@ -33,7 +33,7 @@ def fleet_status(
     Raises `SettingsError` where there is no run at all, and what storage raises.
     """
     if "/" in prefix:
-        found = f"'{prefix}' holds a '/', which no run's id does"
+        found = f"'{prefix}' holds a '/', which no run id has"
         raise SettingsError(Problem("--prefix", found, "what is above the runs is part of the URI"))
     storage = open_storage(uri)
     found_rows = list(scan(storage, prefix=prefix, runs=runs))

@@ -48,5 +48,5 @@ def _wrong(name: str, where: str) -> Problem | None:
     try:
         values.run_id(name)
     except ValueError as error:
-        return Problem(where, f"{name[:100]!r} is no run's id: it {error}")
+        return Problem(where, f"{name[:100]!r} is not a run id: it {error}")
     return None

@@ -76,7 +76,11 @@ def describe(
         ("ETA", _duration(progress.eta_seconds) if record.status == "running" else "–"),
         ("durable", _durable(record, now)),
         ("adapter", f"{uri}/{record.adapter.key}" if record.adapter else "not yet"),
-        *([("promoted", _said(record, promoted, unknown))] if record.status == "succeeded" else []),
+        *(
+            [("promoted", _promotion(record, promoted, unknown))]
+            if record.status == "succeeded"
+            else []
+        ),
         *((f"attempt {a.number}", _attempt(a, _runs(a, record))) for a in record.attempts),
     ]
     return "\n".join(printable(f"{name:<{_LABEL_WIDTH - 1}} {value}") for name, value in rows)
@@ -194,7 +198,7 @@ def _promoted(uri: str) -> tuple[dict[str, Any] | None, str]:
         return None, redact(str(error))
 
 
-def _said(record: RunRecord, promoted: Mapping[str, Any] | None, unknown: str) -> str:
+def _promotion(record: RunRecord, promoted: Mapping[str, Any] | None, unknown: str) -> str:
     if unknown:
         return f"not known: {unknown}"
     if is_named(promoted, record.run_id):

@@ -97,9 +97,9 @@ def _row(storage: Storage, folder: str, now: datetime) -> Row | None:
     except Unavailable:
         raise
     except AccessDenied as error:
-        return Row(run_id, UNREADABLE, f"{error.title}: {_found(error)}")
+        return Row(run_id, UNREADABLE, f"{error.title}: {_problems_of(error)}")
     except JobError as error:
-        return Row(run_id, UNREADABLE, _found(error))
+        return Row(run_id, UNREADABLE, _problems_of(error))
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         # It has the record's shape and not its meaning, such as a time that is none.
         return Row(run_id, UNREADABLE, redact(f"{type(error).__name__}: {error}"))
@@ -154,7 +154,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _found(error: JobError) -> str:
+def _problems_of(error: JobError) -> str:
     """Without the place, which the row names already."""
     return redact("; ".join(problem.found for problem in error.problems) or str(error))
 

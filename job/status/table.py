@@ -137,4 +137,4 @@ def _names(text: str) -> tuple[str, ...]:
 def _unknown(option: str, name: str, known: Sequence[str]) -> Problem:
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
-    return Problem(option, f"'{name}' is none of its names", hint)
+    return Problem(option, f"'{name}' is not a known name", hint)

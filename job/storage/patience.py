@@ -72,7 +72,7 @@ class Patience:
             retry=retry_if_exception(_may_pass),
             stop=self._has_ended,
             wait=self._seconds_to_wait,
-            before_sleep=self._tell,
+            before_sleep=self._before_retry,
             sleep=self._pause,
             reraise=True,
         )
@@ -100,7 +100,7 @@ class Patience:
         state.attempt_number = self._failures  # of all calls, not of this one alone
         return _WAIT(state)
 
-    def _tell(self, state: RetryCallState) -> None:
+    def _before_retry(self, state: RetryCallState) -> None:
         error = _error(state)
         assert isinstance(error, JobError)
         self._on_failure(error)

@@ -134,7 +134,7 @@ class S3Faults:
     def translate(self, error: Exception, where: str) -> Exception | None:
         """Our exception for theirs, or None if it is none of storage's."""
         if isinstance(error, boto.ClientError):
-            return self._answered(error, where)
+            return self._from_response(error, where)
         if isinstance(error, ObjectChanged):
             return Conflict(f"{where}: changed since its ETag was taken")
         if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -162,7 +162,7 @@ class S3Faults:
             Problem(where, f"{redact(self.endpoint)} did not serve the request: {found}", hint)
         )
 
-    def _answered(self, error: boto.ClientError, where: str) -> Exception:
+    def _from_response(self, error: boto.ClientError, where: str) -> Exception:
         """The store answered, with an error."""
         told = error.response.get("Error", {})
         code = told.get("Code", "")

@@ -1,4 +1,4 @@
-"""Ranks with different data or weights would not fail, they would learn nonsense: they compare."""
+"""Ranks compare data and weights: with different ones they would not fail, but learn nonsense."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from job.dataset import Samples
 from job.errors import JobError, Problem, SettingsError
 from job.ranks import Ranks
 
-_SETTINGS_HINT = "give every pod the same environment, and the same kind of card"
+_SETTINGS_HINT = "give every pod the same environment, and the same kind of GPU"
 _FILES_HINT = "same image, same files?"
 
 _OWN_ARGUMENTS = ("output_dir", "report_to")
@@ -37,15 +37,19 @@ def refuse_other_inputs(
     every = ranks.all_gather(
         _arguments_digest(arguments), _data_digest(train, evaluation), _weights_digest(model)
     )
-    if problems := _others(every, 0, "other settings, or in another precision,", _SETTINGS_HINT):
+    if problems := _differing_ranks(
+        every, 0, "other settings, or in another precision,", _SETTINGS_HINT
+    ):
         raise SettingsError(problems)
-    problems = _others(every, 1, "other tokenized data", _FILES_HINT)
-    problems += _others(every, 2, "other base weights", _FILES_HINT)
+    problems = _differing_ranks(every, 1, "other tokenized data", _FILES_HINT)
+    problems += _differing_ranks(every, 2, "other base weights", _FILES_HINT)
     if problems:
         raise JobError(problems)
 
 
-def _others(every: list[tuple[int, ...]], number: int, what: str, hint: str) -> list[Problem]:
+def _differing_ranks(
+    every: list[tuple[int, ...]], number: int, what: str, hint: str
+) -> list[Problem]:
     return [
         Problem(f"rank {rank}", f"trains with {what} than rank 0", hint)
         for rank, digests in enumerate(every)

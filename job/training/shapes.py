@@ -25,7 +25,8 @@ def refuse_other_shapes(model: Any, folder: Path) -> None:
         first = others[0]
         found = (
             f"{len(others)} of the checkpoint's {len(theirs)} matrices aren't this model's: "
-            f"{first} is {_said(theirs.get(first))} there and {_said(ours.get(first))} here"
+            f"{first} is {_dimensions(theirs.get(first))} there and "
+            f"{_dimensions(ours.get(first))} here"
         )
         raise FingerprintMismatch(Problem("LoRA weights", found, _HINT))
 
@@ -46,5 +47,5 @@ def _of_checkpoint(path: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(file.get_slice(name).get_shape()) for name in names}
 
 
-def _said(shape: tuple[int, ...] | None) -> str:
+def _dimensions(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else " × ".join(map(str, shape))

@@ -20,6 +20,7 @@ from job.errors import JobError, MicroBatchTooLarge, OutOfDisk, OutOfGpuMemory, 
 from job.garbage import collect_usually
 from job.ledger import refuse_too_late
 from job.lifecycle import StopToken
+from job.profiles import Hyperparameters
 from job.ranks import ALONE, Ranks
 from job.storage import disk_is_full
 from job.training.build import TrainingData, build_trainer, training_arguments
@@ -99,13 +100,8 @@ def train(
     )
     arguments = training_arguments(hyperparameters, settings, output_dir, evaluates=evaluates)
     arguments |= engine.training_arguments()
+    decisive = _decisive(arguments, hyperparameters, settings, validation_changed)
     with ranks.explained():
-        decisive = arguments | {
-            "hyperparameters": hyperparameters,
-            "early_stopping_patience": settings.early_stopping_patience,
-            "eval_generate_every": settings.eval_generate_every,
-            "validation_changed": validation_changed,
-        }
         refuse_other_inputs(ranks, data.train, data.evaluation, loaded.model, decisive)
     try_out = TryOut(data.train, hyperparameters.optim, observer.fitted, ranks)
     trainer = build_trainer(engine, loaded, data, settings, arguments, [try_out, callback], ranks)
@@ -124,16 +120,34 @@ def train(
             _loop(trainer, resume.path if resume else None)
         on_trained()
         stop.check()
-    state = trainer.state
+    return _result(trainer.state, callback.totals)
+
+
+def _decisive(
+    arguments: dict[str, Any],
+    hyperparameters: Hyperparameters,
+    settings: Settings,
+    validation_changed: bool,
+) -> dict[str, Any]:
+    """What all ranks have to train with alike."""
+    return arguments | {
+        "hyperparameters": hyperparameters,
+        "early_stopping_patience": settings.early_stopping_patience,
+        "eval_generate_every": settings.eval_generate_every,
+        "validation_changed": validation_changed,
+    }
+
+
+def _result(state: TrainerState, totals: TrainingState) -> TrainingResult:
     return TrainingResult(
         step=state.global_step,
         epoch=state.epoch or 0.0,
-        history=[entry for entry in state.log_history if _is_told(entry)],
-        totals=callback.totals,
+        history=[entry for entry in state.log_history if _belongs_to_history(entry)],
+        totals=totals,
     )
 
 
-def _is_told(entry: dict[str, Any]) -> bool:
+def _belongs_to_history(entry: dict[str, Any]) -> bool:
     """Of a step or an evaluation, not the Trainer's sums at its end."""
     return "loss" in entry or any(name.startswith("eval_") for name in entry)
 
@@ -154,12 +168,12 @@ def _loop(trainer: Any, resume_from: Path | None) -> None:
             return
         if fit is None:
             raise OutOfGpuMemory(Problem("GPU", found, _NO_MEMORY))
-        _log.warning("%s; going on with %s", found, _said(fit))
+        _log.warning("%s; going on with %s", found, _in_words(fit))
         shrink(trainer, fit)
         restore_random_state(randomness)
 
 
-def _said(fit: Fit) -> str:
+def _in_words(fit: Fit) -> str:
     return f"{fit.per_device_train_batch_size} × {fit.gradient_accumulation_steps} conversations"
 
 
@@ -230,7 +244,7 @@ def _out_of_gpu_memory(found: str, args: Any, observer: TrainingObserver) -> Job
     if fit is None:
         return OutOfGpuMemory(Problem("GPU", found, _NO_MEMORY))
     observer.fitted(fit)
-    hint = f"the next attempt goes on from the last checkpoint with {_said(fit)}"
+    hint = f"the next attempt goes on from the last checkpoint with {_in_words(fit)}"
     return MicroBatchTooLarge(Problem("GPU", found, hint))
 
 

@@ -37,7 +37,7 @@ from tests.dataset.standin_families import (
 _HIDES: Final = "hides a part of this turn"
 _IGNORES: Final = "ignores the tools"
 _R1_CALLS: Final = (
-    f"{_HIDES}|{_IGNORES}|no token of its own|otherwise once the conversation goes on"
+    f"{_HIDES}|{_IGNORES}|no token of its own|differently once the conversation goes on"
 )
 """DeepSeek-R1's template neither shows tools nor ends a single call; whichever is found first."""
 

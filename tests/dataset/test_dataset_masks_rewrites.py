@@ -32,7 +32,7 @@ from tests.dataset.standin_families import (
     tokenizer_of,
 )
 
-OTHERWISE: Final = "otherwise once the conversation goes on"
+OTHERWISE: Final = "differently once the conversation goes on"
 
 
 def proven(family: Family, chat: ChatFormat, conversation: Row) -> list[str]:

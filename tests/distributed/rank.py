@@ -19,7 +19,7 @@ from job.dataset import ChatFormat, Row
 from job.engines import LoadedModel, ReferenceEngine
 from job.errors import JobError
 from job.evaluation.evaluate import judge_adapter
-from job.evaluation.reading import Reading
+from job.evaluation.reading import Reading, read_turns
 from job.lifecycle import StopToken
 from job.ranks import own_place
 from job.ranks.group import Group, join
@@ -149,6 +149,7 @@ def _judge(
     """As `job.stages.evaluation` has it, again and again where another rank is to cut it off."""
     chat = ChatFormat.load(model)
     held_out = [Row("x", i + 1, tuple(row["messages"])) for i, row in enumerate(rows(3))]
+    reading = read_turns(chat, held_out)
 
     def rates() -> dict[str, float] | None:
         while True:
@@ -157,7 +158,7 @@ def _judge(
                     loaded.model,
                     loaded.tokenizer,
                     chat,
-                    held_out,
+                    reading,
                     lambda: stop.requested or group.others_asked,
                 )
             if found is None:

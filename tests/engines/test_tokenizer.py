@@ -38,7 +38,7 @@ def test_a_class_that_changes_the_tokens_is_replaced(
     assert theirs(TEXT, add_special_tokens=False)["input_ids"] != ids(folder), "mended upstream"
     with caplog.at_level(logging.WARNING):
         ours = faithful(theirs, folder)
-    assert "encodes otherwise" in caplog.text
+    assert "encodes differently" in caplog.text
     assert ours(TEXT, add_special_tokens=False)["input_ids"] == ids(folder)
     assert (ours.eos_token, ours.bos_token) == (theirs.eos_token, theirs.bos_token)
     ours.save_pretrained(str(tmp_path / "adapter"))

@@ -17,7 +17,7 @@ from job.evaluation import generate as generate_module
 from job.evaluation.document import Answer
 from job.evaluation.evaluate import Bounds, evaluate
 from job.evaluation.generate import batches, generate, generating
-from job.evaluation.reading import Reading
+from job.evaluation.reading import Reading, read_turns
 from job.lifecycle import StopToken
 from tests.dataset.standin_families import chat_of
 from tests.evaluation.conftest import Loaded
@@ -60,7 +60,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def judge(loaded: Loaded, rows: list[Row], stop: StopToken | None = None, **more: Any) -> Any:
-    found = evaluate(loaded.model, loaded.tokenizer, loaded.chat, rows, stop or StopToken(), **more)
+    found = evaluate(
+        loaded.model,
+        loaded.tokenizer,
+        loaded.chat,
+        read_turns(loaded.chat, rows),
+        stop or StopToken(),
+        **more,
+    )
     assert found is not None
     return found
 

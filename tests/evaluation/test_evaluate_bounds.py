@@ -137,8 +137,8 @@ def test_nothing_to_judge_by_is_told_by_the_name_that_was_given(
         ("--seconds", "inf", "is not a number of seconds"),
         ("--seconds", "-1", "is not a number of seconds"),
         ("--seconds", "soon", "is not a number of seconds"),
-        ("--max-rows", "0", "is no whole number of 1 or more"),
-        ("--concurrency", "x", "is no whole number of 1 or more"),
+        ("--max-rows", "0", "is not a whole number of 1 or more"),
+        ("--concurrency", "x", "is not a whole number of 1 or more"),
     ],
 )
 def test_arguments_that_would_judge_nothing_are_refused(

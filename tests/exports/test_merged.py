@@ -14,7 +14,7 @@ from job.card import CardFacts
 from job.cgroups import Cgroups
 from job.config import Settings
 from job.errors import JobError, Preempted
-from job.exports import Making, make
+from job.exports import ExportContext, make
 from job.exports.merged import build
 from job.exports.room import problems
 from job.ledger import Ledger
@@ -140,7 +140,7 @@ def test_what_lies_in_its_place_is_not_taken_for_ours(
     )
     facts: dict[str, Any] = {"data": {"files": []}, "fingerprint": {}, "evaluation": None}
     made = make(
-        Making(
+        ExportContext(
             settings=settings,
             storage=directory,
             ledger=Ledger.claim(directory, "run-1", version="1", conditional_writes=True),

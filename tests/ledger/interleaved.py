@@ -319,7 +319,8 @@ class Pool:
 
 def take_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the job's code use the clock, the queue and the pool of this module."""
-    for module in ("checkpoint.uploader", "checkpoint.commit", "storage.patience", "lifecycle"):
+    checkpoint = (f"checkpoint.{module}" for module in ("uploader", "supersede", "commit"))
+    for module in (*checkpoint, "storage.patience", "lifecycle"):
         monkeypatch.setattr(f"job.{module}.time", CLOCK)
     monkeypatch.setattr("job.ledger.ledger.now", CLOCK.now)
     monkeypatch.setattr("job.checkpoint.parallel.SimpleQueue", Queue)

@@ -12,7 +12,7 @@ from job.dataset import ChatFormat, Row
 from job.engines import LoadedModel, ReferenceEngine
 from job.errors import Preempted
 from job.evaluation.evaluate import judge_adapter
-from job.evaluation.reading import Reading
+from job.evaluation.reading import Reading, read_turns
 from job.lifecycle import StopToken
 from job.training import Judge, TrainingData
 from tests.tiny import rows
@@ -33,6 +33,7 @@ def judging(model: Path) -> Callable[..., Judging]:
     """At every validation; asks for a stop at the n-th generated token."""
     chat = ChatFormat.load(model)
     held_out = [Row("x", i + 1, tuple(row["messages"])) for i, row in enumerate(rows(3))]
+    reading = read_turns(chat, held_out)
 
     def made(stop_at: int | None = None, every: int = 1) -> Judging:
         def bound(loaded: LoadedModel, stop: StopToken) -> Judge:
@@ -50,7 +51,7 @@ def judging(model: Path) -> Callable[..., Judging]:
                         loaded.model,
                         loaded.tokenizer,
                         chat,
-                        held_out,
+                        reading,
                         lambda: stop.requested,
                         alive=alive,
                     )

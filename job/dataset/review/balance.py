@@ -1,4 +1,4 @@
-"""What the two sides of the split are worth knowing for: nothing held out, rows that can't part."""
+"""What is worth knowing about the split: nothing is held out, or rows can't be parted."""
 
 from __future__ import annotations
 

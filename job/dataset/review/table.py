@@ -29,7 +29,7 @@ def table(report: DataReport) -> Iterator[str]:
         **report.warnings,
     }
     for what, found in told.items():
-        yield from _told(what, found)
+        yield from _examples(what, found)
     for line in report.lopsided():
         yield from ("", f"  {line}")
 
@@ -54,7 +54,7 @@ def _tokens(report: DataReport) -> Iterator[str]:
     )
 
 
-def _told(what: str, found: Counted) -> Iterator[str]:
+def _examples(what: str, found: Counted) -> Iterator[str]:
     if not found.count:
         return
     yield ""

@@ -71,11 +71,11 @@ class References:
             return 1
         if reference not in self._known:
             self._open.add(reference)
-            self._known[reference] = self._count(self._found(reference), branching=False)
+            self._known[reference] = self._count(self._lookup(reference), branching=False)
             self._open.discard(reference)
         return self._known[reference]
 
-    def _found(self, reference: str) -> object:
+    def _lookup(self, reference: str) -> object:
         """What a reference within the schema names; `None` for others."""
         node: object = self._root
         for part in reference.removeprefix("#").split("/")[1:]:

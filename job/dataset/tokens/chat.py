@@ -16,10 +16,11 @@ from tokenizers import Tokenizer, processors
 from job.choices import LossOn
 from job.dataset.rows.row import Message, Row, RowRefused
 from job.dataset.tokens.encode import Encoder
+from job.dataset.tokens.loading import load_template
 from job.dataset.tokens.locate import Locator
 from job.dataset.tokens.results import bare_results, bare_row, in_terms_of
 from job.dataset.tokens.samples import Encoded, Rendered
-from job.dataset.tokens.template import ChatTemplate, TemplateFailed
+from job.dataset.tokens.template import DEFAULT, ChatTemplate, TemplateFailed
 from job.errors import Problem, SettingsError
 
 _DEAR: Final = 200_000
@@ -48,7 +49,7 @@ class ChatFormat:
         thinking. Raises `SettingsError` naming `FORGE_MODEL` and what is missing."""
         tokenizer = _load_tokenizer(model_dir)
         added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-        return cls(ChatTemplate.load(model_dir, added, other_template), tokenizer)
+        return cls(load_template(model_dir, added, other_template), tokenizer)
 
     @property
     def opening(self) -> str:
@@ -63,7 +64,7 @@ class ChatFormat:
     @property
     def replacement(self) -> str | None:
         """The template's text where it isn't the model's own: the adapter has to bring it."""
-        return self._template.sources["default"] if self._template.replaces_own else None
+        return self._template.sources[DEFAULT] if self._template.replaces_own else None
 
     @property
     def template_sha256(self) -> str:
@@ -117,7 +118,7 @@ class ChatFormat:
         for places in sharing.values():
             group = [self._as_shown(rows[i]) for i in places]
             results |= zip(places, self._group(group, max_seq_length, alive), strict=True)
-        return [self._told_of(row, results[i]) for i, row in enumerate(rows)]
+        return [self._as_in_data(row, results[i]) for i, row in enumerate(rows)]
 
     def encode(self, batch: Sequence[Rendered], loss_on: LossOn) -> Encoded:
         """Tokens and labels; some hundred conversations at a time keep every core busy."""
@@ -127,7 +128,7 @@ class ChatFormat:
         """The row with tool answers as the template is to be given them."""
         return bare_row(row) if self._template.tags_results else row
 
-    def _told_of(self, row: Row, result: Rendered | RowRefused) -> Rendered | RowRefused:
+    def _as_in_data(self, row: Row, result: Rendered | RowRefused) -> Rendered | RowRefused:
         if isinstance(result, RowRefused) and self._template.tags_results:
             return in_terms_of(row, result)
         return result

@@ -37,15 +37,15 @@ class Locator:
         answer. Raises `RowRefused`."""
         if isinstance(text, TemplateFailed):
             raise refused_by(text)
-        self._no_special_tokens(row)
+        self._refuse_special_tokens(row)
         spans: list[Span] = []
         before, begun = 0, ""
         for index, prompt in zip(row.assistant_turns, prompts, strict=True):
             start = self._start(row, index, text, prompt)
             begun = begun or str(prompt)[start:]
-            self._all_shown(row, range(before, index), text, spans[-1:], start)
+            self._refuse_hidden_turns(row, range(before, index), text, spans[-1:], start)
             end = self._end(row, index, text, start)
-            _all_said(row, index, text, (start, end))
+            _refuse_hidden_answer(row, index, text, (start, end))
             spans.append((start, end))
             before = index + 1
         if row.tools and not self._shows_tools(row, text[: spans[0][0]]):
@@ -78,7 +78,7 @@ class Locator:
             return len(prefix) + len(self._template.opening)
         raise RowRefused(
             f"messages[{index}]",
-            "the chat template shows what comes before this turn otherwise once the conversation "
+            "the chat template shows what comes before this turn differently once the conversation "
             "goes on",
             "what is trained would not be what the model reads; end the row before, or split it",
         )
@@ -100,7 +100,7 @@ class Locator:
         whole = text.startswith(prefix) and prefix.endswith(tuple(self._template.turn_ends))
         return len(prefix) if whole else -1
 
-    def _all_shown(
+    def _refuse_hidden_turns(
         self, row: Row, between: range, text: str, answer: Sequence[Span], end: int
     ) -> None:
         """What stands between the `answer` before, if there is one, and the next may not be
@@ -127,7 +127,7 @@ class Locator:
             return True
         return self.render(before, row.tools) != self.render(before, None)
 
-    def _no_special_tokens(self, row: Row) -> None:
+    def _refuse_special_tokens(self, row: Row) -> None:
         """A turn that holds the tokens between turns would be read as several; any other special
         token would be one too, in place of its letters."""
         raw = row.raw
@@ -142,15 +142,15 @@ class Locator:
         for path, text in [*parts, ("tools", _plain(row.tools))]:
             for token in self._no_text:
                 if token in text:
-                    raise self._held(path, token)
+                    raise self._refusal_of_token(path, token)
 
-    def _held(self, path: str, token: str) -> RowRefused:
+    def _refusal_of_token(self, path: str, token: str) -> RowRefused:
         if token in self._template.turn_tokens:
             reason = f"holds '{token}', which the chat template puts around turns"
             hint = "give the plain text of each turn, not a rendered conversation"
             return RowRefused(path, reason, hint)
-        reason = f"holds '{token}', which the tokenizer reads as a token that steers the model"
-        return RowRefused(path, reason, "take it out, or spell it in another way")
+        reason = f"holds '{token}', which the tokenizer reads as a special token"
+        return RowRefused(path, reason, "remove it, or spell it in another way")
 
 
 def _any_of(tokens: Iterable[str]) -> re.Pattern[str]:
@@ -184,7 +184,7 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _all_said(row: Row, index: int, text: str, span: Span) -> None:
+def _refuse_hidden_answer(row: Row, index: int, text: str, span: Span) -> None:
     """No part of an answer may be missing, and a server must read from it the calls that the row
     has."""
     message, path = row.messages[index], f"messages[{index}]"

@@ -1,4 +1,4 @@
-"""The model's own chat template: found in its folder, rendered by transformers' renderer.
+"""A model's chat template, as transformers' own renderer renders it.
 
 The renderer's import costs half a second, so it comes with the first template, without torch.
 """
@@ -7,28 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import product
-from pathlib import Path
 from typing import Any, Final
 
 from job.dataset.rows.row import Message
-from job.errors import Problem, SettingsError
 
-_DEFAULT: Final = "default"
+DEFAULT: Final = "default"
 _WITH_TOOLS: Final = "tool_use"
 _TODAY: Final = datetime(2024, 7, 26, tzinfo=UTC)
 """What templates that print today's date get, always: Llama 3's own default. With the real one a
 run resumed after midnight would train on other text."""
-
-_USER: Final = "forge probe question"
-_THOUGHT: Final = "forge probe thought"
-_ANSWER: Final = "forge probe answer"
-_TOOL: Final = "forge_probe_tool"
-_ARGUMENT: Final = '"forge_key": "forge value"'
-_RESULT: Final = '{"forge_key": "forge result"}'
 
 
 class TemplateFailed(Exception):
@@ -37,7 +27,7 @@ class TemplateFailed(Exception):
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A template with the special tokens it may use. Immutable; `load` makes one."""
+    """A template with the special tokens it may use. Immutable; `load_template` makes one."""
 
     sources: dict[str, str]
     """By name; `default` is always there, `tool_use` is taken for rows with tools."""
@@ -60,31 +50,6 @@ class ChatTemplate:
     tags_results: bool = False
     """Whether it puts `<tool_response>` around tool answers, or writes them as JSON strings: it has
     a form for them, and is to be given the answer alone."""
-
-    @classmethod
-    def load(
-        cls, model_dir: Path, added_tokens: Sequence[str], other: str | None = None
-    ) -> ChatTemplate:
-        """From `chat_template.jinja` or `tokenizer_config.json`, tried on a probe conversation.
-
-        `added_tokens` are those that the tokenizer takes out of text as they are. `other` is taken
-        instead of a template that hides tools or thinking. Raises `SettingsError` naming
-        `FORGE_MODEL`.
-        """
-        config = _tokenizer_config(model_dir)
-        sources = _sources(model_dir, config)
-        if _DEFAULT not in sources:
-            raise _unusable(
-                model_dir,
-                "has no chat template",
-                "chat_template.jinja, or chat_template in tokenizer_config.json; a base model has "
-                "none: take its instruct variant",
-            )
-        own = _probed(cls(sources, _special_tokens(config)), model_dir, added_tokens)
-        if other is None or _shows_all(own):
-            return own
-        replaced = cls({_DEFAULT: other}, own.special_tokens, replaces_own=True)
-        return _probed(replaced, model_dir, added_tokens)
 
     @property
     def sha256(self) -> str:
@@ -137,7 +102,7 @@ class ChatTemplate:
     ) -> list[str]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        name = _WITH_TOOLS if tools and _WITH_TOOLS in self.sources else _DEFAULT
+        name = _WITH_TOOLS if tools and _WITH_TOOLS in self.sources else DEFAULT
         try:
             texts, _ = render_jinja_template(
                 conversations=conversations,
@@ -162,150 +127,5 @@ class ChatTemplate:
         return message | {"content": content, "tool_calls": calls}
 
 
-def _probed(template: ChatTemplate, model_dir: Path, added_tokens: Sequence[str]) -> ChatTemplate:
-    """The template with what only a try-out tells of it."""
-    question = {"role": "user", "content": _USER}
-    try:
-        before = template.render([question], None)
-        whole = template.render([question, {"role": "assistant", "content": _ANSWER}], None)
-    except TemplateFailed as error:
-        raise _unusable(model_dir, f"has a chat template that fails: {error}") from error
-    if _USER not in whole or _ANSWER not in whole or not whole.startswith(before):
-        raise _unusable(model_dir, "has a chat template that doesn't show each turn in order")
-    template = _with_call_style(template, question)
-    ends = _turn_ends(template, question, added_tokens)
-    shown = (token for token in added_tokens if token.strip() and token in whole)
-    return replace(
-        template,
-        opening=whole[len(before) : whole.index(_ANSWER)],
-        own_words=before,
-        turn_tokens=tuple(dict.fromkeys((*shown, *ends))),
-        turn_ends=ends,
-        tags_results=_tags_results(template, question),
-    )
-
-
-def _tags_results(template: ChatTemplate, question: Message) -> bool:
-    """Tried after a call beside the text, and where that is refused, after one in the text."""
-    result = {"role": "tool", "content": _RESULT, "tool_call_id": "probe0000", "name": _TOOL}
-    answer = {"role": "assistant", "content": _ANSWER}
-    for call in (_probe_call(None), answer):
-        try:
-            text = template.render([question, call, result, answer], None)
-        except TemplateFailed:
-            continue
-        before, shown, _ = text.partition(_RESULT)
-        if shown:
-            return before.rstrip().endswith("<tool_response>")
-        if json.dumps(_RESULT) in text:
-            return True
-    return False
-
-
-def _shows_all(template: ChatTemplate) -> bool:
-    """Whether a conversation with a tool, a call and a thought is rendered with all of them."""
-    question = {"role": "user", "content": _USER}
-    answer = {"role": "assistant", "content": f"<think>\n{_THOUGHT}\n</think>\n\n{_ANSWER}"}
-    tool = {"type": "function", "function": {"name": _TOOL, "parameters": {"type": "object"}}}
-    try:
-        told = template.render([question, answer], [tool])
-        called = template.render([question, _probe_call(None)], [tool])
-    except TemplateFailed:
-        return False
-    return _THOUGHT in told and _TOOL in told and _ARGUMENT in called
-
-
-def _turn_ends(
-    template: ChatTemplate, question: Message, added_tokens: Sequence[str]
-) -> frozenset[str]:
-    """What stands at the end of a turn of text, and of one that calls if serving stops there."""
-
-    def last(turn: Message) -> set[str]:
-        try:
-            text = template.render([question, turn], None).rstrip()
-        except TemplateFailed:
-            return set()
-        return {token for token in added_tokens if token.strip() and text.endswith(token)}
-
-    ends = last({"role": "assistant", "content": _ANSWER})
-    stops = ends | {template.special_tokens.get("eos_token", "")}
-    return frozenset(ends | (last(_probe_call(None)) & stops))
-
-
-def _probe_call(content: str | None) -> Message:
-    function = {"name": _TOOL, "arguments": json.loads("{" + _ARGUMENT + "}")}
-    call = {"type": "function", "id": "probe0000", "function": function}
-    return {"role": "assistant", "content": content, "tool_calls": [call]}
-
-
-def _with_call_style(template: ChatTemplate, question: Message) -> ChatTemplate:
-    """How the template wants `tool_calls`: tried out, since nothing says it."""
-    turn = _probe_call(None)
-    for as_text, content in product((False, True), (None, "")):
-        candidate = replace(template, empty_content=content, arguments_as_text=as_text)
-        try:
-            text = candidate.render([question, turn], None)
-        except TemplateFailed:
-            continue
-        if _TOOL in text and _ARGUMENT in text and "None" not in text:
-            return candidate
-    # Rows with calls are then refused one by one, because their calls don't show.
-    return replace(template, empty_content="")
-
-
 def _arguments_as_text(function: dict[str, Any]) -> dict[str, Any]:
     return function | {"arguments": json.dumps(function["arguments"], ensure_ascii=False)}
-
-
-def _sources(model_dir: Path, config: dict[str, Any]) -> dict[str, str]:
-    """Templates by name. A file wins over the configuration, as in transformers."""
-    files = {_DEFAULT: model_dir / "chat_template.jinja"}
-    for path in sorted(model_dir.glob("additional_chat_templates/*.jinja")):
-        files[path.stem] = path
-    found = dict(_configured(config.get("chat_template")))
-    for name, path in files.items():
-        if path.is_file():
-            found[name] = _text(path)
-    return found
-
-
-def _configured(value: object) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield _DEFAULT, value
-    elif isinstance(value, list):
-        for item in value:
-            if isinstance(item, dict) and isinstance(item.get("template"), str):
-                yield str(item.get("name", _DEFAULT)), item["template"]
-
-
-def _tokenizer_config(model_dir: Path) -> dict[str, Any]:
-    path = model_dir / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(_text(path))
-    except ValueError as error:
-        raise _unusable(path, f"is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise _unusable(path, "is not a JSON object")
-    return config
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise _unusable(path, f"can't be read: {error}") from error
-
-
-def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
-    tokens: dict[str, str] = {}
-    for name, value in config.items():
-        text = value.get("content") if isinstance(value, dict) else value
-        if name.endswith("_token") and isinstance(text, str):
-            tokens[name] = text
-    return tokens
-
-
-def _unusable(path: Path, found: str, hint: str = "") -> SettingsError:
-    return SettingsError(Problem("FORGE_MODEL", f"{path}: {found}", hint))

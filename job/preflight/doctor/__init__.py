@@ -39,7 +39,7 @@ def doctor(*, gpu: bool = True) -> list[Check]:
         settings = load_settings()
         return f"profile {settings.profile}, run {settings.run_id}"
 
-    first = _made("settings", read)
+    first = _checked("settings", read)
     return [first, *Doctor(Wanted(settings, gpu)).checks()]
 
 
@@ -52,14 +52,14 @@ class Doctor:
     cgroups: Cgroups = field(default_factory=Cgroups)
 
     def checks(self) -> list[Check]:
-        card = _made("gpu", self._gpu)
+        card = _checked("gpu", self._gpu)
         return [
             card,
-            _made("driver", partial(self._driver, works=card.result in ("ok", "warning"))),
-            _made("compiler", self._compiler),
-            _made("folders", lambda: volumes.folders(self.wanted)),
-            _made("disk", self._disk),
-            _made("memory", self._memory),
+            _checked("driver", partial(self._driver, works=card.result in ("ok", "warning"))),
+            _checked("compiler", self._compiler),
+            _checked("folders", lambda: volumes.folders(self.wanted)),
+            _checked("disk", self._disk),
+            _checked("memory", self._memory),
             *self._of_the_settings(),
         ]
 
@@ -105,15 +105,15 @@ class Doctor:
             names = ("clock", "s3", "model", "data set", "grace")
             return [Check(name, _UNKNOWN.result, _UNKNOWN.detail) for name in names]
         return [
-            _made("clock", lambda: stores.clock(settings.run_uri), may_be_out_of_reach=True),
-            _made("s3", lambda: look_at_output(settings)),
-            _made("model", lambda: model(settings, self.wanted)),
-            _made("data set", lambda: stores.data(settings.dataset_uri, settings.output_uri)),
-            _made("grace", lambda: limits.grace(settings.grace_seconds, self._needs or Needs())),
+            _checked("clock", lambda: stores.clock(settings.run_uri), may_be_out_of_reach=True),
+            _checked("s3", lambda: look_at_output(settings)),
+            _checked("model", lambda: model(settings, self.wanted)),
+            _checked("data set", lambda: stores.data(settings.dataset_uri, settings.output_uri)),
+            _checked("grace", lambda: limits.grace(settings.grace_seconds, self._needs or Needs())),
         ]
 
 
-def _made(name: str, look: Look, *, may_be_out_of_reach: bool = False) -> Check:
+def _checked(name: str, look: Look, *, may_be_out_of_reach: bool = False) -> Check:
     """A check that can't stop those after it, and shows no secret."""
     try:
         found = check(name, look, may_be_out_of_reach=may_be_out_of_reach)

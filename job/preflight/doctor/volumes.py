@@ -65,7 +65,7 @@ def disk(wanted: Wanted, needs: Needs | None) -> str | Finding:
     The size limit of an emptyDir is the kubelet's affair and can't be seen from inside.
     """
     work_dir = wanted.work_dir
-    free = shutil.disk_usage(existing(work_dir)).free + _held(wanted.kept_dir)
+    free = shutil.disk_usage(existing(work_dir)).free + _bytes_kept(wanted.kept_dir)
     there = f"{free / 1e9:.1f} GB are free for {work_dir}"
     if needs is None:
         return Finding("not checked", f"{there}; what is needed depends on the settings")
@@ -80,7 +80,7 @@ def disk(wanted: Wanted, needs: Needs | None) -> str | Finding:
     return f"{said} (an emptyDir's sizeLimit can't be seen from here)"
 
 
-def _held(folder: Path | None) -> int:
+def _bytes_kept(folder: Path | None) -> int:
     """Bytes of what an earlier attempt has left there: it is used again or removed."""
     paths = folder.rglob("*") if folder else ()
     return sum(path.lstat().st_size for path in paths if not path.is_dir())
