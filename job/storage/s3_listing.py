@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypedDict
 
 from job.errors import JobError, Problem
+from job.storage.faults import NotSupported
 from job.storage.s3_bucket import S3Bucket, signed_anew
 
 if TYPE_CHECKING:
@@ -26,9 +27,13 @@ def pages(bucket: S3Bucket, full: str, delimiter: str = "") -> Iterator[ListObje
     while True:
         page = _page(bucket, asked)
         yield page
-        following = page.get("NextContinuationToken")
-        if not page.get("IsTruncated") or not following:
+        if not page.get("IsTruncated"):
             return
+        following = page.get("NextContinuationToken")
+        if not following:  # it took the request for one of the first version
+            found = "the store lists a part of what is there, and doesn't say how to go on"
+            hint = "it has to know ListObjectsV2"
+            raise NotSupported(Problem(bucket.where_full(full), found, hint))
         if following == asked.get("ContinuationToken"):
             found = "the store lists the same page again and again"
             raise JobError(Problem(bucket.where_full(full), found))

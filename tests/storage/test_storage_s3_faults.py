@@ -234,6 +234,15 @@ def test_a_listing_that_is_no_xml(interpose: Interpose, bucket: str) -> None:
         list(open_storage(bucket).list())
 
 
+def test_a_listing_that_does_not_say_how_it_goes_on(interpose: Interpose, bucket: str) -> None:
+    """Of a store without ListObjectsV2: a thousand objects would pass for all there are."""
+    first = b"<Contents><Key>a</Key><Size>1</Size><ETag>1</ETag></Contents>"
+    body = b"<ListBucketResult><IsTruncated>true</IsTruncated>" + first + b"</ListBucketResult>"
+    interpose(lambda call: Answer(200, body, {"Content-Type": "application/xml"}))
+    with pytest.raises(SettingsError, match="ListObjectsV2"):
+        list(open_storage(bucket).list())
+
+
 def wants_checksums(call: Call) -> Answer | None:
     """As a bucket whose objects Object Lock retains."""
     names = {name.lower() for name in call.headers}
