@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 _MOST: Final = 4000
 """Characters of one text."""
-_CALL: Final = re.compile(r"(<tool_call>)\s*(.*?)\s*(</tool_call>)", re.DOTALL)
+_CALL: Final = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _WORD: Final = re.compile(r"\w+|\s+|[^\w\s]")
 _MOST_WORDS: Final = 1500
 """Comparing longer texts would take seconds."""
@@ -39,8 +39,12 @@ def _text(value: Any) -> str:
 def _laid_out(value: Any) -> str:
     """JSON with a line for each value: the whole text, or the calls in it."""
     text = _text(value)
-    whole = _pretty(text)
-    return whole or _CALL.sub(lambda m: f"{m[1]}\n{_pretty(m[2]) or m[2]}\n{m[3]}", text)
+    return _pretty(text) or _CALL.sub(_call_laid_out, text)
+
+
+def _call_laid_out(found: re.Match[str]) -> str:
+    call = found[1].strip()
+    return f"<tool_call>\n{_pretty(call) or call}\n</tool_call>"
 
 
 def _pretty(text: str) -> str | None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.dataset import RejectedRow, Row, read_rows
-from job.dataset.rows.hermes import declared_tools
+from job.dataset.rows.hermes import Malformed, declared_tools, nearly_a_tag, parse_tool_calls
 from job.dataset.rows.read import read_row
 from job.dataset.source.lines import Line
 from tests.dataset.standin import WEATHER, chat_row, data_file, turn
@@ -291,3 +291,14 @@ def test_no_line_makes_the_reader_fail(line: Any, tmp_path_factory: pytest.TempP
     raw = line if isinstance(line, bytes) else json.dumps(line).encode()
     for row in read_rows([data_file(path, raw)]):
         assert isinstance(row, Row) or row.problems
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<" + " " * 1_000_000, "<think>" * 200_000 + "<tool_call>", "<tool_call" * 200_000],
+    ids=["an opening bracket", "thoughts", "tags"],
+)
+def test_what_is_opened_and_never_closed_is_looked_through_once(text: str) -> None:
+    """From each place anew it would take hours, in which nothing else gets to run."""
+    assert nearly_a_tag(text) is None
+    assert all(isinstance(call, Malformed) for call in parse_tool_calls(text))

@@ -460,3 +460,11 @@ def test_a_loss_that_is_not_finite_is_marked() -> None:
 )
 def test_small_numbers_are_told_as_people_write_them(value: float, told: str) -> None:
     assert scientific(value) == told
+
+
+def test_a_call_that_ends_in_blanks_is_laid_out_all_the_same() -> None:
+    """A model may end in line ends that never stop."""
+    shown = view(
+        {"expected": "", "base": "<tool_call>" + "\n" * 4000, "adapter": " <tool_call> " * 300}
+    )
+    assert shown["sides"][2][0] == "base"

@@ -17,7 +17,7 @@ MAX_DEPTH: Final = 64
 """How deep JSON may nest in tools and arguments; deeper breaks templates and parsers."""
 
 _TAG: Final = re.compile(r"</?tool_call>")
-_NEARLY: Final = re.compile(r"<\s*/?\s*(?:tool|function)[ _-]?calls?\b[^<>]*>", re.IGNORECASE)
+_NEARLY: Final = re.compile(r"<\s*(?:/\s*)?(?:tool|function)[ _-]?calls?\b[^<>]*>", re.IGNORECASE)
 _THINKING: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
 _LARGEST: Final = 2.0**63
 """Floats from here on may have been whole numbers that orjson doesn't hold."""
@@ -53,7 +53,9 @@ def call_blocks(text: str) -> list[str | Malformed]:
     if "tool_call>" not in text:
         return []
     if "<think>" in text:
-        text = _THINKING.sub("", text)
+        # What is never closed would be looked for from each opening anew.
+        head, end, rest = text.rpartition("</think>")
+        text = _THINKING.sub("", head + end) + rest
     if text.count("tool_call>") == 2:
         first, last = text.find("<tool_call>"), text.find("</tool_call>")
         if 0 <= first < last:
