@@ -75,6 +75,7 @@ class Mirror:
         self._refuse_missing(wanted, {info.key for info in found})
         if found:
             (folder / _MARKS).mkdir(parents=True, exist_ok=True)
+            self._remove_others(folder)
         largest_first = sorted(found, key=lambda info: -info.size)
         in_parallel([partial(self._fetch_once, info, folder) for info in largest_first])
 
@@ -84,6 +85,15 @@ class Mirror:
         found = {info.key for info in self._objects if wanted(info.key)}
         self._refuse_missing(wanted, found)
         return found
+
+    def _remove_others(self, folder: Path) -> None:
+        """What was fetched while the mirror held another model: who loads the folder would take
+        its weights in one file, or its template, for those of this one."""
+        known = {info.key for info in self._objects}
+        for mark in (folder / _MARKS).iterdir():
+            if mark.name not in known:
+                (folder / mark.name).unlink(missing_ok=True)
+                mark.unlink(missing_ok=True)
 
     def _fetch_once(self, info: ObjectInfo, folder: Path, cancellation: Cancellation) -> None:
         path, mark = folder / info.key, folder / _MARKS / info.key

@@ -117,6 +117,28 @@ def test_filled_again_with_another_model_nothing_of_the_old_one_stays(
     assert before.revision != after.revision
 
 
+def test_what_a_work_volume_has_of_the_old_model_is_not_loaded(
+    folder: Path, uri: str, tmp_path: Path
+) -> None:
+    """A loader prefers one file of weights to an index, and a template's file to the config's."""
+    index = folder / "model.safetensors.index.json"
+    sharded = index.read_bytes()
+    index.unlink()
+    (folder / "model.safetensors").write_bytes(b"old weights")
+    (folder / "chat_template.jinja").write_text("old template")
+    mirror(str(folder), uri)
+    ModelSource(uri, tmp_path / "cache").model_dir()
+
+    (folder / "model.safetensors").unlink()
+    (folder / "chat_template.jinja").unlink()
+    index.write_bytes(sharded)
+    mirror(str(folder), uri)
+    found = ModelSource(uri, tmp_path / "cache").model_dir()
+
+    there = {path.name for path in found.iterdir() if path.is_file()}
+    assert there == {name for name in MIRRORED if not name.endswith(NOT_WEIGHTS)}
+
+
 def test_what_is_there_already_is_not_sent_again(folder: Path, uri: str) -> None:
     mirror(str(folder), uri)
     storage = open_storage(uri)
