@@ -30,7 +30,7 @@ def pages(bucket: S3Bucket, full: str, delimiter: str = "") -> Iterator[ListObje
         if not page.get("IsTruncated"):
             return
         following = page.get("NextContinuationToken")
-        if following is None:  # it took the request for one of the first version
+        if not following:  # it took the request for one of the first version
             found = "the store lists a part of what is there, and doesn't say how to go on"
             hint = "it has to know ListObjectsV2"
             raise NotSupported(Problem(bucket.where_full(full), found, hint))
