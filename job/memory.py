@@ -21,7 +21,7 @@ GIB: Final = 1 << 30
 _NF4_BYTES: Final = (4 + 0.127) / 8
 """A weight: 4 bits, and 0.127 for its block's constants, quantized too (arXiv:2305.14314, 3)."""
 _HALF: Final = 2
-"""Bytes of bf16 and fp16: embeddings, head, and activations under autocast."""
+"""Bytes of bf16 and fp16: Unsloth's embeddings and head, and activations under autocast."""
 _FLOAT: Final = 4
 """LoRA's weights and gradients stay in fp32, in both engines."""
 _OPTIMIZER_BYTES: Final[Mapping[str, float]] = {
@@ -140,20 +140,25 @@ class Estimate:
 
 
 def foresee(
-    shape: Shape, hyperparameters: Hyperparameters, longest: int | None, gpu_memory: float | None
+    shape: Shape,
+    hyperparameters: Hyperparameters,
+    longest: int | None,
+    gpu_memory: float | None,
+    engine: str = "unsloth",
 ) -> str:
     """The estimate in words; `gpu_memory` is in GB, as cards are sold.
 
     Raises `OutOfGpuMemory` where not even a micro-batch of 1 fits that.
     """
-    needed = estimate(shape, hyperparameters, longest)
+    needed = estimate(shape, hyperparameters, longest, engine)
     parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in vars(needed).items())
     batch = hyperparameters.per_device_train_batch_size
     cards = ", ".join(needed.fitting()) or "none of " + ", ".join(GPUS)
     said = f"about {needed.gib:.1f} GiB at micro-batch {batch} ({parts}); fits {cards}"
     if gpu_memory is None or needed.total <= gpu_memory * GB:
         return said
-    least = estimate(shape, replace(hyperparameters, per_device_train_batch_size=1), longest)
+    alone = replace(hyperparameters, per_device_train_batch_size=1)
+    least = estimate(shape, alone, longest, engine)
     if least.total <= gpu_memory * GB:
         return f"{said}; on {gpu_memory:g} GB the job would go on with a smaller micro-batch"
     found = f"about {least.gib:.1f} GiB are needed at micro-batch 1, {gpu_memory:g} GB are there"
@@ -167,17 +172,22 @@ def optimizer_bytes(optim: str) -> float:
 
 
 def estimate(
-    shape: Shape, hyperparameters: Hyperparameters, longest: int | None = None
+    shape: Shape,
+    hyperparameters: Hyperparameters,
+    longest: int | None = None,
+    engine: str = "unsloth",
 ) -> Estimate:
-    """Of training; `longest` is the longest conversation in tokens, where it is known."""
+    """Of training; `longest` is the longest conversation in tokens, where it is known. The
+    reference engine has embeddings and head in fp32 (PEFT's `prepare_model_for_kbit_training`)."""
     h = hyperparameters
     tokens = h.per_device_train_batch_size * min(longest or h.max_seq_length, h.max_seq_length)
     linear = shape.layers * sum(ins * outs for ins, outs in shape.matrices)
     trained = shape.lora_parameters(h.lora_r)
+    embedded = _FLOAT if engine == "reference" else _HALF
     dequantized = _HALF * max(ins * outs for ins, outs in shape.matrices)
     return Estimate(
         weights=linear * _NF4_BYTES + dequantized,
-        embeddings=_HALF * shape.vocabulary * shape.hidden * (1 if shape.tied else 2),
+        embeddings=embedded * shape.vocabulary * shape.hidden * (1 if shape.tied else 2),
         lora=2 * _FLOAT * trained,
         optimizer=trained * optimizer_bytes(h.optim),
         activations=tokens * _activation_bytes_a_token(shape, h),

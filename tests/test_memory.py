@@ -104,3 +104,13 @@ def test_the_documented_table_is_that_of_the_estimate() -> None:
     for name, config in (("DeepSeek-R1-Distill-Llama-8B", LLAMA_8B), ("Qwen2.5-14B", QWEN_14B)):
         sizes = [f"{estimate(shape(config), PROFILES[p]).gib:.1f}" for p in PROFILES]
         assert f"| {name} | {' | '.join(sizes)} |" in text
+
+
+def test_the_reference_engines_embeddings_take_twice_as_much() -> None:
+    """As PEFT leaves them."""
+    shape_8b, hyperparameters = shape(LLAMA_8B), PROFILES["balanced"]
+    ours = estimate(shape_8b, hyperparameters, engine="reference")
+    assert ours.embeddings == 2 * estimate(shape_8b, hyperparameters).embeddings
+    assert "fits" in foresee(shape_8b, hyperparameters, None, 10)
+    with pytest.raises(OutOfGpuMemory, match="are needed at micro-batch 1, 10 GB are there"):
+        foresee(shape_8b, hyperparameters, None, 10, "reference")

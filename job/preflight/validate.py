@@ -183,7 +183,8 @@ class _Validator:
             raise Unavailable(Problem("GPU memory", "the model's config.json is of another kind"))
         lengths = self._report.lengths if self._report else None
         longest = lengths.max if lengths else None
-        return foresee(shape, self._settings.hyperparameters(), longest, self._gpu_memory)
+        settings, memory = self._settings, self._gpu_memory
+        return foresee(shape, settings.hyperparameters(), longest, memory, settings.engine)
 
     def _judgeable(self, reading: Reading) -> str | Finding:
         refuse_unjudgeable(self._settings, reading)
