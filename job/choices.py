@@ -1,12 +1,12 @@
-"""Values of settings that others than the settings name; without an import, so that a command that
-only reads records is not made to load the settings."""
+"""Values that settings may have, for modules that name them too. Nothing is imported, so that a
+command that only reads records does not have to load the settings."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
 GateOn: TypeAlias = Literal["rate", "lower_bound"]
-"""What the gate's thresholds are held against: the rates, or the lower ends of their 95%
+"""What the gate's thresholds are compared with: the rates, or the lower ends of their 95%
 intervals."""
 
 Promote: TypeAlias = Literal["newest", "best", "never"]

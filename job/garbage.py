@@ -1,5 +1,5 @@
 """Python's garbage collector while a process starts: it looks through all that was imported again
-and again, and there is nothing to find. A tenth of the time that torch and its friends take."""
+and again, and finds nothing: a tenth of the time that importing torch and its like takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A CPU's way with 4-bit layers: de-quantized once, instead of at each token or micro-batch.
+"""4-bit layers on a CPU: de-quantized once, instead of at each token or micro-batch.
 
 Generation passes each weight hundreds of times, and training twice a micro-batch. On a CPU it is
 time that is short, not memory: small models stay dense, larger ones only while they generate.

@@ -1,4 +1,4 @@
-"""How held-out answers are to be read, told from what is trained, before any model is there.
+"""How held-out answers are to be read, found out from what is trained, before any model is there.
 
 A template writes the calls of `tool_calls` in a form of its own, and a tokenizer may keep the tags
 of a form as special tokens. So what the model is trained to say is read as an answer would be: a

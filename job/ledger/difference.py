@@ -1,4 +1,4 @@
-"""What a field of the fingerprint that has changed is to a run that has checkpoints."""
+"""What a changed field of the fingerprint means for a run that has checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Prometheus metrics of a run, told by events."""
+"""The Prometheus metrics of a run, updated by events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What earlier attempts have left, held against the settings as the next attempt would do it."""
+"""What earlier attempts have left, compared with the settings as the next attempt would do it."""
 
 from __future__ import annotations
 

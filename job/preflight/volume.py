@@ -1,4 +1,4 @@
-"""The work volume as `validate` looks at it: another machine may have it, this one not."""
+"""The work volume as `validate` looks at it: the run's machine may have one that this one lacks."""
 
 from __future__ import annotations
 

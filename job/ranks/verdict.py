@@ -1,4 +1,4 @@
-"""Whose exit code is the pod's, of its workers; and what to say where none of them could."""
+"""Which worker's exit code becomes the pod's, and what to report where no worker could."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an attempt takes its leave: what there is to save is made durable, the record says why."""
+"""How an attempt ends: what there is to save is made durable, the record says why."""
 
 from __future__ import annotations
 

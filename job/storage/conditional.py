@@ -1,4 +1,4 @@
-"""A put under a condition, where the store honours conditions; what is decided in one place only.
+"""A put under a condition, where the store honours conditions: that is decided here alone.
 
 Some stores honour them and refuse them for a file in parts (`NotSupported`); some ignore them,
 which `probe` has found out before.

@@ -1,4 +1,4 @@
-"""What it means that there are no credentials, or that what gives them fails.
+"""What missing credentials mean, and a source of credentials that fails.
 
 botocore asks some sources when a client is made (the agents of EKS Pod Identity and ECS, a
 `credential_process`), and all that give them for a while again later, in the middle of a request.

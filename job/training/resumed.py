@@ -1,4 +1,4 @@
-"""What a checkpoint brings back that isn't its to say: the settings are the present attempt's.
+"""What a checkpoint restores and must not decide: the settings are the present attempt's.
 
 The Trainer restores learning rate, schedule, weight decay, patience and how often it evaluates and
 saves, as they were. A change of them that was accepted would be recorded and not be made.

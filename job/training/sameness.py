@@ -1,4 +1,4 @@
-"""Ranks with different data or weights would not fail, they would learn nonsense: they compare."""
+"""Ranks compare data and weights: with different ones they would not fail, but learn nonsense."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the two sides of the split are worth knowing for: nothing held out, rows that `id` ties."""
+"""What is worth knowing about the split: nothing is held out, or rows are tied by their `id`."""
 
 from __future__ import annotations
 

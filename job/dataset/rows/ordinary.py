@@ -1,4 +1,4 @@
-"""The row as most are, read in one go: it is accepted, and there is nothing to say of it.
+"""Ordinary rows, as most are, read in one go: accepted, with nothing to report.
 
 Whatever is the least unusual is left to `normalise` and `check`, which say what it is. What this
 accepts, they accept without a word, and as the same conversation.

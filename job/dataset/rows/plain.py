@@ -1,4 +1,4 @@
-"""Tools as most are: what is known of them without compiling their schemas.
+"""Ordinary tools, as most are: what is known of them without compiling their schemas.
 
 Each of the two looks only says yes where the full check would; `schema` takes care of the rest.
 """

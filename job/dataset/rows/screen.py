@@ -1,4 +1,4 @@
-"""What makes a line worth a closer look: told for many lines at once, and then for one.
+"""What makes a line worth a closer look: decided for many lines at once, and then for one.
 
 Keys that stand twice, control characters, U+FFFD, things that look like keys and passwords: none of
 them is in most lines, so a few passes at gigabytes a second over their bytes clear them.

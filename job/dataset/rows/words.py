@@ -1,4 +1,4 @@
-"""How values of the data are spoken of in errors: by kind, cut short, without secrets."""
+"""How errors describe values of the data: by kind, cut short, without secrets."""
 
 from __future__ import annotations
 
