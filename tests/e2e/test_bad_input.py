@@ -12,6 +12,7 @@ import pytest
 from job.ledger import Ledger, read_record
 from job.storage import open_storage
 from tests.e2e.jobs import run
+from tests.storage.wire import Answer, Call, Interpose, ignores_conditions, s3_error
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,38 @@ def test_a_run_that_goes_nowhere_is_given_up_before_it_costs_anything(
     ended = run(job_env | {"FORGE_MAX_ATTEMPTS_WITHOUT_PROGRESS": "2"}, tmp_path / "log")
     assert ended.code == 70, ended.log
     assert "2 attempts in a row: ended at step 0, where they began" in ended.log
+
+
+def test_a_store_that_ignores_conditions_is_told_of_and_recorded(
+    job_env: dict[str, str], bucket: str, interpose: Interpose, tmp_path: Path
+) -> None:
+    open_storage(bucket).write("data/rows.jsonl", b"{")
+    interpose(ignores_conditions)
+    ended = run(job_env, tmp_path / "log")
+    assert ended.code == 65, ended.log
+    assert [e["level"] for e in ended.events() if "ignores conditional writes" in e["message"]] == [
+        "warning"
+    ]
+    found = read_record(open_storage(f"{bucket}/out/run"))
+    assert found is not None
+    assert not found[0].conditional_writes
+
+
+def test_a_run_that_may_not_promote_ends_before_it_reads_its_data(
+    job_env: dict[str, str], bucket: str, interpose: Interpose, tmp_path: Path
+) -> None:
+    """A role that may write below one run's prefix alone."""
+    asked: list[str] = []
+
+    def only_the_run(call: Call) -> Answer | None:
+        asked.append(call.path)
+        allowed = call.method != "PUT" or "/out/run/" in call.path
+        return None if allowed else s3_error(403, "AccessDenied")
+
+    interpose(only_the_run)
+    ended = run(job_env | {"FORGE_GATE_MIN_GAIN": "0"}, tmp_path / "log")
+    assert ended.code == 77, ended.log
+    assert not any("/data/" in path for path in asked)
 
 
 def test_a_port_that_is_taken(job_env: dict[str, str], tmp_path: Path) -> None:
