@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from job.choices import TextMatch
 from job.dataset import ChatFormat, ToolReader
-from job.errors import Preempted
+from job.engines import is_out_of_memory
+from job.errors import OutOfGpuMemory, Preempted, Problem
 from job.evaluation.answers import SAVE_SECONDS, Answers, Keeper, Nowhere, key_of
 from job.evaluation.document import Answer, document, judge
 from job.evaluation.generate import (
@@ -26,6 +27,7 @@ from job.lifecycle import StopToken
 _log = logging.getLogger(__name__)
 
 _THINK: Final = "<think>"
+_NO_MEMORY: Final = "start the run again on a GPU with more memory: nothing is trained twice"
 _DECODED: Final = "with special tokens"
 """How answers are made text; those that were kept of another way are none."""
 
@@ -75,7 +77,31 @@ class Generator:
         self._alive = alive
 
     def answer(self, batch: Sequence[int], halts: Callable[[], bool]) -> list[Answer] | None:
-        """The answers to one of the plan's batches; None within a token of when `halts` says so."""
+        """The answers to one of the plan's batches; None within a token of when `halts` says so.
+
+        What the card has no memory for at once is asked in halves. Raises `OutOfGpuMemory` where
+        that is a single prompt.
+        """
+        try:
+            return self._asked_at_once(batch, halts)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                found = (
+                    f"a held-out prompt of {len(self._plan.tokens[batch[0]])} tokens has no room"
+                )
+                raise OutOfGpuMemory(Problem("GPU", found, _NO_MEMORY)) from error
+        # Out here the error's frames, which hold tensors, are gone.
+        _log.warning("the card has no memory for %d answers at once: asking for half", len(batch))
+        middle = len(batch) // 2
+        first = self.answer(batch[:middle], halts)
+        rest = None if first is None else self.answer(batch[middle:], halts)
+        return None if first is None or rest is None else first + rest
+
+    def _asked_at_once(
+        self, batch: Sequence[int], halts: Callable[[], bool]
+    ) -> list[Answer] | None:
         made = generate(
             self._model,
             self._tokenizer,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from job.dataset import Row
-from job.errors import Preempted
+from job.errors import OutOfGpuMemory, Preempted
 from job.evaluation import answers as answers_module
 from job.evaluation import evaluate as evaluate_module
 from job.evaluation import generate as generate_module
@@ -102,6 +102,31 @@ def test_the_document(loaded: Loaded, held_out: list[Row]) -> None:
     assert any(example["cut_off"] for example in found["examples"])
     assert any(example["base"] != example["adapter"] for example in found["examples"])
     json.dumps(found, allow_nan=False)
+
+
+def no_room_for_more_than(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_a_small_card(*args: Any, **kwargs: Any) -> Any:
+        if len(args[2]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(*args, **kwargs)
+
+    monkeypatch.setattr(evaluate_module, "generate", on_a_small_card)
+
+
+def test_a_batch_that_the_card_has_no_memory_for_is_asked_in_halves(
+    loaded: Loaded, held_out: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = judge(loaded, held_out)
+    no_room_for_more_than(1, monkeypatch)
+    assert timeless(judge(loaded, held_out)) == timeless(whole)
+
+
+def test_one_prompt_that_the_card_has_no_memory_for(
+    loaded: Loaded, held_out: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_room_for_more_than(0, monkeypatch)
+    with pytest.raises(OutOfGpuMemory, match=r"a held-out prompt of \d+ tokens"):
+        judge(loaded, held_out)
 
 
 def test_two_evaluations_agree(loaded: Loaded, held_out: list[Row]) -> None:
