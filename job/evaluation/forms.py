@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
-from job.dataset.rows.hermes import Malformed, ToolCall, no_constant, parse_tool_calls, read_call
+from job.dataset.rows.hermes import (
+    Malformed,
+    ToolCall,
+    decoded,
+    no_constant,
+    parse_tool_calls,
+    read_call,
+)
 
 
 class Form(StrEnum):
@@ -97,8 +104,8 @@ def _after_the_tag(part: str) -> list[ToolCall | Malformed]:
 def _decoded(text: str, start: int) -> tuple[Any, int]:
     """The JSON value that begins there, and where it ends; None, and one character, for none."""
     try:
-        return _DECODER.raw_decode(text, start)
-    except (ValueError, RecursionError):
+        return decoded(text, start, _DECODER)
+    except ValueError:
         return None, start + 1
 
 

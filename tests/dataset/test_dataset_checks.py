@@ -135,6 +135,17 @@ def test_other_tags_are_text(text: str, tmp_path: Path) -> None:
     assert not accepted(tmp_path, hermes([WEATHER], text)).warnings
 
 
+@pytest.mark.parametrize(
+    "tool",
+    ['{"name": "f", "parameters": {"\\ud83d": 1}}', '{"name": "f", "description": "cut \\ud83d"}'],
+)
+def test_half_a_character_in_the_tools_of_a_text_is_told(tool: str, tmp_path: Path) -> None:
+    row = read(tmp_path, messages(turn("system", f"<tools>{tool}</tools>"), U, A))
+    [(path, reason)] = told(row)
+    assert path == "messages[0].content"
+    assert "is not JSON: it holds half a character" in reason
+
+
 @pytest.mark.parametrize(("odd", "seen"), [(" ", " "), ("\u200b", "\\u200b"), ("\n", "\\n")])
 def test_what_differs_in_nothing_that_can_be_seen_is_told_so_that_it_can(
     odd: str, seen: str, tmp_path: Path

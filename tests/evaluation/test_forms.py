@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
+from job.dataset import ToolReader
 from job.dataset.rows.hermes import Malformed, ToolCall
+from job.dataset.rows.row import Problems
 from job.evaluation.calls import score
 from job.evaluation.forms import Form, read_calls
 
@@ -53,6 +57,8 @@ def test_calls_are_read(form: Form, text: str, calls: list[ToolCall]) -> None:
         (Form.LLAMA, "<|python_tag|>print(1)"),
         (Form.LLAMA, '{"name": "f", "parameters": {}} {"a": 1}'),
         (Form.LLAMA, '{"name": "f", "parameters": ' + '{"a": ' * 4000),
+        (Form.LLAMA, '{"name": "f", "parameters": {"\\ud83d": 1}}'),
+        (Form.MISTRAL, '[TOOL_CALLS]f{"\\ud83d": 1}'),
         (Form.MISTRAL, "[TOOL_CALLS]"),
         (Form.MISTRAL, "[TOOL_CALLS][]"),
         (Form.MISTRAL, "[TOOL_CALLS]f"),
@@ -73,3 +79,13 @@ def test_the_first_form_that_finds_a_call_counts() -> None:
     assert read_calls(text, tuple(Form)) == [A]
     assert read_calls('[TOOL_CALLS]f{"a": 1}', tuple(Form)) == [A]
     assert read_calls('{"name": "f", "parameters": {"a": 1}}', tuple(Form)) == [A]
+
+
+@pytest.mark.parametrize("text", ['{"name": "f", "parameters": %s}', "[TOOL_CALLS]f%s"])
+@pytest.mark.parametrize("key", ["\\ud83d", "\ud83d"])
+def test_half_a_character_in_a_key_ends_no_evaluation(text: str, key: str) -> None:
+    """No schema can be asked of it."""
+    tools = ToolReader().from_key([{"name": "f", "parameters": {"type": "object"}}], Problems())
+    expected = {"role": "assistant", "content": "", "tool_calls": [{"function": asdict(A)}]}
+    found = score(expected, text % f'{{"{key}": 1}}', tools, forms=tuple(Form))
+    assert (found.called, found.well_formed, found.valid) == (True, False, False)

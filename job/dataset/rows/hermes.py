@@ -19,6 +19,8 @@ MAX_DEPTH: Final = 64
 _TAG: Final = re.compile(r"</?tool_call>")
 _NEARLY: Final = re.compile(r"<\s*+/?\s*+(?:tool|function)[ _-]?calls?\b[^<>]*>", re.IGNORECASE)
 _THINKING: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
+_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+"""What may be one half of a character beyond 16 bits."""
 _LARGEST: Final = 2.0**63
 """Floats from here on may have been whole numbers that orjson doesn't hold."""
 
@@ -214,13 +216,30 @@ def _one_after_another(text: str, decoder: json.JSONDecoder) -> list[Any]:
     values, position = [], 0
     while position < len(text):
         try:
-            value, position = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
+            value, position = decoded(text, position, decoder)
+        except ValueError as error:
             raise ValueError(f"is not JSON: {error}{_python_hint(text)}") from None
         values.append(value)
         while position < len(text) and text[position] in " \t\r\n,":
             position += 1
     return values
+
+
+def decoded(text: str, start: int, decoder: json.JSONDecoder) -> tuple[Any, int]:
+    """The JSON value that begins there, and where it ends.
+
+    Raises `ValueError`, also for what Python alone takes: half a character, which is no text and
+    which JSON Schema and files can't hold.
+    """
+    try:
+        value, end = decoder.raw_decode(text, start)
+        if _HALF.search(text, start, end):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character (a lone surrogate)") from None
+    return value, end
 
 
 def no_constant(name: str) -> None:
