@@ -102,7 +102,7 @@ TOOL_TURN = row(
             CHATML,  # the template never shows it, but the tokenizer reads it as a token
             row(turn("user", "x"), turn("assistant", "The answer is 3<|endoftext|>")),
             "messages[1].content",
-            "holds '<|endoftext|>', which the tokenizer reads as a token",
+            "holds '<|endoftext|>', which the tokenizer reads as a special token",
         ),
     ],
 )
