@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from job.demo.s3_server import S3Server
+from job.ledger import read_record
+from job.storage import open_storage
 from tests.e2e.jobs import started
+from tests.ledger.wrapped import wait_until
 from tests.storage.wire import Answer, Call, interposed, s3_error
 
 STALL_SECONDS = 2
@@ -21,7 +24,7 @@ def test_waiting_an_outage_out_is_no_stall(
     s3_server: S3Server, job_env: dict[str, str], tmp_path: Path
 ) -> None:
     """Trained to its end, the run waits for its last checkpoint's upload, longer than a step may
-    take. The termination message says how far it came."""
+    take, and its heartbeat says so. The termination message says how far it came."""
     over = threading.Event()
 
     def outage(call: Call) -> Answer | None:
@@ -36,6 +39,7 @@ def test_waiting_an_outage_out_is_no_stall(
             "AWS_MAX_ATTEMPTS": "2",
             "FORGE_STALL_SECONDS": str(STALL_SECONDS),
             "FORGE_MAX_STEPS": "2",
+            "FORGE_HEARTBEAT_SECONDS": "0.5",
         }
         with started(job_env, tmp_path / "log") as job:
             job.wait_until(lambda progress: progress.get("phase") == "publishing")
@@ -43,6 +47,9 @@ def test_waiting_an_outage_out_is_no_stall(
             while time.monotonic() < until:
                 assert job.get("/healthz") == "ok: publishing\n"  # raises for a 503
                 time.sleep(0.2)
+            wait_until(
+                lambda: _recorded_phase(f"{job_env['FORGE_OUTPUT_URI']}/run") == "publishing"
+            )
             over.set()
             ended = job.ended()
     assert ended.code == 0, ended.log
@@ -52,3 +59,9 @@ def test_waiting_an_outage_out_is_no_stall(
     progress = json.loads(text.partition(" | ")[2])
     assert (progress["phase"], progress["step"], progress["max_steps"]) == ("finished", 2, 2)
     assert progress["safe_to_preempt"] is True
+
+
+def _recorded_phase(run_uri: str) -> str:
+    found = read_record(open_storage(run_uri))
+    assert found is not None
+    return found[0].progress.phase

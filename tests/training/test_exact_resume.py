@@ -125,8 +125,13 @@ def test_counts_are_those_of_the_data(uninterrupted: Outcome, data: TrainingData
 
 
 def test_checkpoints_fall_due_by_steps_time_and_best(uninterrupted: Outcome) -> None:
-    steps = [saved.step for saved in uninterrupted.seen.saves]
-    assert {7, 12} <= set(steps)  # every save_steps, and the last
+    steps, losses = (
+        {saved.step for saved in uninterrupted.seen.saves},
+        uninterrupted.seen.eval_losses,
+    )
+    assert {7, 12} <= steps  # every save_steps, and the last
+    best_so_far = {s for s in losses if losses[s] == min(losses[t] for t in losses if t <= s)}
+    assert 5 in best_so_far <= steps
     assert uninterrupted.seen.saves[-1].eval_loss == uninterrupted.seen.eval_losses[12]
 
 
