@@ -81,7 +81,7 @@ def test_the_next_attempt_publishes_without_training(
     assert result_of(observer.storage) == expected
 
 
-def test_a_signal_at_the_final_swap_leaves_a_record_that_is_true(
+def test_a_signal_at_the_final_swap_comes_too_late(
     place: Ground, references: Callable[[str], Reference]
 ) -> None:
     expected = references("dropout").result
@@ -89,27 +89,13 @@ def test_a_signal_at_the_final_swap_leaves_a_record_that_is_true(
         run_id = f"final-swap-{moment}"
         log = place.folder / f"{run_id}.log"
         pids: list[int] = []
-        reported: list[bool] = []
-
-        def rule(
-            request: Request,
-            pids: list[int] = pids,
-            reported: list[bool] = reported,
-            moment: str = moment,
-        ) -> Fault | None:
-            if request.method == "PUT" and "/report/metrics.jsonl" in request.path:
-                reported.append(True)
-            if not reported or request.method != "PUT" or "/run.json" not in request.path:
-                return None
-
-            def strike() -> None:
-                os.kill(pids[0], signal.SIGTERM)
-
-            return Fault(before=strike) if moment == "before" else Fault(after=strike)
-
-        pids.append(place.start(place.settings(run_id, "dropout"), log))
-        place.proxy.rule = rule
-        assert place.ended(pids[0], log) in (0, 75), log.read_text()
+        swap = _FinalSwap(pids, moment)
+        # No heartbeat swaps the record in between.
+        env = place.settings(run_id, "dropout") | {"FORGE_HEARTBEAT_SECONDS": "3600"}
+        pids.append(place.start(env, log))
+        place.proxy.rule = swap
+        assert place.ended(pids[0], log) == 0, log.read_text()
+        assert swap.struck
         place.proxy.rule = nothing
         second = place.folder / f"{run_id}-second.log"
         assert place.run(place.settings(run_id, "dropout"), second) == 0, second.read_text()
@@ -117,6 +103,32 @@ def test_a_signal_at_the_final_swap_leaves_a_record_that_is_true(
         observer.look()
         assert observer.violations == []
         assert result_of(observer.storage) == expected
+
+
+class _FinalSwap:
+    """A SIGTERM at the swap that follows the report, which is the one that finishes the run."""
+
+    def __init__(self, pids: list[int], moment: str) -> None:
+        self._pids = pids
+        self._moment = moment
+        self._reported = False
+        self.struck = False
+
+    def __call__(self, request: Request) -> Fault | None:
+        if request.method != "PUT" or self.struck:
+            return None
+        if self._reported and "/run.json" in request.path:
+            return (
+                Fault(before=self._strike)
+                if self._moment == "before"
+                else Fault(after=self._strike)
+            )
+        self._reported = self._reported or REPORT in request.path
+        return None
+
+    def _strike(self) -> None:
+        self.struck = True
+        os.kill(self._pids[0], signal.SIGTERM)
 
 
 def test_killed_before_it_is_promoted_the_next_start_promotes_it_once(place: Ground) -> None:
