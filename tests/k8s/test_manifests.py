@@ -240,7 +240,7 @@ def test_the_examples_for_ci_give_values_that_there_are() -> None:
     known = {value.path for value in values()}
     for path in sorted((K8S / "ci").glob("*.yml")):
         assert yaml.safe_load(path.read_text())
-        given = set(re.findall(r"--set ([\w.]+)=", path.read_text()))
+        given = set(re.findall(r"--set(?:-literal)? ([\w.]+)=", path.read_text()))
         assert {"profile", "datasetUri", "outputUri", "runId", "image.repository"} <= given <= known
         assert "scripts/wait_for_job.sh" in path.read_text()
         head = "".join(re.findall(r"(?m)^#.*\n", path.read_text()))
